@@ -1,0 +1,83 @@
+"""Counts of what was looked up, found and computed: values that add up over tasks.
+
+`a + b` is associative and commutative, and `NOTHING + a == a`, so that Spark may merge the
+tasks of a run in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StageStats:
+    """What happened at one stage."""
+
+    rows: int = 0
+    """Rows that were asked of this stage."""
+    lookups: int = 0
+    """Distinct keys that were looked up in the store."""
+    hits: int = 0
+    duplicates: int = 0
+    """Rows whose key another row of the same window had already asked for."""
+    computed: int = 0
+    """Distinct rows that were computed, without the dummy rows that fill a micro-batch."""
+    micro_batches: int = 0
+    padding_rows: int = 0
+    """Dummy rows that filled micro-batches."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds_lookup: float = 0.0
+    seconds_compute: float = 0.0
+    seconds_insert: float = 0.0
+    weights_loaded: int = 0
+    """Workers that opened this stage's weights."""
+
+    def __add__(self, other: StageStats) -> StageStats:
+        return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RunStats:
+    """What happened in a task, or in a run."""
+
+    rows: int = 0
+    stages: Mapping[str, StageStats] = field(default_factory=dict)
+    cache_errors: Mapping[str, int] = field(default_factory=dict)
+    """Lookups and inserts that did not go as they should, by reason."""
+    degraded: frozenset[str] = frozenset()
+    """Reasons why the cache was not, or not always, used; empty in a healthy run."""
+
+    def __add__(self, other: RunStats) -> RunStats:
+        stages = dict(self.stages)
+        for name, stage in other.stages.items():
+            stages[name] = stages.get(name, StageStats()) + stage
+        errors = dict(self.cache_errors)
+        for reason, count in other.cache_errors.items():
+            errors[reason] = errors.get(reason, 0) + count
+        return RunStats(self.rows + other.rows, stages, errors, self.degraded | other.degraded)
+
+    def to_json(self) -> dict[str, Any]:
+        """This value as plain JSON types, sorted where order has no meaning."""
+        return {
+            "rows": self.rows,
+            "stages": {name: asdict(stage) for name, stage in self.stages.items()},
+            "cache_errors": dict(sorted(self.cache_errors.items())),
+            "degraded": sorted(self.degraded),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunStats:
+        """The value that `to_json` wrote."""
+        stages = {name: StageStats(**stage) for name, stage in value["stages"].items()}
+        return cls(
+            value["rows"], stages, dict(value["cache_errors"]), frozenset(value["degraded"])
+        )
+
+
+NOTHING = RunStats()
+"""The neutral element of `+`."""
