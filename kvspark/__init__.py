@@ -1,0 +1,58 @@
+"""Batch inference on Apache Spark that never computes the same thing twice.
+
+`import kvspark` is light: torch, pyspark and redis are imported when the name that needs them
+is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from kvspark.errors import KvsparkError
+from kvspark.spec import MicroBatch
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+    from kvspark.infer.plan import Plan
+    from kvspark.model.model import Model
+    from kvspark.model.text import TextFeatures
+    from kvspark.spark.score import score
+    from kvspark.spark.udf import udf
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cache",
+    "KvsparkError",
+    "MicroBatch",
+    "Model",
+    "Plan",
+    "TextFeatures",
+    "__version__",
+    "score",
+    "udf",
+]
+
+_HOME = {
+    "Cache": "kvspark.cache.cache",
+    "Model": "kvspark.model.model",
+    "Plan": "kvspark.infer.plan",
+    "TextFeatures": "kvspark.model.text",
+    "score": "kvspark.spark.score",
+    "udf": "kvspark.spark.udf",
+}
+"""The module of each public name that is imported on first use."""
+
+
+def __getattr__(name: str) -> object:
+    """The public name `name`, imported now (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'kvspark' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

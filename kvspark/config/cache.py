@@ -1,0 +1,130 @@
+"""The `cache` section: where the store is and how long it is waited for.
+
+It holds references to secrets and no secret, so that it may travel to executors as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
+
+from kvspark.config.base import Name, Section
+from kvspark.config.secret import has_credentials, resolve_secret
+
+__all__ = ["CacheConfig", "resolve_secret"]
+
+TWO_WEEKS_S = 14 * 24 * 3600.0
+
+
+@final
+class CacheConfig(Section):
+    """How to reach the shared store, and what to do when it cannot be reached."""
+
+    url: Name = Field(
+        description="Where the store is: `redis://HOST:PORT/DB`, `rediss://` (TLS), `unix:///PATH`, "
+        "`embedded:PATH` (a private server on this machine) or `memory://`. Without user or password."
+    )
+    namespace: Name = Field(
+        description="Keeps teams apart: two namespaces never share an entry. In a job it is "
+        "`run.name` where it is left out."
+    )
+    ttl_s: float = Field(
+        default=TWO_WEEKS_S,
+        gt=0,
+        description="Seconds that an entry is kept after it was written.",
+    )
+    timeout_ms: int = Field(
+        default=250,
+        gt=0,
+        description="Milliseconds that one call to the store may take before its rows are computed instead.",
+    )
+    username: Name | None = Field(default=None, description="The user of the store's ACL.")
+    password_env: Name | None = Field(
+        default=None,
+        description="The environment variable that holds the store's password, on driver and executors.",
+    )
+    password_file: Name | None = Field(
+        default=None,
+        description="The file that holds the store's password, on driver and executors.",
+    )
+    secret_env: Name | None = Field(
+        default=None,
+        description="The environment variable that holds the namespace's secret: keys are hashed "
+        "under it. Derived from the namespace's name where it is left out.",
+    )
+    secret_file: Name | None = Field(
+        default=None, description="The file that holds the namespace's secret."
+    )
+    tls_ca_file: Name | None = Field(
+        default=None,
+        description="The CA certificates (PEM) that the store's certificate is checked against; "
+        "the system's where it is left out.",
+    )
+    required: bool = Field(
+        default=False,
+        description="Fail (exit code 69) when the store cannot be reached at the start, "
+        "instead of computing everything.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_without_secrets(cls, url: str) -> str:
+        # The URL itself is never part of a message: it may hold the password that is refused here.
+        if has_credentials(url):
+            raise ValueError(
+                "a URL with a user or password in it is refused, it would end up in logs; "
+                "name them with username and password_env or password_file"
+            )
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("this is not a URL; write for example redis://HOST:6379/0") from None
+        if not parts.scheme:
+            raise ValueError("a URL starts with its kind; write for example redis://HOST:6379/0")
+        query = {key.lower(): value.lower() for key, value in parse_qsl(parts.query)}
+        if query.get("ssl_cert_reqs") in {"none", "optional"} or query.get(
+            "ssl_check_hostname"
+        ) in {"false", "0", "no"}:
+            raise ValueError(
+                "TLS without checking the certificate is refused; name the CA with tls_ca_file"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _one_reference_each(self) -> Self:
+        for secret in ("password", "secret"):
+            if getattr(self, f"{secret}_env") and getattr(self, f"{secret}_file"):
+                raise ValueError(f"{secret}_env and {secret}_file are both given; keep one")
+        return self
+
+    def password(self) -> bytes | None:
+        """The store's password, read now; None if none is named.
+
+        Raises:
+            SecretError: as `resolve_secret`.
+        """
+        return resolve_secret(env=self.password_env, file=self.password_file)
+
+    def secret(self) -> bytes | None:
+        """The namespace's secret, read now; None if none is named.
+
+        Raises:
+            SecretError: as `resolve_secret`.
+        """
+        return resolve_secret(env=self.secret_env, file=self.secret_file)
+
+
+def with_namespace(cache: Any, namespace: object) -> Any:
+    """A conf's `cache` value with its URL under `url` and a namespace, ready to be checked.
+
+    `cache: redis://HOST` is short for `cache: {url: redis://HOST}`.
+    """
+    if isinstance(cache, str):
+        cache = {"url": cache}
+    if isinstance(cache, dict) and "namespace" not in cache and namespace is not None:
+        return {**cache, "namespace": namespace}
+    return cache

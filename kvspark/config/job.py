@@ -1,0 +1,259 @@
+"""`conf/*.yaml` of a scoring job as one frozen value: what to read, compute, remember and write."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, final
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from typing_extensions import Self
+
+from kvspark.config.base import Name, Section, Text, Texts
+from kvspark.config.cache import CacheConfig, with_namespace
+from kvspark.config.secret import has_credentials
+from kvspark.fingerprint import digest
+from kvspark.spec import MicroBatch
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
+
+
+@final
+class InputConfig(Section):
+    """The table that is read."""
+
+    paths: Texts = Field(min_length=1, description="Parquet files or folders.")
+    filter: Name | None = Field(
+        default=None, description="Rows to score, as a Spark SQL condition; all of them without it."
+    )
+    partitions: dict[str, Text] = Field(
+        default_factory=dict,
+        description="Read only these partitions, by column: `{dt: 2026-01-01}`.",
+    )
+    strict_files: bool = Field(
+        default=False, description="Fail on a file of zero bytes; a warning otherwise."
+    )
+    fail_on_empty: bool = Field(
+        default=False,
+        description="Fail when no row is left to score; an empty table is published otherwise.",
+    )
+
+
+@final
+class MicroBatchConfig(Section):
+    """The shapes in which the model is called; part of every fingerprint."""
+
+    rows: int = Field(
+        default=MicroBatch().rows, gt=0, description="The most rows of one call of the model."
+    )
+    tokens: int = Field(
+        default=MicroBatch().tokens,
+        gt=0,
+        description="The most padded tokens of one call, where rows have lengths.",
+    )
+
+    def value(self) -> MicroBatch:
+        """The micro-batch that the model is called with."""
+        return MicroBatch(rows=self.rows, tokens=self.tokens)
+
+
+@final
+class ModelConfig(Section):
+    """The model that is applied."""
+
+    path: Name = Field(
+        description="The folder of a bundle (`Model.save`) or of a sentence-transformers model."
+    )
+    max_length: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of a row that are read, the rest is cut off; the model's own limit without it.",
+    )
+    micro_batch: MicroBatchConfig | None = Field(
+        default=None,
+        description="The shapes in which the model is called; the bundle's without it.",
+    )
+
+
+@final
+class StageConfig(Section):
+    """What is remembered of one stage."""
+
+    cached: bool = Field(
+        description="Look this stage up in the store, and insert what is computed."
+    )
+    codec: Name = Field(default="raw", description="How its entries are written: `raw` or `zstd`.")
+
+
+@final
+class PlanConfig(Section):
+    """Which stages are remembered, and how much work is gathered before the model is called."""
+
+    stages: dict[str, StageConfig] = Field(
+        default_factory=dict,
+        description="By stage name; a stage that is left out is cached if its rows are of one size.",
+    )
+    max_pending_rows: int = Field(
+        default=4096, gt=0, description="Rows that may wait for full micro-batches."
+    )
+    max_held_bytes: int = Field(
+        default=128 * 1024 * 1024, gt=0, description="Bytes that the waiting rows may take."
+    )
+
+
+@final
+class OutputConfig(Section):
+    """The table that is written."""
+
+    path: Name = Field(description="The folder that the run publishes.")
+    compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
+        default="zstd", description="The Parquet compression."
+    )
+
+
+@final
+class RunConfig(Section):
+    """The name of the job and of this run of it."""
+
+    name: Name = Field(
+        description="The job's name; it names the Spark application and the namespace."
+    )
+    id: Text | None = Field(
+        default=None,
+        description="Names the run: a run of the same id replaces the one before. Derived from the "
+        "conf and `run.logical_date` where it is left out.",
+    )
+    logical_date: Text | None = Field(
+        default=None,
+        description="The date that the run is for, as the scheduler says it; part of a derived id.",
+    )
+    require_cache: bool = Field(
+        default=False,
+        description="Fail (exit code 69) if the cache was not used, or not all the time.",
+    )
+
+    @field_validator("id")
+    @classmethod
+    def _id_fits_a_path(cls, run_id: str | None) -> str | None:
+        if run_id is not None and not _RUN_ID.fullmatch(run_id):
+            raise ValueError(
+                "a run id names a folder: 1 to 128 letters, digits and . _ - = and a letter or "
+                "digit first"
+            )
+        return run_id
+
+
+def _spark_value(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, int | float) else value
+
+
+_SECRET_KEY = re.compile(
+    r"secret|passw|passphrase|token|credential|(access|account|private|api|shared)[._-]?key",
+    re.IGNORECASE,
+)
+# The last word of a key that holds a reference or a setting and no secret.
+_REFERENCE = re.compile(
+    r"(file|path|provider|class|impl|enabled|enable|name|interval|period|lifetime|algorithm|ratio)$",
+    re.IGNORECASE,
+)
+# Kubernetes' own references: a secret's name and where it is mounted.
+_MOUNTED = re.compile(r"spark\.kubernetes\.(driver|executor)\.(secrets|secretKeyRef)\.")
+_SECRET_OPTION = re.compile(r"(passw\w*|secret|token)\s*=\s*\S", re.IGNORECASE)
+
+
+@final
+class SparkConfig(Section):
+    """The Spark session."""
+
+    master: Name | None = Field(
+        default=None,
+        description="`local[2]`, `yarn`, ...; spark-submit's, or every core of this machine, without it.",
+    )
+    app_name: Name | None = Field(default=None, description="`run.name` where it is left out.")
+    conf: dict[str, Annotated[str, BeforeValidator(_spark_value)]] = Field(
+        default_factory=dict,
+        description="More Spark settings, `spark.…: value`. Secrets are refused: Spark shows its "
+        "settings in its user interface and event log.",
+    )
+
+    @field_validator("conf")
+    @classmethod
+    def _conf_is_sparks_and_holds_no_secret(cls, conf: dict[str, str]) -> dict[str, str]:
+        for key, value in conf.items():
+            if not key.startswith("spark."):
+                raise ValueError(f"{key} is not a Spark setting: those start with 'spark.'")
+            if holds_secret(key, value):
+                raise ValueError(
+                    f"{key} looks like a secret, and Spark shows its settings in its user "
+                    "interface and event log; give it by environment variable or file"
+                )
+        return conf
+
+
+def holds_secret(key: str, value: str) -> bool:
+    """True if a Spark setting looks like a secret itself, rather than a reference to one."""
+    is_secret_key = _SECRET_KEY.search(key) and not _REFERENCE.search(key)
+    if is_secret_key and not _MOUNTED.match(key):
+        return value not in {"true", "false"}
+    return has_credentials(value) or _SECRET_OPTION.search(value) is not None
+
+
+@final
+class JobConfig(Section):
+    """One scoring job."""
+
+    run: RunConfig = Field(description="The name of the job and of this run of it.")
+    input: InputConfig = Field(description="The table that is read.")
+    model: ModelConfig = Field(description="The model that is applied.")
+    inputs: dict[str, Name] = Field(
+        default_factory=dict,
+        description="The column of each model input; an input that is left out has its column's name.",
+    )
+    outputs: dict[str, Name] | None = Field(
+        default=None,
+        description="The new column of each model output, and no other output is kept; all, by "
+        "their own names, without it.",
+    )
+    cache: CacheConfig | None = Field(
+        default=None,
+        description="The shared store; a bare URL is short for `{url: URL}`. Nothing is remembered without it.",
+    )
+    output: OutputConfig = Field(description="The table that is written.")
+    plan: PlanConfig = Field(
+        default_factory=PlanConfig,
+        description="Which stages are remembered, and how much work is gathered.",
+    )
+    spark: SparkConfig = Field(default_factory=SparkConfig, description="The Spark session.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cache_has_a_namespace(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("cache") is None:
+            return values
+        run = values.get("run")
+        name = run.get("name") if isinstance(run, dict) else getattr(run, "name", None)
+        return {**values, "cache": with_namespace(values["cache"], name)}
+
+    @model_validator(mode="after")
+    def _output_is_not_the_input(self) -> Self:
+        if self.output.path.rstrip("/") in {path.rstrip("/") for path in self.input.paths}:
+            raise ValueError(
+                "output.path is also in input.paths; a run would replace what it reads"
+            )
+        return self
+
+    def run_id(self, *snapshot: bytes) -> str:
+        """`run.id`, or an id that follows from the name, the logical date and what is computed.
+
+        The same conf and date give the same id, so that a rerun replaces. `snapshot` are further
+        bytes that the result depends on: the model's fingerprint, the input's files. How the result
+        is reached (cache, plan, Spark settings) is not part of it.
+        """
+        if self.run.id is not None:
+            return self.run.id
+        computed = self.model_dump(mode="json", include={"input", "model", "inputs", "outputs"})
+        fields = [self.run.name, self.run.logical_date, self.output.path, computed, list(snapshot)]
+        parts = [self.run.name, self.run.logical_date, digest("kvspark run", fields).hex()[:12]]
+        text = "-".join(re.sub(r"[^A-Za-z0-9._=-]+", "_", part) for part in parts if part)
+        return text.lstrip("._=-")[-128:].lstrip("._=-")

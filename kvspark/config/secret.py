@@ -1,0 +1,107 @@
+"""Secrets by reference: the conf names an environment variable or a file, never the secret.
+
+The reference may travel to executors and appear in logs; the secret is read where it is used,
+each time it is used, and is held by nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from kvspark.errors import SecretError, UsageError
+
+_LOG = logging.getLogger(__name__)
+
+MAX_SECRET_BYTES = 65_536
+"""A longer file is not a secret but a mistake in the conf."""
+
+_CREDENTIALS = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s]*@")
+_SECRET_PARAMETERS = frozenset({"password", "passwd", "pwd", "secret", "token", "username", "user"})
+
+
+def resolve_secret(
+    *,
+    env: str | None = None,
+    file: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> bytes | None:
+    """The secret in the environment variable `env` or the file `file`; None if neither is named.
+
+    One line break at the end is not part of the secret. A file that everybody may read is used
+    with a warning (the secrets of Kubernetes and of Docker are such files); one that everybody
+    may write is refused, because anybody could have put another secret there.
+
+    Raises:
+        UsageError: both are named.
+        SecretError: the variable is not set, the file cannot be read, or the secret is empty.
+    """
+    if env is not None and file is not None:
+        raise UsageError(
+            f"a secret was named twice, as environment variable {env} and as file {file}; keep one"
+        )
+    if env is not None:
+        return _from_environment(env, os.environ if environ is None else environ)
+    if file is not None:
+        return _from_file(Path(file))
+    return None
+
+
+def has_credentials(text: str) -> bool:
+    """True if `text` holds a URL with a user, a password or a token in it."""
+    if _CREDENTIALS.search(text):
+        return True
+    if "://" not in text:
+        return False
+    try:
+        query = urlsplit(text).query
+    except ValueError:
+        return False
+    return any(key.lower() in _SECRET_PARAMETERS for key, _ in parse_qsl(query))
+
+
+def _from_environment(name: str, environ: Mapping[str, str]) -> bytes:
+    value = environ.get(name)
+    if value is None:
+        raise SecretError(
+            f"environment variable {name} should hold a secret and is not set; "
+            "set it for the driver and for every executor"
+        )
+    secret = _without_line_break(value.encode("utf-8", "surrogateescape"))
+    if not secret:
+        raise SecretError(f"environment variable {name} should hold a secret and is empty")
+    return secret
+
+
+def _from_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            content = stream.read(MAX_SECRET_BYTES + 1)
+    except OSError as exc:
+        reason = exc.strerror or type(exc).__name__
+        raise SecretError(
+            f"secret file {path} cannot be read ({reason}); "
+            "it must be there for the driver and for every executor"
+        ) from None
+    if mode & stat.S_IWOTH:
+        raise SecretError(f"secret file {path} may be written by everybody; run chmod 600 {path}")
+    if mode & stat.S_IROTH:
+        _LOG.warning("secret file %s may be read by everybody; run chmod 600 on it", path)
+    if len(content) > MAX_SECRET_BYTES:
+        raise SecretError(
+            f"secret file {path} is longer than {MAX_SECRET_BYTES} bytes; is it the right file?"
+        )
+    secret = _without_line_break(content)
+    if not secret:
+        raise SecretError(f"secret file {path} is empty")
+    return secret
+
+
+def _without_line_break(secret: bytes) -> bytes:
+    return secret.removesuffix(b"\n").removesuffix(b"\r")
