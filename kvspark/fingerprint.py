@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha256
+from pathlib import Path
 from typing import NewType
 
 from kvspark.errors import FingerprintError
@@ -70,6 +71,15 @@ def digest(kind: str, value: Canonical) -> Fingerprint:
     hasher = blake2b(digest_size=DIGEST_BYTES, person=kind.encode())
     hasher.update(canonical_bytes(value))
     return Fingerprint(hasher.digest())
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex, as `sha256sum` prints it."""
+    hasher = sha256()
+    with path.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def _field(tag: bytes, content: bytes) -> bytes:

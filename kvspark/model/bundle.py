@@ -1,0 +1,212 @@
+"""A bundle: a model on disk, as stages that are opened one by one.
+
+    manifest.json                       everything below, with the sha256 of every other file
+    stages/<stage>/graph.json           the program of a graph stage
+    stages/<stage>/weights.safetensors  its distinct weights, named "0", "1", ... in order of first use
+    stages/<stage>/tokenizer.json ...   the files of a feature stage
+
+Nothing in it is code: no pickle, no module, no `.pt`. A bundle in use holds only the manifest; a
+stage's files are opened, and checked against their sha256, when rows of that stage must be computed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any, final
+
+from kvspark.errors import BundleError
+from kvspark.fingerprint import Fingerprint, file_sha256
+from kvspark.model.computation import Computation, GraphComputation
+from kvspark.model.stage import Source, Stage, fingerprinted
+from kvspark.model.text import TextComputation
+from kvspark.spec import MicroBatch, TensorSpec
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+OpenFile = Callable[[str], Path]
+"""Gives the local path of a file of the bundle, by its name in the manifest."""
+
+
+@final
+class Bundle:
+    """The stages of a model and the way to their files."""
+
+    def __init__(self, manifest: bytes, open_file: OpenFile, *, owner: object = None) -> None:
+        """The bundle of `manifest`, whose files `open_file` finds.
+
+        `owner` is kept alive as long as the bundle: a temporary folder, say.
+
+        Raises:
+            BundleError: the manifest is not one of this format.
+        """
+        try:
+            value = json.loads(manifest)
+            if value["format"] != FORMAT:
+                raise BundleError(f"a bundle of format {value['format']}, expected {FORMAT}")
+            self.name: str = value["name"]
+            self.inputs = tuple(map(_spec, value["inputs"]))
+            self.outputs = tuple(map(_spec, value["outputs"]))
+            self.micro_batch = MicroBatch(**value["micro_batch"])
+            self.files: Mapping[str, Mapping[str, Any]] = value["files"]
+            stages = [_stage(item) for item in value["stages"]]
+            self.stage_files: Mapping[str, tuple[str, ...]] = {
+                item["name"]: tuple(map(_checked_name, item["files"])) for item in value["stages"]
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{MANIFEST} is damaged ({type(error).__name__}: {error})") from error
+        self.manifest = manifest
+        self.stages = fingerprinted(stages, self.micro_batch)
+        self._open_file = open_file
+        self._owner = owner
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """The bundle in the folder `path`; reads its manifest only.
+
+        Raises:
+            BundleError: the folder holds no bundle.
+        """
+        folder = Path(path)
+        try:
+            manifest = (folder / MANIFEST).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{folder} holds no model bundle ({MANIFEST}: {error.strerror}); save one with Model.save"
+            ) from error
+        return cls(manifest, lambda name: folder / name)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bundle to the folder `path`, which must not exist or be empty.
+
+        Raises:
+            BundleError: the folder is not empty, or a file of the bundle is missing.
+        """
+        folder = Path(path)
+        if folder.exists() and any(folder.iterdir()):
+            raise BundleError(f"{folder} is not empty; save to a new folder")
+        for name in self.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path(name), folder / name)
+        # Last, so that a folder with a manifest is a whole bundle.
+        (folder / MANIFEST).write_bytes(self.manifest)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the last stage, which gives all outputs."""
+        return self.stages[-1].fingerprint
+
+    def with_micro_batch(self, micro_batch: MicroBatch) -> Bundle:
+        """The same model, computed in other shapes: other fingerprints."""
+        value = json.loads(self.manifest)
+        value["micro_batch"] = asdict(micro_batch)
+        return Bundle(_json(value), self._open_file, owner=self)
+
+    def path(self, name: str) -> Path:
+        """The local path of a file, checked against the manifest.
+
+        Raises:
+            BundleError: the file is missing or its bytes are not those that were saved.
+        """
+        found = self._open_file(name)
+        try:
+            sha256 = file_sha256(found)
+        except OSError as error:
+            raise BundleError(f"{found} of model {self.name!r} cannot be read: {error.strerror}") from error
+        if sha256 != self.files[name]["sha256"]:
+            raise BundleError(
+                f"{found} of model {self.name!r} has sha256 {sha256[:12]}..., the manifest says "
+                f"{str(self.files[name]['sha256'])[:12]}...; the bundle is damaged, save it again"
+            )
+        return found
+
+    def computation(self, stage: Stage) -> Computation:
+        """Opens what `stage` runs: its weights and nobody else's.
+
+        Raises:
+            BundleError: its files are missing or damaged.
+        """
+        files = {PurePosixPath(name).name: self.path(name) for name in self.stage_files[stage.name]}
+        if stage.kind == "graph":
+            return GraphComputation(stage, files)
+        if stage.kind == "text":
+            return TextComputation.open(stage, files)
+        raise BundleError(f"stage {stage.name!r} is of kind {stage.kind!r}, which this version does not know")
+
+
+def write_bundle(
+    *,
+    name: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    micro_batch: MicroBatch,
+    stages: Sequence[tuple[Stage, Callable[[Path], None]]],
+) -> Bundle:
+    """A bundle in a temporary folder that lives as long as it; each stage writes its own files."""
+    owner = tempfile.TemporaryDirectory(prefix="kvspark-model-", ignore_cleanup_errors=True)
+    root = Path(owner.name)
+    files: dict[str, dict[str, Any]] = {}
+    items = []
+    for stage, write in stages:
+        folder = root / "stages" / stage.name
+        folder.mkdir(parents=True)
+        write(folder)
+        names = sorted(f"stages/{stage.name}/{path.name}" for path in folder.iterdir())
+        for file in names:
+            files[file] = {"sha256": file_sha256(root / file), "size_bytes": (root / file).stat().st_size}
+        items.append({**_stage_json(stage), "files": names})
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "inputs": [asdict(spec) for spec in inputs],
+        "outputs": [asdict(spec) for spec in outputs],
+        "micro_batch": asdict(micro_batch),
+        "stages": items,
+        "files": files,
+    }
+    return Bundle(_json(manifest), lambda file: root / file, owner=owner)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1).encode()
+
+
+def _stage_json(stage: Stage) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "kind": stage.kind,
+        "inputs": list(stage.inputs),
+        "sources": [asdict(source) for source in stage.sources],
+        "outputs": [asdict(spec) for spec in stage.outputs],
+        "content": stage.content.hex(),
+        "library": stage.library,
+    }
+
+
+def _stage(value: Mapping[str, Any]) -> Stage:
+    return Stage(
+        name=value["name"],
+        kind=value["kind"],
+        inputs=tuple(value["inputs"]),
+        sources=tuple(
+            Source(_spec(item["tensor"]), item["stage"], item["pad"]) for item in value["sources"]
+        ),
+        outputs=tuple(map(_spec, value["outputs"])),
+        content=bytes.fromhex(value["content"]),
+        library=value["library"],
+    )
+
+
+def _spec(value: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(value["name"], value["dtype"], tuple(value["shape"]))
+
+
+def _checked_name(name: str) -> str:
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise BundleError(f"the manifest names the file {name!r}, which lies outside the bundle")
+    return name

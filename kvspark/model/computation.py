@@ -1,0 +1,80 @@
+"""What a stage runs, opened from the files of its bundle only when rows must be computed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.errors import BundleError
+from kvspark.model.stage import Stage
+from kvspark.spec import Rows
+
+Array = npt.NDArray[np.generic]
+
+GRAPH_FILE = "graph.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class Computation(ABC):
+    """The function of one stage: arguments of n rows in, results of n rows out."""
+
+    @abstractmethod
+    def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
+        """The results for the rows of `arguments`, one for each output of the stage.
+
+        Shapes: an argument or result with fixed dimensions is an array (n, *shape); text is a
+        list of n strings; a result with a varying dimension is a list of n arrays, except in a
+        graph, whose rows are padded to one length: array (n, length, ...).
+        """
+
+
+@final
+class GraphComputation(Computation):
+    """A program of torch operators; its weights are mapped from the file, not read."""
+
+    def __init__(self, stage: Stage, files: Mapping[str, Path], device: str = "cpu") -> None:
+        # Here and not at the top: a worker whose rows are all hits never imports torch.
+        import torch
+        from safetensors import safe_open
+
+        from kvspark.model.program import build_program
+
+        self._torch = torch
+        self._device = torch.device(device)
+        self._is_bfloat16 = [s.tensor.dtype == "bfloat16" for s in stage.sources]
+        try:
+            with safe_open(files[WEIGHTS_FILE], framework="pt") as opened:  # type: ignore[no-untyped-call]  # safetensors has no annotations
+                names = sorted(opened.keys(), key=int)
+                weights = [opened.get_tensor(name) for name in names]
+            graph = files[GRAPH_FILE].read_bytes()
+        except (OSError, KeyError, ValueError) as error:
+            raise BundleError(
+                f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})"
+            ) from error
+        self._program = build_program(graph, weights, self._device)
+
+    def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
+        with self._torch.inference_mode():
+            tensors = [
+                self._tensor(array, is_bfloat16)
+                for array, is_bfloat16 in zip(arguments, self._is_bfloat16, strict=True)
+            ]
+            return tuple(self._array(result) for result in self._program(*tensors))
+
+    def _tensor(self, array: Array, is_bfloat16: bool) -> Any:
+        tensor = self._torch.from_numpy(array)
+        if is_bfloat16:
+            tensor = tensor.view(self._torch.bfloat16)
+        return tensor.to(self._device)
+
+    def _array(self, tensor: Any) -> Array:
+        plain = tensor.detach().cpu().contiguous()
+        if plain.dtype == self._torch.bfloat16:
+            plain = plain.view(self._torch.uint16)
+        array: Array = plain.numpy()
+        return array

@@ -1,0 +1,60 @@
+"""What else decides a worker's bits: the instruction set, the library switches and the threads.
+
+A stage's fingerprint is made on the driver and says nothing of the machine that computes. Workers
+of a mixed fleet must not share entries that their arithmetic makes different, so every key holds
+this value as well.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+from kvspark.fingerprint import Canonical, digest
+
+_SWITCHES = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "OPENBLAS_CORETYPE",
+)
+"""Environment variables by which a user may pick other kernels."""
+
+_INSTRUCTION_SETS = frozenset(
+    "fma avx avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 "
+    "amx_tile asimd asimddp bf16 i8mm sve sve2".split()
+)
+"""The flags of /proc/cpuinfo by which MKL, oneDNN and ATen choose kernels."""
+
+
+def numerics_digest(*, threads: int) -> bytes:
+    """Digest of everything on this machine by which equal stages may give other bits.
+
+    Two workers with equal digests and equal fingerprints compute equal bits; the number of threads
+    is in it because a parallel reduction adds in another order.
+    """
+    value: Canonical = {
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "switches": {name: os.environ.get(name) for name in _SWITCHES},
+        "threads": threads,
+    }
+    return digest("kvspark.numeric", value)
+
+
+@lru_cache(maxsize=1)
+def _cpu() -> Canonical:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:  # not Linux: the processor's name has to do
+        return platform.processor()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    vendor = fields.get("vendor_id") or fields.get("CPU implementer") or ""
+    return [vendor, sorted(flags & _INSTRUCTION_SETS)]

@@ -1,0 +1,102 @@
+"""A stage: one pure function of a model, with its address and its place in the DAG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import final
+
+from kvspark.fingerprint import FORMAT_VERSION, Canonical, Fingerprint, digest
+from kvspark.spec import MicroBatch, TensorSpec
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one argument of a stage comes from."""
+
+    tensor: TensorSpec
+    stage: str | None = None
+    """The upstream stage that gives it; None for an input of the model."""
+    pad: int = 0
+    """What fills a varying dimension up to its bucket."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A pure function of some of the model's inputs.
+
+    Its result for a row depends on `fingerprint` and on the row's values of `inputs`, on nothing else.
+    """
+
+    name: str
+    kind: str
+    """`graph` for a program of torch operators, else the kind of its features (`text`)."""
+    inputs: tuple[str, ...]
+    """The model inputs that reach this stage, in the model's order."""
+    sources: tuple[Source, ...]
+    """The arguments, in the order of the program's placeholders."""
+    outputs: tuple[TensorSpec, ...]
+    content: bytes
+    """Digest of what it computes with: graph, weights and buffers, or tokenizer files."""
+    library: str
+    """The distribution whose build decides its bits."""
+    fingerprint: Fingerprint = Fingerprint(b"")
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Names of the stages whose results this one takes, in order of first use."""
+        return tuple(dict.fromkeys(s.stage for s in self.sources if s.stage is not None))
+
+    @property
+    def bytes_per_row(self) -> int | None:
+        """Bytes of one row's result; None where they vary."""
+        sizes = [spec.bytes_per_row for spec in self.outputs]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def has_lengths(self) -> bool:
+        """True if an argument has a varying dimension, so that its rows are grouped by bucket."""
+        return any(None in source.tensor.shape for source in self.sources)
+
+
+def fingerprinted(stages: Sequence[Stage], micro_batch: MicroBatch) -> tuple[Stage, ...]:
+    """The same stages with their fingerprints: a Merkle DAG over content, shape class and build.
+
+    `stages` is in topological order. Names of stages, inputs and outputs do not count, what is
+    wired to what does: two models that share a trunk share its fingerprint.
+    """
+    done: dict[str, Stage] = {}
+    for stage in stages:
+        value: Canonical = {
+            "format": FORMAT_VERSION,
+            "content": stage.content,
+            "device": "cpu",
+            "build": f"{stage.library} {version(stage.library)}",
+            "shape": _shape_class(stage, micro_batch),
+            "sources": [_wiring(stage, source, done) for source in stage.sources],
+            "outputs": [[spec.dtype, list(spec.shape)] for spec in stage.outputs],
+        }
+        done[stage.name] = replace(stage, fingerprint=digest("kvspark.stage", value))
+    return tuple(done.values())
+
+
+def _shape_class(stage: Stage, micro_batch: MicroBatch) -> Canonical:
+    if stage.kind != "graph":
+        return None
+    if stage.has_lengths:
+        return [micro_batch.rows, micro_batch.tokens]
+    return [micro_batch.rows]
+
+
+def _wiring(stage: Stage, source: Source, done: dict[str, Stage]) -> Canonical:
+    place = {name: position for position, name in enumerate(stage.inputs)}
+    spec: Canonical = [source.tensor.dtype, list(source.tensor.shape), source.pad]
+    if source.stage is None:
+        return ["input", place[source.tensor.name], spec]
+    upstream = done[source.stage]
+    tensor = [output.name for output in upstream.outputs].index(source.tensor.name)
+    reached: Canonical = [place[name] for name in upstream.inputs]
+    return ["stage", upstream.fingerprint, reached, tensor, spec]

@@ -1,0 +1,155 @@
+"""Text features: a Hugging Face tokenizer as the first stage of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from kvspark.errors import BundleError, ModelError, UsageError
+from kvspark.fingerprint import digest
+from kvspark.model.computation import Computation
+from kvspark.model.features import Features
+from kvspark.model.stage import Stage
+from kvspark.spec import STRING, Rows, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENIZER_FILE = "tokenizer.json"
+SETTINGS_FILE = "text.json"
+COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@final
+class TextFeatures(Features):
+    """Tokens of one text column: input `text`, outputs `input_ids`, `attention_mask`, ...
+
+    Texts are cut at `max_length` tokens, as sentence-transformers does. The tokenizer is hashed
+    with its padding and truncation off, because both change when somebody uses it.
+    """
+
+    kind = "text"
+    library = "tokenizers"
+
+    def __init__(
+        self, tokenizer: str, *, max_length: int, pad_id: int = 0, columns: Sequence[str] = COLUMNS[:2]
+    ) -> None:
+        """Features of `tokenizer`, the text of a tokenizer.json.
+
+        Raises:
+            UsageError: `max_length` is not positive or `columns` names what a tokenizer does not give.
+        """
+        unknown = [name for name in columns if name not in COLUMNS]
+        if unknown:
+            raise UsageError(f"a tokenizer gives {', '.join(COLUMNS)}; got {unknown[0]!r}")
+        if max_length < 1:
+            raise UsageError(f"max_length must be at least 1 token, got {max_length}")
+        self._tokenizer = json.dumps(json.loads(tokenizer), sort_keys=True, ensure_ascii=False)
+        self._settings = {"max_length": max_length, "pad_id": pad_id, "columns": list(columns)}
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, max_length: int | None = None, columns: Sequence[str] = COLUMNS[:2]
+    ) -> TextFeatures:
+        """Features of the tokenizer in the folder `path`; `max_length` defaults to the folder's own.
+
+        Raises:
+            ModelError: the folder holds no tokenizer that can be written as tokenizer.json.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            loaded: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+            backend = loaded.backend_tokenizer
+        except (OSError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{path} holds no fast tokenizer ({type(error).__name__}); expected a tokenizer.json"
+            ) from error
+        backend.no_padding()
+        backend.no_truncation()
+        length = max_length or min(int(loaded.model_max_length), 1 << 20)
+        return cls(backend.to_str(), max_length=length, pad_id=loaded.pad_token_id or 0, columns=columns)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("text", STRING),)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(name, "int64", (None,)) for name in self._settings["columns"])
+
+    @property
+    def pads(self) -> Mapping[str, int]:
+        pads = {"input_ids": self._settings["pad_id"], "attention_mask": 0, "token_type_ids": 0}
+        return {name: pads[name] for name in self._settings["columns"]}
+
+    @property
+    def content(self) -> bytes:
+        tokenizer = blake2b(self._tokenizer.encode(), digest_size=32).digest()
+        return digest("kvspark.text", {"tokenizer": tokenizer, "settings": self._settings})
+
+    def write(self, folder: Path) -> None:
+        (folder / TOKENIZER_FILE).write_text(self._tokenizer, encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(json.dumps(self._settings, sort_keys=True))
+
+    def computation(self) -> TextComputation:
+        return TextComputation(self._tokenizer, self._settings)
+
+    def example(self) -> dict[str, torch.Tensor]:
+        import torch
+
+        columns = self.computation().run([["An example text.", "Another one, that is a little longer."]])
+        pads = self.pads
+        tensors = {}
+        for spec, rows in zip(self.outputs, columns, strict=True):
+            longest = max(len(row) for row in rows)
+            padded = np.full((len(rows), longest), pads[spec.name], dtype=np.int64)
+            for i, row in enumerate(rows):
+                padded[i, : len(row)] = row
+            tensors[spec.name] = torch.from_numpy(padded)
+        return tensors
+
+
+@final
+class TextComputation(Computation):
+    """The tokenizer itself; releases the interpreter lock while it works."""
+
+    def __init__(self, tokenizer: str, settings: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self._columns = tuple(settings["columns"])
+        self._tokenizer = Tokenizer.from_str(tokenizer)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length=settings["max_length"])
+
+    @classmethod
+    def open(cls, stage: Stage, files: Mapping[str, Path]) -> TextComputation:
+        """The tokenizer of a bundle.
+
+        Raises:
+            BundleError: its files cannot be read.
+        """
+        try:
+            settings = json.loads(files[SETTINGS_FILE].read_text())
+            return cls(files[TOKENIZER_FILE].read_text(encoding="utf-8"), settings)
+        except (OSError, KeyError, ValueError) as error:
+            raise BundleError(f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})") from error
+
+    def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
+        (texts,) = arguments
+        # A lone surrogate is legal in a Spark string and not in UTF-8; Rust would refuse it.
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(clean)
+        ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        made: dict[str, Rows] = {
+            "input_ids": ids,
+            "attention_mask": [np.ones(len(row), dtype=np.int64) for row in ids],
+        }
+        if "token_type_ids" in self._columns:
+            made["token_type_ids"] = [np.array(e.type_ids, dtype=np.int64) for e in encodings]
+        return tuple(made[name] for name in self._columns)

@@ -1,0 +1,170 @@
+"""A bundle from a torch module: exported, cut at module paths, checked against the module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from kvspark.errors import CutError, ExportError
+from kvspark.fingerprint import digest
+from kvspark.model.bundle import Bundle, write_bundle
+from kvspark.model.computation import GRAPH_FILE, WEIGHTS_FILE
+from kvspark.model.cut import Piece, cut_graph
+from kvspark.model.export import Exported, Tensors, export_module, tensor_spec
+from kvspark.model.features import Features
+from kvspark.model.program import encode_program, tensor_digest
+from kvspark.model.stage import Source, Stage
+from kvspark.spec import MicroBatch, TensorSpec
+
+FEATURES = "features"
+
+_Part = tuple[Stage, Callable[[Path], None]]
+
+
+def bundle_from_torch(
+    module: torch.nn.Module,
+    example_inputs: Tensors,
+    *,
+    features: Features | None,
+    cuts: Sequence[str],
+    variable_length: Sequence[str],
+    name: str,
+    micro_batch: MicroBatch,
+) -> Bundle:
+    """The bundle of `module`, whose stages give the bits of the whole graph.
+
+    Raises:
+        ExportError: the module cannot be captured as a graph.
+        CutError: it cannot be cut there.
+    """
+    if features is not None:
+        variable_length = [spec.name for spec in features.outputs if None in spec.shape]
+    exported = export_module(module, example_inputs, variable_length)
+    pieces = cut_graph(exported, cuts)
+    parts = _feature_part(features, exported)
+    known = {stage.name: stage for stage, _ in parts}
+    for piece in pieces:
+        stage, write = _graph_part(piece, exported, known, features)
+        known[stage.name] = stage
+        parts.append((stage, write))
+    bundle = write_bundle(
+        name=name,
+        inputs=exported.inputs if features is None else features.inputs,
+        outputs=exported.outputs,
+        micro_batch=micro_batch,
+        stages=parts,
+    )
+    _check_stages(bundle, exported, example_inputs)
+    return bundle
+
+
+def _feature_part(features: Features | None, exported: Exported) -> list[_Part]:
+    if features is None:
+        return []
+    given = {spec.name for spec in features.outputs}
+    missing = [spec.name for spec in exported.inputs if spec.name not in given]
+    if missing:
+        raise ExportError(
+            f"the model takes {missing[0]!r}, the features give {', '.join(sorted(given))}; "
+            "give the features that column, or a module that does without it"
+        )
+    stage = Stage(
+        name=FEATURES,
+        kind=features.kind,
+        inputs=tuple(spec.name for spec in features.inputs),
+        sources=tuple(Source(spec) for spec in features.inputs),
+        outputs=features.outputs,
+        content=features.content,
+        library=features.library,
+    )
+    return [(stage, features.write)]
+
+
+def _graph_part(
+    piece: Piece, exported: Exported, known: dict[str, Stage], features: Features | None
+) -> _Part:
+    if piece.name in known or piece.name.startswith("."):
+        raise CutError(f"two stages would have the name {piece.name!r}; name the cut's module otherwise")
+    sources = tuple(
+        _source(argument, upstream, exported, known, features)
+        for argument, upstream in zip(piece.part.arguments, piece.upstream, strict=True)
+    )
+    reached = {name for s in sources if s.stage for name in known[s.stage].inputs}
+    reached |= {source.tensor.name for source in sources if source.stage is None}
+    order = [spec.name for spec in (exported.inputs if features is None else features.inputs)]
+    program, weights = encode_program(piece.part)
+    stage = Stage(
+        name=piece.name,
+        kind="graph",
+        inputs=tuple(name for name in order if name in reached),
+        sources=sources,
+        outputs=_outputs(piece, exported),
+        content=digest("kvspark.graph", [program, [tensor_digest(weight) for weight in weights]]),
+        library="torch",
+    )
+    return stage, partial(_write_graph, program, weights)
+
+
+def _outputs(piece: Piece, exported: Exported) -> tuple[TensorSpec, ...]:
+    if piece.part.outputs == exported.results:
+        return exported.outputs
+    return tuple(tensor_spec(f"t{i}", node) for i, node in enumerate(piece.part.outputs))
+
+
+def _source(
+    argument: torch.fx.Node,
+    upstream: tuple[str, int] | None,
+    exported: Exported,
+    known: dict[str, Stage],
+    features: Features | None,
+) -> Source:
+    if upstream is not None:
+        name, position = upstream
+        return Source(known[name].outputs[position], name)
+    spec = exported.inputs[exported.placeholders.index(argument)]
+    if features is None:
+        return Source(spec)
+    return Source(spec, FEATURES, features.pads[spec.name])
+
+
+def _write_graph(program: bytes, weights: Sequence[torch.Tensor], folder: Path) -> None:
+    (folder / GRAPH_FILE).write_bytes(program)
+    tensors = {str(i): weight.cpu().contiguous().clone() for i, weight in enumerate(weights)}
+    save_file(tensors, folder / WEIGHTS_FILE)
+
+
+def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -> None:
+    """Runs the stages one after the other and compares with the uncut graph, bit for bit."""
+    results: dict[tuple[str | None, str], torch.Tensor] = {}
+    for spec in exported.inputs:
+        for stage in (None, FEATURES):
+            results[stage, spec.name] = example_inputs[spec.name]
+    for stage in (stage for stage in bundle.stages if stage.kind == "graph"):
+        arguments = [results[s.stage, s.tensor.name].contiguous() for s in stage.sources]
+        arrays = [_plain(tensor) for tensor in arguments]
+        for spec, array in zip(stage.outputs, bundle.computation(stage).run(arrays), strict=True):
+            results[stage.name, spec.name] = torch.from_numpy(array).view(getattr(torch, spec.dtype))
+    last = bundle.stages[-1]
+    with torch.inference_mode():
+        whole = exported.graph(*example_inputs.values())
+    for spec, expected in zip(last.outputs, whole, strict=True):
+        got = results[last.name, spec.name]
+        if _bits(got) != _bits(expected):
+            raise CutError(
+                f"the stages of {bundle.name!r} do not give the bits of the whole model in output "
+                f"{spec.name!r}; cut elsewhere, or leave the cuts out"
+            )
+
+
+def _plain(tensor: torch.Tensor) -> object:
+    bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    return bits.numpy()
+
+
+def _bits(tensor: torch.Tensor) -> bytes:
+    plain = tensor.detach().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy().tobytes()
