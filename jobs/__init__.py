@@ -1,0 +1,1 @@
+"""The commands of kvspark as files for spark-submit."""

@@ -12,9 +12,15 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from kvspark.config.base import Name, Section
-from kvspark.config.secret import has_credentials, resolve_secret
+from kvspark.config.secret import resolve_secret
 
 __all__ = ["CacheConfig", "resolve_secret"]
+
+_LOCAL = frozenset({"embedded", "memory"})
+"""Kinds of URL that have no user, so that an @ is part of the path."""
+
+_CREDENTIALS = frozenset({"username", "user", "password", "passwd", "secret", "token"})
+"""URL parameters that redis-py and other clients take for credentials."""
 
 TWO_WEEKS_S = 14 * 24 * 3600.0
 
@@ -73,11 +79,6 @@ class CacheConfig(Section):
     @classmethod
     def _url_without_secrets(cls, url: str) -> str:
         # The URL itself is never part of a message: it may hold the password that is refused here.
-        if has_credentials(url):
-            raise ValueError(
-                "a URL with a user or password in it is refused, it would end up in logs; "
-                "name them with username and password_env or password_file"
-            )
         try:
             parts = urlsplit(url)
             _ = parts.port
@@ -86,9 +87,15 @@ class CacheConfig(Section):
         if not parts.scheme:
             raise ValueError("a URL starts with its kind; write for example redis://HOST:6379/0")
         query = {key.lower(): value.lower() for key, value in parse_qsl(parts.query)}
-        if query.get("ssl_cert_reqs") in {"none", "optional"} or query.get(
-            "ssl_check_hostname"
-        ) in {"false", "0", "no"}:
+        has_user = "@" in url and parts.scheme not in _LOCAL
+        if has_user or _CREDENTIALS & query.keys():
+            raise ValueError(
+                "a URL with a user or password in it is refused, it would end up in logs; "
+                "name them with username and password_env or password_file"
+            )
+        if query.get("ssl_cert_reqs", "required") != "required" or _is_off(
+            query.get("ssl_check_hostname", "true")
+        ):
             raise ValueError(
                 "TLS without checking the certificate is refused; name the CA with tls_ca_file"
             )
@@ -116,6 +123,10 @@ class CacheConfig(Section):
             SecretError: as `resolve_secret`.
         """
         return resolve_secret(env=self.secret_env, file=self.secret_file)
+
+
+def _is_off(word: str) -> bool:
+    return word in {"false", "0", "no", "off", "none", ""}
 
 
 def with_namespace(cache: Any, namespace: object) -> Any:

@@ -37,8 +37,6 @@ _BOUNDS = {
 
 _TYPE_WORDS: Sequence[tuple[type, str]] = (
     (bool, "true or false"),
-    (int, "a whole number"),
-    (float, "a number"),
     (str, "text"),
     (Mapping, "a mapping"),
     (list, "a list"),
@@ -55,10 +53,8 @@ def explain(
     findings = sorted(error.errors(include_url=False), key=lambda f: f["type"] != "extra_forbidden")
     first = findings[0]
     path = tuple(str(part) for part in first["loc"])
-    origin = _origin(path, origins)
-    where = f"{origin}: " if origin else ""
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return UsageError(f"{where}{_sentence(first, path, section)}{more}")
+    return UsageError(f"{origin_of(path, origins)}{_sentence(first, path, section)}{more}")
 
 
 def unknown_key(path: Sequence[str], section: type[BaseModel]) -> str:
@@ -123,10 +119,12 @@ def paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from paths(inner, f"{prefix}{name}{free}.")
 
 
-def _origin(path: tuple[str, ...], origins: Mapping[tuple[str, ...], str]) -> str:
+def origin_of(path: Sequence[str], origins: Mapping[tuple[str, ...], str]) -> str:
+    """Where the value at `path`, or the section around it, was written: "score.yaml line 7: "."""
     for end in range(len(path), -1, -1):
-        if path[:end] in origins:
-            return origins[path[:end]]
+        origin = origins.get(tuple(path[:end]))
+        if origin is not None:
+            return f"{origin}: "
     return ""
 
 
@@ -135,7 +133,7 @@ def _sentence(finding: Any, path: tuple[str, ...], section: type[BaseModel]) -> 
     if kind == "extra_forbidden":
         return unknown_key(path, section)
     if kind == "missing":
-        return f"{dotted} is missing; {_meaning(path, section)}"
+        return f"{dotted} is missing{_meaning(path, section)}"
     if kind == "value_error":
         reason = str(finding["ctx"]["error"])
         return f"{dotted}: {reason}" if dotted else reason
@@ -156,17 +154,11 @@ def _expected(finding: Any) -> str:
 
 
 def _got(value: object) -> str:
-    for kind, word in _TYPE_WORDS:
-        if isinstance(value, kind):
-            break
-    else:
-        word = type(value).__name__
-    # A number cannot be a secret, and saying it makes a bound clear.
-    return (
-        f"{word} ({value:g})"
-        if isinstance(value, int | float) and word != "true or false"
-        else word
-    )
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # A number cannot be a secret, and saying it makes a bound clear.
+        return f"{value:g}"
+    words = (word for kind, word in _TYPE_WORDS if isinstance(value, kind))
+    return next(words, type(value).__name__)
 
 
 def _advice(finding: Any) -> str:
@@ -183,4 +175,5 @@ def _advice(finding: Any) -> str:
 def _meaning(path: Sequence[str], section: type[BaseModel]) -> str:
     owner = section_at(section, path[:-1])
     field = owner.model_fields.get(path[-1]) if owner else None
-    return f"give it: {field.description}" if field and field.description else "give it"
+    meaning = field.description if field and field.description else ""
+    return f": {meaning[0].lower()}{meaning[1:].rstrip('.')}" if meaning else ""

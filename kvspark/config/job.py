@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from kvspark.config.base import Name, Section, Text, Texts
 from kvspark.config.cache import CacheConfig, with_namespace
-from kvspark.config.secret import has_credentials
+from kvspark.config.secret import has_password
 from kvspark.fingerprint import digest
 from kvspark.spec import MicroBatch
 
@@ -196,7 +196,7 @@ def holds_secret(key: str, value: str) -> bool:
     is_secret_key = _SECRET_KEY.search(key) and not _REFERENCE.search(key)
     if is_secret_key and not _MOUNTED.match(key):
         return value not in {"true", "false"}
-    return has_credentials(value) or _SECRET_OPTION.search(value) is not None
+    return has_password(value) or _SECRET_OPTION.search(value) is not None
 
 
 @final
@@ -234,6 +234,15 @@ class JobConfig(Section):
         run = values.get("run")
         name = run.get("name") if isinstance(run, dict) else getattr(run, "name", None)
         return {**values, "cache": with_namespace(values["cache"], name)}
+
+    @field_validator("outputs")
+    @classmethod
+    def _each_output_has_its_column(cls, outputs: dict[str, str] | None) -> dict[str, str] | None:
+        columns = list((outputs or {}).values())
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise ValueError(f"two outputs have the same column {twice[0]}; give each its own")
+        return outputs
 
     @model_validator(mode="after")
     def _output_is_not_the_input(self) -> Self:

@@ -12,7 +12,6 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
 from kvspark.errors import SecretError, UsageError
 
@@ -21,8 +20,8 @@ _LOG = logging.getLogger(__name__)
 MAX_SECRET_BYTES = 65_536
 """A longer file is not a secret but a mistake in the conf."""
 
-_CREDENTIALS = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s]*@")
-_SECRET_PARAMETERS = frozenset({"password", "passwd", "pwd", "secret", "token", "username", "user"})
+# A user alone is no secret: `abfss://CONTAINER@ACCOUNT/…` names a folder.
+_PASSWORD_IN_URL = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s@]*:[^/\s]*@")
 
 
 def resolve_secret(
@@ -52,17 +51,9 @@ def resolve_secret(
     return None
 
 
-def has_credentials(text: str) -> bool:
-    """True if `text` holds a URL with a user, a password or a token in it."""
-    if _CREDENTIALS.search(text):
-        return True
-    if "://" not in text:
-        return False
-    try:
-        query = urlsplit(text).query
-    except ValueError:
-        return False
-    return any(key.lower() in _SECRET_PARAMETERS for key, _ in parse_qsl(query))
+def has_password(text: str) -> bool:
+    """True if `text` holds a URL with a password in it, `kind://user:password@host`."""
+    return _PASSWORD_IN_URL.search(text) is not None
 
 
 def _from_environment(name: str, environ: Mapping[str, str]) -> bytes:
