@@ -1,0 +1,1 @@
+"""Spark: reading, scoring and publishing tables; the only package that imports pyspark."""

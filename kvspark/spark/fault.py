@@ -1,0 +1,23 @@
+"""Named places where a test may kill the driver, to prove what a dead run leaves behind.
+
+The environment variable `KVSPARK_FAULT_POINT` names one of them; a run that has no such variable
+passes every point untouched. The names, in the order in which a run reaches them:
+
+    locked  staged  validated  reported  synced
+    exchanged                      where the system can swap two folders
+    moved_aside  moved_in          where it cannot
+    discarding  published
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+FAULT_POINT_ENV = "KVSPARK_FAULT_POINT"
+
+
+def fault_point(name: str) -> None:
+    """Kills this process with SIGKILL if the environment names this point."""
+    if os.environ.get(FAULT_POINT_ENV) == name:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,108 @@
+"""One run at a time for each target.
+
+The lock is an flock(2) on a file beside the target: the kernel lets go of it when the process
+dies, however it dies, so that no lock is ever stale. The holder removes the file before it lets
+go; whoever got a lock on a file that has been removed meanwhile tries again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import final
+
+from kvspark.errors import OutputError, RunLockedError
+
+LOCK_NAME = "lock"
+_NOTE_BYTES = 4096
+
+
+@final
+class RunLock:
+    """Holds `folder` for one run; `with` lets go of it and of an empty folder."""
+
+    def __init__(self, folder: Path, *, target: Path, run_id: str) -> None:
+        self._folder = folder
+        self._path = folder / LOCK_NAME
+        self._target = target
+        self._run_id = run_id
+        self._fd = -1
+
+    def __enter__(self) -> RunLock:
+        """Takes the lock without waiting.
+
+        Raises:
+            RunLockedError: another run holds it; names that run and since when it runs.
+            OutputError: the folder cannot be made or written.
+        """
+        while self._fd < 0:
+            try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # the last holder removed the folder between the two calls
+                continue
+            except OSError as exc:
+                raise OutputError(
+                    f"output path {self._target}: {self._folder.parent} cannot be written "
+                    f"({exc.strerror}); choose another output path or change its permissions"
+                ) from exc
+            self._try(fd)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: the next run cleans it when it starts
+            self._folder.rmdir()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _try(self, fd: int) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note = os.pread(fd, _NOTE_BYTES, 0)
+            os.close(fd)
+            raise RunLockedError(_held(self._target, note)) from None
+        if not _is_at(fd, self._path):
+            os.close(fd)
+            return
+        os.truncate(fd, 0)
+        os.pwrite(fd, _note(self._run_id), 0)
+        self._fd = fd
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _note(run_id: str) -> bytes:
+    note = {
+        "run": run_id,
+        "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
+    return json.dumps(note).encode()
+
+
+def _held(target: Path, note: bytes) -> str:
+    try:
+        holder = json.loads(note)
+        who = "run {run} holds it since {since} (process {pid} on {host})".format_map(holder)
+    except (ValueError, KeyError):  # it has the lock and has not written its note yet
+        who = "another run has just taken it"
+    return f"output path {target}: {who}; nothing was written, start again when it has ended"

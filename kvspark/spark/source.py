@@ -1,0 +1,200 @@
+"""The input table: read as it is, checked on the driver before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from kvspark.config.job import InputConfig
+from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.footers import Footer, read_footers
+from kvspark.spark.listing import InputFile, list_files, resolve_paths, snapshot_of
+
+log = logging.getLogger(__name__)
+
+_INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
+_SHOWN = 3
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The rows to score."""
+
+    df: DataFrame
+    rows: int
+    files: tuple[InputFile, ...]
+    """The files of the partitions that are read."""
+    empty_files: int
+    """Files of zero bytes, which hold no rows."""
+    snapshot: bytes
+    """32 bytes that change with the files."""
+
+    def check_unchanged(self) -> None:
+        """Does nothing if the files are those that were checked.
+
+        Raises:
+            DataError: a file was written or removed meanwhile; names it.
+        """
+        for file in self.files:
+            if not file.is_as_it_was():
+                raise DataError(
+                    f"input file {file.path} changed while the run read it; nothing was "
+                    "published, start the run again when the input is complete"
+                )
+
+
+def read_source(spark: SparkSession, config: InputConfig, *, columns: Sequence[str]) -> Source:
+    """The table that `config` names; `columns` are those that the model takes.
+
+    Partition values stay text as they are written in the folder names ('007' is not 7), and page
+    checksums are verified where the files have them.
+
+    Raises:
+        DataError: no file, a file that is not readable Parquet, a null in one of `columns`, or no
+            row and the conf refuses that.
+        SchemaError: a column is missing, or files do not agree on a column.
+        UsageError: the filter is not a condition on this table.
+    """
+    roots = resolve_paths(config.paths)
+    found = list_files(roots)
+    _check_empty(found, config)
+    full = [file for file in found if file.size_bytes]
+    _check_partitions(full, config.partitions)
+    selected = [file for file in full if file.is_in(config.partitions)]
+    wanted = [name for name in columns if name not in dict(full[0].partition)]
+    footers = read_footers([file.path for file in selected or full[:1]], counted=wanted)
+    _check_columns(footers, wanted)
+    df = _filtered(_read(spark, roots, footers[0].path), config)
+    if not selected:
+        footers = []
+    rows = _checked_rows(df, footers, columns, is_filtered=config.filter is not None)
+    if rows == 0 and config.fail_on_empty:
+        raise DataError(f"input matched 0 rows ({_described(config)}); nothing was written")
+    empty = sum(1 for file in found if not file.size_bytes)
+    return Source(df, rows, tuple(selected), empty, snapshot_of(selected))
+
+
+def _read(spark: SparkSession, roots: Sequence[Path], sample: Path) -> DataFrame:
+    before = spark.conf.get(_INFERENCE, "true")
+    spark.conf.set(_INFERENCE, "false")
+    try:
+        reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
+        # The checked files agree on their columns. Spark would take those of any file it likes,
+        # also one of a partition that is not read.
+        schema = reader.parquet(str(sample)).schema
+        return reader.schema(schema).parquet(*map(str, roots))
+    finally:
+        spark.conf.set(_INFERENCE, before or "true")
+
+
+def _filtered(df: DataFrame, config: InputConfig) -> DataFrame:
+    for column, value in config.partitions.items():
+        df = df.where(F.col(_quoted(column)) == F.lit(value))
+    if config.filter is None:
+        return df
+    try:
+        return df.where(config.filter)
+    except (AnalysisException, ParseException) as exc:
+        raise UsageError(
+            f"input.filter {config.filter!r} is not a condition on this table: "
+            f"{str(exc).splitlines()[0]} (columns: {', '.join(df.columns)})"
+        ) from None
+
+
+def _check_empty(found: Sequence[InputFile], config: InputConfig) -> None:
+    empty = [file.path for file in found if not file.size_bytes]
+    if len(empty) == len(found):
+        raise DataError(
+            f"input {', '.join(config.paths)} holds no Parquet file with content "
+            f"({len(empty)} of zero bytes); nothing was written, check input.paths"
+        )
+    if empty and config.strict_files:
+        raise DataError(
+            f"{_named(empty)}: zero bytes and input.strict_files is on; nothing was written"
+        )
+    if empty:
+        log.warning("%s: zero bytes, skipped (input.strict_files refuses them)", _named(empty))
+
+
+def _check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str]) -> None:
+    there = [column for column, _ in files[0].partition]
+    for column in partitions:
+        if column not in there:
+            raise SchemaError(
+                f"input.partitions names {column!r}, by which the input is not partitioned "
+                f"(partitioned by: {', '.join(there) or 'nothing'}); use input.filter for a "
+                "column inside the files"
+            )
+
+
+def _check_columns(footers: Sequence[Footer], wanted: Sequence[str]) -> None:
+    first = footers[0]
+    for name in wanted:
+        lacking = [footer.path for footer in footers if name not in footer.columns]
+        if lacking:
+            raise SchemaError(
+                f"input has no column {name!r} (found: {', '.join(first.columns)}); files: "
+                f"{_named(lacking)}; nothing was written, map the model's input to a column in inputs"
+            )
+    for footer in footers[1:]:
+        for name in {**first.columns, **footer.columns}:
+            here, there = first.columns.get(name), footer.columns.get(name)
+            if here != there:
+                raise SchemaError(
+                    f"input files do not agree on column {name!r}: {here or 'missing'} in "
+                    f"{first.path}, {there or 'missing'} in {footer.path}; nothing was written, "
+                    "rewrite one of them"
+                )
+
+
+def _checked_rows(
+    df: DataFrame,
+    footers: Sequence[Footer],
+    columns: Sequence[str],
+    *,
+    is_filtered: bool,
+) -> int:
+    """The number of rows, from the footers where they tell everything, else from a scan."""
+    known = [footer.nulls.get(name, 0) for footer in footers for name in columns]
+    if not is_filtered and None not in known:
+        for footer in footers:
+            for name in columns:
+                _refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, str(footer.path))
+        return sum(footer.rows for footer in footers)
+    counts = [F.count_if(F.col(_quoted(name)).isNull()) for name in columns]
+    rows, *nulls = df.agg(F.count(F.lit(1)), *counts).first() or (0,)
+    for name, count in zip(columns, nulls, strict=True):
+        _refuse_nulls(name, count, rows, "the rows that are read")
+    return int(rows)
+
+
+def _refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
+    if nulls:
+        raise DataError(
+            f"column {name!r}: {nulls:,} nulls among {rows:,} rows in {where}; the model takes "
+            f"none, nothing was written; leave them out with input.filter: {name} is not null"
+        )
+
+
+def _named(paths: Sequence[Path]) -> str:
+    more = f" (+{len(paths) - _SHOWN})" if len(paths) > _SHOWN else ""
+    return ", ".join(map(str, paths[:_SHOWN])) + more
+
+
+def _described(config: InputConfig) -> str:
+    parts = [f"{column}={value}" for column, value in config.partitions.items()]
+    if config.filter:
+        parts.append(f"filter {config.filter}")
+    return ", ".join(parts) or ", ".join(config.paths)
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"

@@ -1,0 +1,38 @@
+"""What every test may ask for: one Spark session for the whole run, and Hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+from pyspark.sql import SparkSession
+
+from kvspark.config.job import SparkConfig
+from kvspark.spark.session import open_session
+
+hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
+hypothesis.settings.register_profile(
+    "ci", max_examples=200, deadline=None, derandomize=True, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# local[2,4]: two workers at a time, four attempts of a task.
+SPARK = SparkConfig(
+    master="local[2,4]",
+    app_name="kvspark-tests",
+    conf={
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.driver.memory": "1g",
+    },
+)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one session of a test run; nobody but this fixture stops it."""
+    session = open_session(SPARK, name="kvspark-tests")
+    yield session
+    session.stop()

@@ -1,0 +1,199 @@
+"""Publishing: the old output or the new one, whatever dies, and never a person's own files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvspark.errors import KvsparkError, OutputError, RunLockedError, UsageError
+from kvspark.spark.exchange import exchange
+from kvspark.spark.fault import FAULT_POINT_ENV
+from kvspark.spark.target import Target
+
+# Publishes two files that must only ever be seen together; argv: target, with or without exchange.
+PUBLISH = """
+import sys
+from kvspark.spark.exchange import exchange
+from kvspark.spark.target import Target
+
+path, how, content = sys.argv[1:]
+target = Target(path, exchange=exchange if how == "exchange" else lambda left, right: False)
+with target.lock("run-1"):
+    target.recover()
+    staged = target.stage("run-1")
+    staged.mkdir()
+    for name in ("part-0.parquet", "part-1.parquet"):
+        (staged / name).write_text(content)
+    target.publish(staged)
+"""
+
+EXCHANGE_POINTS = ["synced", "exchanged", "discarding", "published"]
+RENAME_POINTS = ["synced", "moved_aside", "moved_in", "discarding", "published"]
+
+
+def publish(
+    path: Path, how: str, content: str, *, fault: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    environ = dict(os.environ)
+    if fault is not None:
+        environ[FAULT_POINT_ENV] = fault
+    command = [sys.executable, "-c", PUBLISH, str(path), how, content]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+def content_of(path: Path) -> set[str]:
+    return {part.read_text() for part in path.glob("part-*.parquet")}
+
+
+def names_in(path: Path) -> list[str]:
+    return [item.name for item in path.iterdir()]
+
+
+def never(left: Path, right: Path) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("fault", EXCHANGE_POINTS)
+def test_a_run_killed_while_it_publishes_leaves_the_old_or_the_new_output(
+    tmp_path: Path, fault: str
+) -> None:
+    out = tmp_path / "out"
+    assert publish(out, "exchange", "old").returncode == 0
+    assert publish(out, "exchange", "new", fault=fault).returncode == -9
+    assert content_of(out) == ({"old"} if fault == "synced" else {"new"})
+    assert publish(out, "exchange", "rerun").returncode == 0
+    assert content_of(out) == {"rerun"}
+    assert names_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("fault", RENAME_POINTS)
+def test_where_folders_cannot_be_swapped_the_next_run_puts_the_old_output_back(
+    tmp_path: Path, fault: str
+) -> None:
+    out = tmp_path / "out"
+    assert publish(out, "rename", "old").returncode == 0
+    assert publish(out, "rename", "new", fault=fault).returncode == -9
+    target = Target(str(out))
+    with target.lock("run-2"):
+        target.recover()
+        expected = {"old"} if fault in {"synced", "moved_aside"} else {"new"}
+        assert content_of(out) == expected
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_a_first_publish_killed_before_it_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert publish(out, "exchange", "new", fault="synced").returncode == -9
+    assert not out.exists()
+
+
+def test_exchange_swaps_two_folders(tmp_path: Path) -> None:
+    left, right = tmp_path / "left", tmp_path / "right"
+    left.mkdir()
+    right.mkdir()
+    (left / "a").touch()
+    if not exchange(left, right):
+        pytest.skip("this file system cannot swap two folders")
+    assert names_in(right) == ["a"]
+    assert names_in(left) == []
+
+
+def test_exchange_says_why_it_was_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        exchange(tmp_path / "absent", tmp_path)
+
+
+def test_a_second_run_of_a_target_is_told_who_holds_it(tmp_path: Path) -> None:
+    target = Target(str(tmp_path / "out"))
+    with target.lock("night-1"), pytest.raises(RunLockedError, match="run night-1 holds it since"):
+        Target(str(tmp_path / "out")).lock("night-2").__enter__()
+    with target.lock("night-2"):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert publish(out, "exchange", "new", fault="synced").returncode == -9
+    with Target(str(out)).lock("again"):
+        pass
+
+
+def test_a_failed_publish_leaves_the_old_output(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    publish(out, "exchange", "old")
+    target = Target(str(out), exchange=never)
+    with target.lock("run-2"), pytest.raises(OutputError, match="the old output is untouched"):
+        target.publish(target.stage("run-2"))
+    assert content_of(out) == {"old"}
+
+
+def as_file(path: Path) -> None:
+    path.write_text("")
+
+
+def as_symlink(path: Path) -> None:
+    path.symlink_to(path.parent, target_is_directory=True)
+
+
+def as_home(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis.tex").touch()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(as_file, "is a file"), (as_symlink, "is a symlink"), (as_home, "thesis.tex")],
+    ids=["file", "symlink", "foreign"],
+)
+def test_what_is_no_output_folder_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(OutputError, match=message):
+        Target(str(tmp_path / "out"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(OutputError, match="write"), Target("/proc/self/out").lock("run"):
+        pass
+
+
+@pytest.mark.parametrize("inside", [".", "..", "out", "out/inner"])
+def test_an_output_that_overlaps_with_its_input_is_refused(tmp_path: Path, inside: str) -> None:
+    given = (tmp_path / "a" / inside).resolve()
+    with pytest.raises(UsageError, match="overlap"):
+        Target(str(tmp_path / "a" / "out"), inputs=[given])
+
+
+def test_a_sibling_of_the_input_is_no_overlap(tmp_path: Path) -> None:
+    Target(str(tmp_path / "a" / "out"), inputs=[tmp_path / "a" / "out2"])
+
+
+@pytest.mark.parametrize("path", ["hdfs://host/out", "s3a://bucket/out", "S3://b/out"])
+def test_what_is_not_supported_yet_says_what_is(path: str) -> None:
+    with pytest.raises(UsageError, match="POSIX file systems now"):
+        Target(path)
+
+
+@pytest.mark.parametrize("path", ["", " ", "/", "file:///"])
+def test_a_path_that_names_no_folder_is_refused(path: str) -> None:
+    with pytest.raises(KvsparkError, match="give the path of a folder"):
+        Target(path)
+
+
+@pytest.mark.parametrize("prefix", ["file://", "file:", ""])
+def test_a_file_url_is_a_path(tmp_path: Path, prefix: str) -> None:
+    assert Target(f"{prefix}{tmp_path}/a%20b").path == tmp_path / ("a b" if prefix else "a%20b")
+
+
+def test_a_run_id_with_colons_names_a_folder_that_hadoop_takes(tmp_path: Path) -> None:
+    target = Target(str(tmp_path / "out"))
+    first = target.stage("scheduled__2026-01-01T00:00:00+00:00")
+    assert ":" not in first.name
+    assert first != target.stage("scheduled__2026-01-01T00:00:00+00:00")
