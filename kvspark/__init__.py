@@ -14,8 +14,8 @@ from kvspark.spec import MicroBatch
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
+    from kvspark.infer.model import Model
     from kvspark.infer.plan import Plan
-    from kvspark.model.model import Model
     from kvspark.model.text import TextFeatures
     from kvspark.spark.score import score
     from kvspark.spark.udf import udf
@@ -36,7 +36,7 @@ __all__ = [
 
 _HOME = {
     "Cache": "kvspark.cache.cache",
-    "Model": "kvspark.model.model",
+    "Model": "kvspark.infer.model",
     "Plan": "kvspark.infer.plan",
     "TextFeatures": "kvspark.model.text",
     "score": "kvspark.spark.score",
