@@ -30,6 +30,14 @@ SPARK = SparkConfig(
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets one warning pass that pyspark causes: it leaves the sockets of results to the collector."""
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:Exception ignored in. <socket.socket fd:pytest.PytestUnraisableExceptionWarning",
+    )
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The one session of a test run; nobody but this fixture stops it."""
