@@ -1,0 +1,221 @@
+"""The public model: made from what the user has, saved, loaded, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import pyarrow as pa
+
+from kvspark.errors import SchemaError, UsageError
+from kvspark.fingerprint import Fingerprint
+from kvspark.infer.arrow import arrow_type
+from kvspark.infer.plan import Plan
+from kvspark.infer.predictor import Predictor
+from kvspark.model.bundle import MANIFEST, Bundle
+from kvspark.model.stage import Stage
+from kvspark.spec import STRING, MicroBatch, TensorSpec
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+    import torch
+
+    from kvspark.model.features import Features
+
+EXAMPLES = "a dict of tensors with the batch first"
+
+
+@final
+class Model:
+    """A model as a DAG of stages; immutable.
+
+    Equal models have equal fingerprints in every process. The caller's module is not changed and
+    not kept.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: torch.nn.Module,
+        example_inputs: Mapping[str, torch.Tensor] | None = None,
+        *,
+        features: Features | None = None,
+        cuts: Sequence[str] | None = None,
+        variable_length: Sequence[str] = (),
+        name: str | None = None,
+        micro_batch: MicroBatch | None = None,
+    ) -> Model:
+        """The model that `module` is, exported with torch.export and cut at the module paths `cuts`.
+
+        `example_inputs` is a dict of tensors with the batch first, named as `forward` names them;
+        with `features` it may be left out. `variable_length` names inputs whose first dimension
+        after the batch differs from row to row. A module that returns one tensor has the output
+        `output`; a dict keeps its names, a tuple gives `output_0`, `output_1`, ...
+
+        Raises:
+            ExportError: the module is in training mode, draws random numbers, or cannot be captured.
+            CutError: a cut is no module of the model, or no set of tensors carries it.
+        """
+        from kvspark.model.torch_source import bundle_from_torch
+
+        if example_inputs is None:
+            if features is None:
+                raise UsageError(f"example_inputs is missing; pass {EXAMPLES}")
+            example_inputs = features.example()
+        return cls(
+            bundle_from_torch(
+                module,
+                dict(example_inputs),
+                features=features,
+                cuts=list(cuts or ()),
+                variable_length=variable_length,
+                name=name or type(module).__name__,
+                micro_batch=micro_batch or MicroBatch(),
+            )
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        max_length: int | None = None,
+        name: str | None = None,
+        micro_batch: MicroBatch | None = None,
+    ) -> Model:
+        """The model of a sentence-transformers folder: input `text`, output `embedding`.
+
+        Pooled and normalised as the folder says; texts are cut at `max_length` tokens, by default
+        the folder's own limit. Reads local files only, and weights only from safetensors.
+
+        Raises:
+            ModelError: the folder is not one of sentence-transformers.
+        """
+        from kvspark.model.sentence import load_sentence_encoder
+
+        encoder, features = load_sentence_encoder(path, max_length=max_length)
+        return cls.from_torch(
+            encoder, features=features, name=name or Path(path).name, micro_batch=micro_batch
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """The model that `save` wrote to the folder `path`; reads the manifest, no weights.
+
+        Raises:
+            BundleError: the folder holds no bundle.
+        """
+        return cls(Bundle.load(path))
+
+    @staticmethod
+    def is_saved_at(path: str | Path) -> bool:
+        """True if `save` has written a model to the folder `path`."""
+        return (Path(path) / MANIFEST).is_file()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model to the folder `path`, which must not exist or be empty.
+
+        Raises:
+            BundleError: the folder is not empty.
+        """
+        self.bundle.save(path)
+
+    def with_micro_batch(self, micro_batch: MicroBatch) -> Model:
+        """The same model, computed in other shapes: its fingerprints change."""
+        return Model(self.bundle.with_micro_batch(micro_batch))
+
+    @property
+    def name(self) -> str:
+        """What people call it; no part of any fingerprint."""
+        return self.bundle.name
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in topological order; the last one gives the outputs."""
+        return self.bundle.stages
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The columns that it takes; dtype `string` for text."""
+        return self.bundle.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives for a row."""
+        return self.bundle.outputs
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """32 bytes: equal models give equal outputs for equal inputs on equal machines."""
+        return self.bundle.fingerprint
+
+    def predict(
+        self,
+        columns: Mapping[str, Any],
+        cache: Cache | None = None,
+        *,
+        plan: Plan | None = None,
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """The outputs for the rows of `columns`, in their order: `{output: array (n, *shape)}`.
+
+        `columns` maps each input to an array, a list, or a tensor with n rows; an output with a
+        varying dimension is a list of n arrays. `threads` defaults to torch's own number.
+
+        Raises:
+            DataError: a value that is not what the model takes.
+            SchemaError: an input is missing or has another type.
+        """
+        if threads is None:
+            import torch
+
+            threads = torch.get_num_threads()
+        missing = [spec.name for spec in self.inputs if spec.name not in columns]
+        if missing:
+            raise SchemaError(f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}")
+        arrays = {spec.name: _arrow(columns[spec.name], spec) for spec in self.inputs}
+        predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
+        made = predictor.predict(arrays)
+        return {spec.name: _numpy(made[spec.name], spec) for spec in self.outputs}
+
+    def __repr__(self) -> str:
+        stages = " -> ".join(stage.name for stage in self.stages)
+        return f"Model({self.name!r}, {self.fingerprint.hex()[:12]}, {stages})"
+
+
+def _arrow(values: Any, spec: TensorSpec) -> pa.Array:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if spec.dtype == STRING:
+        return _arrow_text(values, spec)
+    wanted = np.dtype(spec.dtype if spec.dtype != "bfloat16" else "float32")
+    rows = [np.asarray(row, dtype=wanted) for row in values]
+    type_ = arrow_type(spec)
+    return pa.array([row.astype(_column_dtype(spec)).tolist() for row in rows], type=type_)
+
+
+def _arrow_text(values: Any, spec: TensorSpec) -> pa.Array:
+    try:
+        return pa.array(list(values), type=pa.string())
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise SchemaError(f"input {spec.name!r} takes text; got a value that is not a string") from error
+
+
+def _column_dtype(spec: TensorSpec) -> np.dtype[Any]:
+    return np.dtype({"float16": "float32", "bfloat16": "float32", "uint8": "int16"}.get(spec.dtype, spec.dtype))
+
+
+def _numpy(array: pa.Array, spec: TensorSpec) -> Any:
+    if not spec.is_fixed:
+        return [np.array(row.as_py(), dtype=_column_dtype(spec)) for row in array]
+    flat = array
+    for _ in spec.shape:
+        flat = flat.flatten()
+    shape = tuple(dim or 0 for dim in spec.shape)
+    dtype = "float32" if spec.dtype == "bfloat16" else spec.dtype
+    return flat.to_numpy(zero_copy_only=False).astype(dtype, copy=False).reshape(len(array), *shape)

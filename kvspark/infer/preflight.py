@@ -1,0 +1,161 @@
+"""The check before a run: does each stage give the same bits twice, and in any company?
+
+A stage that does not must not be cached: its entries would depend on who asked first. What has been
+checked is remembered in the cache, under the stage's own fingerprint, so a night that re-uses a
+trunk does not open it only to check it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kvspark.errors import NotRepeatableError
+from kvspark.fingerprint import digest
+from kvspark.infer.columns import column
+from kvspark.infer.microbatch import Values
+from kvspark.infer.plan import Plan
+from kvspark.infer.resolve import Columns, Entries, Resolver
+from kvspark.model.bundle import Bundle
+from kvspark.model.numerics import numerics_digest
+from kvspark.model.stage import Stage
+from kvspark.spec import Rows, TensorSpec
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache, KeySpace, Lookup
+
+SAMPLE_ROWS = 64
+"""Rows from which those of one length bucket are taken: enough to fill most of a micro-batch."""
+
+_CHECKED = TensorSpec("checked", "bool")
+_MARK = [b""]
+
+
+def preflight(
+    bundle: Bundle,
+    arrays: Mapping[str, pa.Array],
+    *,
+    plan: Plan | None = None,
+    cache: Cache | None = None,
+    threads: int = 1,
+) -> tuple[str, ...]:
+    """The names of the stages that were checked now, on some rows of `arrays`.
+
+    Stages that an earlier preflight has checked under the same fingerprint, on a machine with the
+    same arithmetic, are left out. Reads the cache, and writes nothing but what was checked.
+
+    Raises:
+        NotRepeatableError: a stage gives other bits in another run or among other rows.
+        DataError: the rows are not what the model takes.
+    """
+    plan = plan or Plan()
+    if plan.micro_batch is not None:
+        bundle = bundle.with_micro_batch(plan.micro_batch)
+    reading = None if cache is None else _Reading(cache)
+    resolver = Resolver(bundle, plan.for_bundle(bundle), reading, threads=threads)
+    columns: Columns = {
+        spec.name: column(arrays[spec.name][:SAMPLE_ROWS], spec) for spec in bundle.inputs
+    }
+    checked = []
+    for stage in (stage for stage in bundle.stages if stage.kind == "graph"):
+        mark = None if cache is None else _mark(cache, stage, threads)
+        if mark is not None and mark.lookup(mark.digests(_MARK)).found[0]:
+            continue
+        columns = _check(resolver, stage, columns, bundle.micro_batch.rows)
+        checked.append(stage.name)
+        if mark is not None:
+            mark.insert(mark.digests(_MARK), (np.ones(1, dtype=bool),), cost_us=0)
+    return tuple(checked)
+
+
+def _mark(cache: Cache, stage: Stage, threads: int) -> KeySpace:
+    identity = digest("kvspark.checked", [stage.fingerprint, numerics_digest(threads=threads)])
+    return cache.keyspace(identity, (_CHECKED,))
+
+
+def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -> Columns:
+    """Checks `stage` on rows that share a bucket, and returns those rows."""
+    count = len(next(iter(columns.values())))
+    if count == 0:
+        return columns
+    needed = {name: columns[name] for name in stage.inputs}
+    arguments, lengths = resolver.arguments(stage, needed, count)
+    rows = _company(lengths, count, most_rows)
+    arguments = [_rows(argument, rows) for argument in arguments]
+    lengths = None if lengths is None else lengths[rows]
+    # Filled up with copies of themselves, alone, and backwards: three companies for one row.
+    first = resolver.run(stage, arguments, lengths, len(rows))
+    again = resolver.run(stage, arguments, lengths, len(rows))
+    _compare(stage, first, again, range(len(rows)), "run twice")
+    back = np.arange(len(rows))[::-1]
+    turned = resolver.run(
+        stage, [_rows(a, back) for a in arguments], None if lengths is None else lengths[back], len(rows)
+    )
+    _compare(stage, first, turned, back, "among the same rows in another order")
+    alone = np.zeros(1, dtype=np.intp)
+    single = resolver.run(
+        stage, [_rows(a, alone) for a in arguments], None if lengths is None else lengths[alone], 1
+    )
+    _compare(stage, first, single, alone, "alone in its micro-batch")
+    return {name: values.take(rows) for name, values in columns.items()}
+
+
+def _company(
+    lengths: npt.NDArray[np.int64] | None, count: int, most_rows: int
+) -> npt.NDArray[np.intp]:
+    """Rows of the most frequent length, or the first ones: they meet in one micro-batch."""
+    if lengths is None:
+        return np.arange(min(count, most_rows))
+    values, counts = np.unique(lengths, return_counts=True)
+    found = np.flatnonzero(lengths == values[counts.argmax()])
+    return found[:most_rows]
+
+
+def _rows(argument: Any, rows: Sequence[int] | npt.NDArray[np.intp]) -> Any:
+    return [argument[i] for i in rows] if isinstance(argument, list) else argument[rows]
+
+
+def _compare(
+    stage: Stage, first: Values, other: Values, places: Sequence[int] | npt.NDArray[np.intp], how: str
+) -> None:
+    for spec, expected, got in zip(stage.outputs, first.columns, other.columns, strict=True):
+        for position, place in enumerate(places):
+            if expected[place].tobytes() != got[position].tobytes():
+                raise NotRepeatableError(
+                    f"stage {stage.name!r} gave other bits in {spec.name!r} for a row {how}; nothing was "
+                    "written. A model whose rows depend on each other or on chance cannot be cached: "
+                    "take the operator out, or run with the cache off"
+                )
+
+
+@final
+class _Reading:
+    """A cache whose entries are read and not written."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def keyspace(
+        self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
+    ) -> Entries:
+        return _ReadingEntries(self._cache.keyspace(identity, specs, codec=codec))
+
+
+@final
+class _ReadingEntries:
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+
+    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
+        return self._entries.digests(rows)
+
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        return self._entries.lookup(digests)
+
+    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        del digests, columns, cost_us
+        return 0
