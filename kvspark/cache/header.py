@@ -1,0 +1,227 @@
+"""The bytes of one entry: a self-describing header, the tensors of one row, a checksum.
+
+Little-endian throughout; the payload starts at a multiple of 8.
+
+    offset  bytes
+    0       4    "KVS1"
+    4       1    version = 1
+    5       1    flags: 1 sealed, 2 negative, 4 lossy; none is in use yet
+    6       1    codec of the payload
+    7       1    number of tensors
+    8       2    id of the sealing key; 0 = not sealed
+    10      2    0
+    12      4    raw_len: bytes of the payload before the codec
+    16      4    payload_len: bytes of the payload as stored
+    20      4    created, seconds since 1970
+    24      4    cost: microseconds that computing the row took
+    28      16   the second half of the digest; the key holds the first
+    44      -    per tensor: dtype u8, number of dims u8, 0 u16, dims u32 each
+    -       -    zeros up to a multiple of 8
+    -       -    payload: the tensors' bytes in C order, one after the other, through the codec
+    -4      4    CRC-32 (zlib's) of everything before it
+
+The checksum comes last so that one call over the whole value verifies it: the CRC-32 of any bytes
+followed by their CRC-32 is a constant.
+
+A reader trusts nothing. It knows the tensors that it expects, and a value that differs in any way
+is a miss with a reason; it never raises, and never allocates by a size that it has not checked.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from kvspark.cache.codec import Codec, codec_coded
+from kvspark.cache.key import HALF_BYTES
+from kvspark.errors import UsageError
+from kvspark.spec import ITEM_BYTES, TensorSpec
+
+MAX_ENTRY_BYTES = 4 * 2**20
+"""Larger values are not stored: a Redis server is blocked for milliseconds when one goes."""
+
+CRC_BYTES = 4
+CRC_OF_WHOLE = 0x2144DF1C
+"""The CRC-32 of any bytes that are followed by their CRC-32."""
+
+TIMES_AT = 20
+TAIL_AT = 28
+TENSORS_AT = 44
+
+Reason = str
+"""Why a value is not the entry that was looked for."""
+
+OVERSIZE = "oversize"
+"""Longer than this reader accepts."""
+FOREIGN = "foreign"
+"""Not an entry, or one of a version, flag or codec that this reader does not know."""
+UNEXPECTED = "unexpected"
+"""An entry with other tensors than the stage has."""
+MISPLACED = "misplaced"
+"""An entry of another row."""
+CORRUPT = "corrupt"
+"""Lengths that do not agree, a wrong checksum, or a payload that does not decode."""
+
+_START = b"KVS1\x01\x00"
+_FIXED = struct.Struct("<6sBBHHIIII16s")
+_U8_MAX = 2**8 - 1
+_U32_MAX = 2**32 - 1
+
+# Codes are stored: a code is never used again for something else.
+_DTYPE_CODES = {
+    "float32": 1,
+    "float64": 2,
+    "float16": 3,
+    "bfloat16": 4,
+    "int8": 5,
+    "int16": 6,
+    "int32": 7,
+    "int64": 8,
+    "uint8": 9,
+    "bool": 10,
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An entry that is right in every way."""
+
+    raw: bytes
+    """The tensors' bytes, decoded."""
+    shapes: tuple[tuple[int, ...], ...]
+
+
+@final
+class EntryHeader:
+    """Packs and checks the header of one stage's entries, whose tensors are `specs`.
+
+    Raises:
+        UsageError: `specs` is empty, holds text, or does not fit a header.
+    """
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        _check(specs)
+        self._specs = tuple(specs)
+        # All tensors at once: without padding, because each has 4 bytes in front of its dims.
+        self._tensors = struct.Struct("<" + "".join(f"BBH{len(s.shape)}I" for s in specs))
+        self.size_bytes = -(-(TENSORS_AT + self._tensors.size) // 8) * 8
+        """Bytes of the header, padding included; the same for all rows of the stage."""
+
+    def pack(
+        self,
+        codec: Codec,
+        *,
+        lengths: tuple[int, int],
+        times: tuple[int, int],
+        tail: bytes,
+        shapes: Sequence[Sequence[int]],
+    ) -> bytes:
+        """A header; `lengths` are raw_len and payload_len, `times` created and cost."""
+        tensors: list[int] = []
+        for spec, shape in zip(self._specs, shapes, strict=True):
+            tensors += (_DTYPE_CODES[spec.dtype], len(shape), 0, *shape)
+        fixed = _FIXED.pack(
+            _START, codec.code, len(self._specs), 0, 0, *lengths, *map(u32, times), tail
+        )
+        return (fixed + self._tensors.pack(*tensors)).ljust(self.size_bytes, b"\0")
+
+    def open(self, value: bytes, digest: bytes, max_bytes: int) -> Opened | Reason:
+        """The entry in `value` if it is the one of `digest`, else the reason why it is not."""
+        reason = self._refuse_start(value, max_bytes)
+        if reason is not None:
+            return reason
+        shapes = self._shapes(value)
+        if shapes is None:
+            return UNEXPECTED
+        reason = self._refuse_lengths(value, shapes, max_bytes)
+        if reason is not None:
+            return reason
+        _, code, _, _, _, raw_len, _, _, _, tail = _FIXED.unpack_from(value)
+        if tail != digest[HALF_BYTES:]:
+            return MISPLACED
+        if zlib.crc32(value) != CRC_OF_WHOLE:
+            return CORRUPT
+        codec = codec_coded(code)
+        if codec is None:
+            return FOREIGN
+        try:
+            raw = codec.decode(memoryview(value)[self.size_bytes : -CRC_BYTES], raw_len)
+        except ValueError:
+            return CORRUPT
+        return Opened(raw, shapes)
+
+    def _refuse_start(self, value: bytes, max_bytes: int) -> Reason | None:
+        if len(value) > max_bytes:
+            return OVERSIZE
+        if not value.startswith(_START):
+            return CORRUPT if _START.startswith(value) else FOREIGN
+        if len(value) < TENSORS_AT + CRC_BYTES:
+            return CORRUPT
+        _, code, count, key_id, zero, *_ = _FIXED.unpack_from(value)
+        if key_id or zero or codec_coded(code) is None:
+            return FOREIGN
+        if count != len(self._specs):
+            return UNEXPECTED
+        return CORRUPT if len(value) < self.size_bytes + CRC_BYTES else None
+
+    def _refuse_lengths(
+        self, value: bytes, shapes: Sequence[tuple[int, ...]], max_bytes: int
+    ) -> Reason | None:
+        _, _, _, _, _, raw_len, payload_len, *_ = _FIXED.unpack_from(value)
+        if len(value) != self.size_bytes + payload_len + CRC_BYTES:
+            return CORRUPT
+        if raw_len > max_bytes or self._reach_bytes(shapes) > max_bytes:
+            return OVERSIZE
+        return CORRUPT if raw_len != self._raw_bytes(shapes) else None
+
+    def _shapes(self, value: bytes) -> tuple[tuple[int, ...], ...] | None:
+        """The shapes of the tensors, None where they are not such as are expected."""
+        numbers = self._tensors.unpack_from(value, TENSORS_AT)
+        shapes = []
+        at = 0
+        for spec in self._specs:
+            dims = numbers[at + 3 : at + 3 + len(spec.shape)]
+            if numbers[at : at + 3] != (_DTYPE_CODES[spec.dtype], len(spec.shape), 0):
+                return None
+            if any(want not in (None, got) for want, got in zip(spec.shape, dims, strict=True)):
+                return None
+            shapes.append(dims)
+            at += 3 + len(dims)
+        return tuple(shapes)
+
+    def _raw_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        return sum(
+            ITEM_BYTES[spec.dtype] * math.prod(shape)
+            for spec, shape in zip(self._specs, shapes, strict=True)
+        )
+
+    def _reach_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        # numpy refuses an empty array whose other dims are huge, so an empty dim counts as one.
+        return max(
+            ITEM_BYTES[spec.dtype] * math.prod(dim or 1 for dim in shape)
+            for spec, shape in zip(self._specs, shapes, strict=True)
+        )
+
+
+def u32(number: int) -> int:
+    """`number`, or the end of the range of 32 bits that it is beyond."""
+    return min(max(number, 0), _U32_MAX)
+
+
+def _check(specs: Sequence[TensorSpec]) -> None:
+    if not 0 < len(specs) <= _U8_MAX:
+        raise UsageError(f"an entry holds 1 to {_U8_MAX} tensors, got {len(specs)}")
+    for spec in specs:
+        if spec.dtype not in _DTYPE_CODES:
+            raise UsageError(
+                f"tensor {spec.name} has dtype {spec.dtype}, which has no entry; "
+                f"cache one of {', '.join(_DTYPE_CODES)}"
+            )
+        dims = [dim or 0 for dim in spec.shape]
+        if len(dims) > _U8_MAX or any(not 0 <= dim <= _U32_MAX for dim in dims):
+            raise UsageError(f"tensor {spec.name} of shape {spec.shape} does not fit an entry")

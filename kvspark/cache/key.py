@@ -1,0 +1,77 @@
+"""From a row to its digest, and from a digest to the key of an entry.
+
+    digest = keyed BLAKE2b-256(namespace key; identity, row)                   32 bytes
+
+    key    bytes  content
+           0-1    "k1"        the version of this layout
+           2      "s"         the kind of entry: a stage's result
+           3-4    namespace   so that a namespace can be found and erased
+           5-6    stage       so that a stage can be found and erased
+           7-10   "{tt}"      two hexadecimal digits of the digest: a cluster's hash tag
+           11-26  digest      its first half; the entry holds the second half
+
+The namespace and stage bytes are short because every entry pays for them: they are labels to
+look for, and a collision can erase too much, never give a wrong value. Values are told apart by
+the whole digest: 128 bits choose the place and the other 128 are compared when it is read.
+
+Everything is keyed by the namespace, so two namespaces never meet, and without its secret
+nobody can find out whether a given text was scored by looking for its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import NewType, final
+
+from kvspark.fingerprint import DIGEST_BYTES, digest
+
+NamespaceKey = NewType("NamespaceKey", bytes)
+"""32 bytes that key every hash of a namespace."""
+
+KEY_BYTES = 27
+HALF_BYTES = DIGEST_BYTES // 2
+
+_LABEL_BYTES = 2
+
+
+def namespace_key(namespace: str, secret: bytes | None) -> NamespaceKey:
+    """The key of a namespace: of its secret where it has one, and always of its name."""
+    return NamespaceKey(bytes(digest("kvspark.ns", [secret, namespace])))
+
+
+@final
+class RowDigests:
+    """Digests of one stage's rows in one namespace."""
+
+    def __init__(self, key: NamespaceKey, identity: bytes) -> None:
+        self._base = blake2b(key=key, digest_size=DIGEST_BYTES, person=b"kvspark.row")
+        # The length in front keeps an identity from running into the row.
+        self._base.update(len(identity).to_bytes(8, "little") + identity)
+
+    def of(self, rows: Sequence[bytes]) -> list[bytes]:
+        """One digest of 32 bytes a row, about half a microsecond each for short rows."""
+        fresh = self._base.copy
+        digests = []
+        for row in rows:
+            hasher = fresh()
+            hasher.update(row)
+            digests.append(hasher.digest())
+        return digests
+
+
+@final
+class StageKeys:
+    """Keys of one stage's entries in one namespace."""
+
+    def __init__(self, key: NamespaceKey, identity: bytes) -> None:
+        space = blake2b(key=key, digest_size=_LABEL_BYTES, person=b"kvspark.space").digest()
+        stage = blake2b(identity, key=key, digest_size=_LABEL_BYTES, person=b"kvspark.stage")
+        self.prefix = b"k1s" + space + stage.digest()
+        """The 7 bytes that all keys of the stage begin with."""
+        self._heads = [self.prefix + b"{%02x}" % tag for tag in range(256)]
+
+    def of(self, digests: Sequence[bytes]) -> list[bytes]:
+        """One key of 27 bytes a digest."""
+        heads = self._heads
+        return [heads[digest[0]] + digest[:HALF_BYTES] for digest in digests]

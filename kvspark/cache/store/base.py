@@ -1,0 +1,84 @@
+"""The contract of every store: bytes under keys, many at a time, nothing else.
+
+A store knows no tensors, namespaces or digests. It is a place that may lose anything at any time
+and must never give what was not put there.
+
+- **Keys and values are bytes**, of any content. A key has at least one byte.
+- **Plural only.** A list of keys is one call, in as few round trips as the server allows. The
+  caller keeps one call to about 512 keys and 1 MiB; a store may split it further.
+- **A missing key is None** at its place; the answer has the order and length of the keys, also
+  where a key is named twice.
+- **An entry is whole or absent.** A reader sees the old value, the new one or None. Of two entries
+  with the same key in one call, the last stays.
+- **`ttl_s` None** keeps an entry until it is evicted; otherwise it is gone after `ttl_s` seconds,
+  rounded up to a millisecond. Writing again starts the time anew.
+- **`timeout_s`** bounds the whole call, connecting and every reply included; None means the
+  store's own bound. A store that never waits takes no notice of it.
+- **Errors are StoreError subclasses and nothing else**: StoreUnavailableError (this call did not
+  get through; a later one may), StoreFullError (reads go on, this write was not taken),
+  StoreRefusedError (trying again cannot help). After an error some entries of the call may have
+  been written, and the store can be used again.
+- **After `fork`** both processes may go on with the store. After `close` the next call opens it
+  again. A store is safe to share between threads, which take turns.
+- **Not picklable**: what crosses to another process is the configuration.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+class Store(ABC):
+    """Bytes under keys; see the module's text for the contract."""
+
+    @abstractmethod
+    def get_many(
+        self, keys: Sequence[bytes], *, timeout_s: float | None = None
+    ) -> list[bytes | None]:
+        """The values of `keys` in their order, None where a key is missing.
+
+        Raises:
+            StoreError: nothing of this call is known.
+        """
+
+    @abstractmethod
+    def set_many(
+        self,
+        entries: Sequence[tuple[bytes, bytes]],
+        *,
+        ttl_s: float | None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """How many of the (key, value) `entries` were taken.
+
+        Raises:
+            StoreError: at least one entry was not taken; others may have been.
+        """
+
+    @abstractmethod
+    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+        """How many of `keys` were there and are gone.
+
+        Raises:
+            StoreError: some may be gone.
+        """
+
+    @abstractmethod
+    def ping(self, *, timeout_s: float | None = None) -> None:
+        """Returns if the store answers.
+
+        Raises:
+            StoreError: it does not, or it refuses us.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of connections and files; never raises, and may be called twice."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} holds a connection and cannot be pickled; "
+            "send the cache's configuration and open it there"
+        )

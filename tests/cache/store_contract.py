@@ -1,0 +1,130 @@
+"""What every store must do: subclassed by the tests of each store, which give it a `store` fixture.
+
+The fixture's store may hold other keys; these tests write below prefixes of their own.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import threading
+import time
+
+import pytest
+
+from kvspark.cache.store.base import Store
+
+ANY_BYTES = bytes(range(256))
+
+
+class StoreContract:
+    def test_a_missing_key_is_none(self, store: Store, key):
+        assert store.get_many([key(b"absent")]) == [None]
+
+    def test_what_was_set_is_got_in_the_order_of_the_keys(self, store: Store, key):
+        assert store.set_many([(key(b"a"), b"1"), (key(b"b"), b"2")], ttl_s=None) == 2
+        assert store.get_many([key(b"b"), key(b"c"), key(b"a")]) == [b"2", None, b"1"]
+
+    def test_keys_and_values_are_any_bytes(self, store: Store, key):
+        values = [b"", b"\r\n$3\r\nabc\r\n", ANY_BYTES, ANY_BYTES * 4_096]
+        keys = [key(value[:300]) for value in values]
+        store.set_many(list(zip(keys, values, strict=True)), ttl_s=60)
+        assert store.get_many(keys) == values
+
+    def test_no_keys_are_no_work(self, store: Store):
+        assert store.get_many([]) == []
+        assert store.set_many([], ttl_s=None) == 0
+        assert store.delete_many([]) == 0
+
+    def test_a_key_that_is_named_twice_is_answered_twice(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1")], ttl_s=None)
+        assert store.get_many([key(b"a"), key(b"a")]) == [b"1", b"1"]
+
+    def test_the_last_of_two_entries_with_one_key_stays(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1"), (key(b"a"), b"2")], ttl_s=None)
+        assert store.get_many([key(b"a")]) == [b"2"]
+
+    def test_setting_again_replaces(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1")], ttl_s=None)
+        store.set_many([(key(b"a"), b"other")], ttl_s=60)
+        assert store.get_many([key(b"a")]) == [b"other"]
+
+    def test_deleted_keys_are_missing_and_counted_once(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1"), (key(b"b"), b"2")], ttl_s=None)
+        assert store.delete_many([key(b"a"), key(b"a"), key(b"c")]) == 1
+        assert store.get_many([key(b"a"), key(b"b")]) == [None, b"2"]
+
+    def test_an_entry_is_gone_after_its_ttl(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1")], ttl_s=0.05)
+        store.set_many([(key(b"b"), b"2")], ttl_s=60)
+        store.set_many([(key(b"c"), b"3")], ttl_s=None)
+        time.sleep(0.1)
+        assert store.get_many([key(b"a"), key(b"b"), key(b"c")]) == [None, b"2", b"3"]
+
+    def test_setting_again_starts_the_ttl_anew(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1")], ttl_s=0.05)
+        store.set_many([(key(b"a"), b"1")], ttl_s=60)
+        time.sleep(0.1)
+        assert store.get_many([key(b"a")]) == [b"1"]
+
+    def test_the_shortest_ttl_is_still_a_ttl(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1")], ttl_s=1e-9)
+        time.sleep(0.01)
+        assert store.get_many([key(b"a")]) == [None]
+
+    def test_thousands_of_entries_are_one_call(self, store: Store, key):
+        entries = [(key(b"%d" % row), b"%d" % row * 40) for row in range(3_000)]
+        assert store.set_many(entries, ttl_s=60) == 3_000
+        assert store.get_many([name for name, _ in entries]) == [value for _, value in entries]
+        assert store.delete_many([name for name, _ in entries]) == 3_000
+
+    def test_a_healthy_store_answers_a_ping(self, store: Store):
+        store.ping()
+        store.ping(timeout_s=5)
+
+    def test_a_closed_store_opens_again(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1")], ttl_s=None)
+        store.close()
+        store.close()
+        assert store.get_many([key(b"a")]) in ([b"1"], [None])
+        store.set_many([(key(b"a"), b"2")], ttl_s=None)
+        assert store.get_many([key(b"a")]) == [b"2"]
+
+    def test_a_store_is_not_picklable(self, store: Store):
+        with pytest.raises(TypeError, match="configuration"):
+            pickle.dumps(store)
+        with pytest.raises(TypeError, match="configuration"):
+            copy.deepcopy(store)
+
+    def test_threads_take_turns(self, store: Store, key):
+        wrong: list[bytes] = []
+
+        def work(name: bytes) -> None:
+            entries = [(key(name + b"%d" % row), name * 100) for row in range(50)]
+            for _ in range(10):
+                store.set_many(entries, ttl_s=60)
+                if store.get_many([one for one, _ in entries]) != [name * 100] * 50:
+                    wrong.append(name)
+
+        threads = [threading.Thread(target=work, args=(b"%d/" % i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+    def test_a_forked_child_and_its_parent_both_go_on(self, store: Store, key):
+        store.set_many([(key(b"a"), b"1")], ttl_s=60)
+        pid = os.fork()
+        if pid == 0:  # the child: leave without pytest's own end
+            is_right = False
+            try:
+                is_right = store.get_many([key(b"a")]) == [b"1"]
+                store.set_many([(key(b"a"), b"child")], ttl_s=60)
+            finally:
+                os._exit(0 if is_right else 1)
+        for _ in range(20):
+            assert store.get_many([key(b"a")])[0] in (b"1", b"child")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        store.ping()
