@@ -81,7 +81,8 @@ class CacheConfig(Section):
         # The URL itself is never part of a message: it may hold the password that is refused here.
         try:
             parts = urlsplit(url)
-            _ = parts.port
+            # Several hosts, as a cluster has them, are not one port.
+            _ = parts.port if "," not in parts.netloc else None
         except ValueError:
             raise ValueError("this is not a URL; write for example redis://HOST:6379/0") from None
         if not parts.scheme:

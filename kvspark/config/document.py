@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import yaml
 
@@ -35,7 +35,7 @@ _PATTERNS = {
 class _CoreLoader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own name and type.
 
 
 for _kind_of_scalar, _pattern in _PATTERNS.items():
@@ -98,13 +98,15 @@ def _kind(exc: yaml.MarkedYAMLError) -> str:
 
 def _value(node: yaml.Node, trail: Trail, name: str, lines: dict[Trail, int]) -> Any:
     lines.setdefault(trail, node.start_mark.line + 1)
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, name)
+    if node.tag not in {f"{_TAG}map", f"{_TAG}seq"}:
+        raise _tagged(node, name)
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, trail, name, lines)
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _value(item, (*trail, str(index)), name, lines) for index, item in enumerate(node.value)
-        ]
-    return _scalar(node, name)
+    return [
+        _value(item, (*trail, str(index)), name, lines) for index, item in enumerate(node.value)
+    ]
 
 
 def _mapping(
@@ -134,10 +136,14 @@ def _scalar(node: yaml.Node, name: str) -> str | int | float | bool | None:
         return text
     # A tag that was written out (`!!int x`) may claim what the text is not.
     if kind not in _PATTERNS or not re.fullmatch(_PATTERNS[kind], text):
-        line = node.start_mark.line + 1
-        raise UsageError(f"{name} line {line}: a tag like !x is refused; write plain values")
+        raise _tagged(node, name)
     if kind == "null":
         return None
     if kind == "bool":
         return text.lower() == "true"
     return int(text) if kind == "int" else float(text)
+
+
+def _tagged(node: yaml.Node, name: str) -> UsageError:
+    line = node.start_mark.line + 1
+    return UsageError(f"{name} line {line}: a tag like !x is refused; write plain values")

@@ -261,7 +261,10 @@ class JobConfig(Section):
         """
         if self.run.id is not None:
             return self.run.id
-        computed = self.model_dump(mode="json", include={"input", "model", "inputs", "outputs"})
+        # Without defaults: a key that a later release adds does not change the ids of this one's.
+        computed = self.model_dump(
+            mode="json", include={"input", "model", "inputs", "outputs"}, exclude_defaults=True
+        )
         fields = [self.run.name, self.run.logical_date, self.output.path, computed, list(snapshot)]
         parts = [self.run.name, self.run.logical_date, digest("kvspark run", fields).hex()[:12]]
         text = "-".join(re.sub(r"[^A-Za-z0-9._=-]+", "_", part) for part in parts if part)
