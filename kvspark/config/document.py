@@ -119,14 +119,14 @@ def _mapping(
             raise UsageError(f"{name} line {line}: a key must be text")
         # A key is always text, also where it looks like a number.
         key = str(key_node.value)
+        here = (*trail, key)
         if key in mapping:
-            dotted = ".".join((*trail, key))
             raise UsageError(
-                f"{name} line {line}: {dotted} is written twice (first on line "
-                f"{lines[(*trail, key)]}); keep one"
+                f"{name} line {line}: {'.'.join(here)} is written twice (first on line "
+                f"{lines[here]}); keep one"
             )
-        lines[(*trail, key)] = line
-        mapping[key] = _value(value_node, (*trail, key), name, lines)
+        lines[here] = line
+        mapping[key] = _value(value_node, here, name, lines)
     return mapping
 
 
