@@ -8,7 +8,6 @@ import importlib
 import inspect
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -19,7 +18,6 @@ from pathlib import Path
 import pytest
 
 import kvspark
-from kvspark.errors import KvsparkError
 
 ROOT = Path(__file__).parents[1]
 OURS = ("kvspark", "jobs", "tests", "conf", "notebooks")
@@ -151,11 +149,6 @@ def test_the_examples_in_docstrings_run() -> None:
             ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         )
         assert doctest.testmod(module).failed == 0
-
-
-def test_an_error_with_any_text_survives_pickle() -> None:
-    for kind in (KvsparkError, *KvsparkError.__subclasses__()):
-        assert str(pickle.loads(pickle.dumps(kind("a", 1)))) == str(kind("a", 1))
 
 
 # ---------------------------------------------------------------- words that stay out
