@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.column_map import quoted
 from kvspark.spark.footers import Footer, read_footers
 from kvspark.spark.listing import InputFile, list_files, resolve_paths, snapshot_of
 
@@ -97,7 +98,7 @@ def _read(spark: SparkSession, roots: Sequence[Path], sample: Path) -> DataFrame
 
 def _filtered(df: DataFrame, config: InputConfig) -> DataFrame:
     for column, value in config.partitions.items():
-        df = df.where(F.col(_quoted(column)) == F.lit(value))
+        df = df.where(F.col(quoted(column)) == F.lit(value))
     if config.filter is None:
         return df
     try:
@@ -169,7 +170,7 @@ def _checked_rows(
             for name in columns:
                 _refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, str(footer.path))
         return sum(footer.rows for footer in footers)
-    counts = [F.count_if(F.col(_quoted(name)).isNull()) for name in columns]
+    counts = [F.count_if(F.col(quoted(name)).isNull()) for name in columns]
     rows, *nulls = df.agg(F.count(F.lit(1)), *counts).first() or (0,)
     for name, count in zip(columns, nulls, strict=True):
         _refuse_nulls(name, count, rows, "the rows that are read")
@@ -194,7 +195,3 @@ def _described(config: InputConfig) -> str:
     if config.filter:
         parts.append(f"filter {config.filter}")
     return ", ".join(parts) or ", ".join(config.paths)
-
-
-def _quoted(name: str) -> str:
-    return f"`{name.replace('`', '``')}`"

@@ -102,20 +102,24 @@ class Target:
             _sync(staged)
             fault_point("synced")
             self._swap(staged)
-            _sync_folder(self.path.parent)
+            _sync_path(self.path.parent)
         except OSError as exc:
             raise OutputError(
                 f"output path {self.path}: the new output could not take its place "
                 f"({exc.strerror}); the old output is untouched"
             ) from exc
         fault_point("discarding")
-        if staged.exists():
-            _discard(staged)
+        self.discard(staged)
         previous = self._folder / _PREVIOUS
         if previous.exists():
             # Under another name first: what is half deleted must not be taken for an output.
             _discard(previous.rename(staged))
         fault_point("published")
+
+    def discard(self, staged: Path) -> None:
+        """Deletes what is staged there, if anything; a warning where that fails."""
+        if staged.exists():
+            _discard(staged)
 
     def _swap(self, staged: Path) -> None:
         if not self.path.exists():
@@ -190,11 +194,7 @@ def _sync(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
             _sync_path(Path(parent) / name)
-        _sync_folder(Path(parent))
-
-
-def _sync_folder(folder: Path) -> None:
-    _sync_path(folder)
+        _sync_path(Path(parent))
 
 
 def _sync_path(path: Path) -> None:

@@ -1,0 +1,284 @@
+"""One run of a scoring job, from the lock to the published output."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+import pyspark
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from kvspark import __version__
+from kvspark.config.job import JobConfig
+from kvspark.errors import CacheRequiredError, KvsparkError, UsageError
+from kvspark.infer.plan import Plan, StagePlan
+from kvspark.spark.column_map import ColumnMap, check_columns, column_map, quoted
+from kvspark.spark.failure import explained
+from kvspark.spark.fault import fault_point
+from kvspark.spark.listing import resolve_paths
+from kvspark.spark.phases import Phases, progress
+from kvspark.spark.run_report import RunReport, known_seconds, seconds_saved, stage_reports
+from kvspark.spark.score import score
+from kvspark.spark.session import open_session
+from kvspark.spark.source import Source, read_source
+from kvspark.spark.tally import Tally
+from kvspark.spark.target import REPORT_FOLDER, Target
+from kvspark.spark.written import Written, check_written
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+    from kvspark.infer.model import Model
+
+log = logging.getLogger(__name__)
+
+
+def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunReport:
+    """The report of a run of `config`, once its output is published.
+
+    Uses `spark`, else the session that is running, else a new one of the conf.
+
+    Guarantees: until the output is published, and after any failure, the output of the run before
+    is what readers find. A run of the same conf replaces the output, it never appends to it. Zero
+    rows publish an empty table. Trouble with the cache changes neither the rows nor the outcome.
+
+    Raises:
+        KvsparkError: see kvspark.errors; nothing was published.
+    """
+    target = Target(config.output.path, inputs=resolve_paths(config.input.paths))
+    run_id = config.run_id()
+    with target.lock(run_id):
+        fault_point("locked")
+        removed = target.recover()
+        if removed:
+            log.info("removed what %d dead runs left beside %s", removed, target.path)
+        try:
+            return _Run(config, target, run_id, Phases()).publish(spark)
+        except KvsparkError:
+            raise
+        except Exception as exc:  # what Spark raises has no root of its own
+            error = explained(exc)
+            if error is None:
+                raise
+            raise error from exc
+
+
+@final
+class _Run:
+    """One attempt, under the lock."""
+
+    def __init__(self, config: JobConfig, target: Target, run_id: str, phases: Phases) -> None:
+        self._config = config
+        self._target = target
+        self._run_id = run_id
+        self._phases = phases
+        self._started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+    def publish(self, spark: SparkSession | None) -> RunReport:
+        config = self._config
+        with self._phases.phase("open") as told:
+            spark = spark or open_session(config.spark, name=config.run.name)
+            model = open_model(config)
+            columns = column_map(model.bundle, config.inputs, config.outputs)
+            plan = plan_of(config).for_bundle(model.bundle)
+            cache = _open_cache(config)
+            told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
+        with nullcontext() if cache is None else closing(cache):
+            trouble = _check_cache(config, cache)
+            with self._phases.phase("read") as told:
+                source = read_source(spark, config.input, columns=list(columns.inputs.values()))
+                check_columns(columns, source.df.schema, model.bundle)
+                told.append(f"{source.rows:,} rows in {len(source.files):,} files")
+            with self._phases.phase("preflight") as told:
+                told.append(_preflight(source, model, columns, plan, cache))
+            return self._score(source, model, columns, plan, cache, trouble)
+
+    def _score(
+        self,
+        source: Source,
+        model: Model,
+        columns: ColumnMap,
+        plan: Plan,
+        cache: Cache | None,
+        trouble: str | None,
+    ) -> RunReport:
+        spark = source.df.sparkSession
+        tally = Tally(spark)
+        staged = self._target.stage(self._run_id)
+        try:
+            with self._phases.phase("score") as told, progress(spark, "score"):
+                df = score(
+                    _spread(source, columns),
+                    model,
+                    inputs=columns.inputs,
+                    outputs=columns.outputs,
+                    cache=cache,
+                    plan=plan,
+                    stats=tally,
+                )
+                _write(df, staged, self._config.output.compression)
+                told.append(f"{tally.stats.rows:,} rows")
+            fault_point("staged")
+            with self._phases.phase("validate") as told:
+                written = check_written(staged, rows=source.rows, schema=df.schema)
+                source.check_unchanged()
+                told.append(f"{written.rows:,} rows in {written.files:,} files")
+            fault_point("validated")
+            report = self._report(source, model, tally, written, trouble)
+            report.write(staged / REPORT_FOLDER)
+            fault_point("reported")
+            with self._phases.phase("publish") as told:
+                self._target.publish(staged)
+                told.append(str(self._target.path))
+        finally:
+            self._target.discard(staged)
+        return replace(report, seconds=dict(self._phases.seconds))
+
+    def _report(
+        self, source: Source, model: Model, tally: Tally, written: Written, trouble: str | None
+    ) -> RunReport:
+        config, path = self._config, self._target.path
+        stats = tally.stats
+        if trouble is not None:
+            stats = replace(stats, degraded=stats.degraded | {trouble})
+        stages = stage_reports(model.stages, stats, known_seconds(path, REPORT_FOLDER))
+        return RunReport(
+            run_id=self._run_id,
+            name=config.run.name,
+            logical_date=config.run.logical_date,
+            started_at=self._started_at,
+            model=model.name,
+            fingerprint=model.fingerprint.hex(),
+            output=str(path),
+            inputs=config.input.paths,
+            rows_in=source.rows,
+            rows_out=written.rows,
+            input_files=len(source.files),
+            empty_input_files=source.empty_files,
+            output_files=written.files,
+            output_bytes=written.size_bytes,
+            stages=stages,
+            stats=stats,
+            cache=None if config.cache is None else config.cache.url,
+            seconds={**self._phases.seconds, "publish": 0.0},
+            seconds_saved=None if config.cache is None else seconds_saved(stages, stats),
+            versions=_versions(),
+        )
+
+
+def open_model(config: JobConfig) -> Model:
+    """The model that `config` names, in the shapes that it asks for.
+
+    Raises:
+        ModelError: the folder holds no model, or a damaged one.
+        UsageError: the conf asks for another length than a saved model has.
+    """
+    from kvspark.infer.model import Model
+
+    path, max_length = config.model.path, config.model.max_length
+    shapes = config.model.micro_batch
+    if not Model.is_saved_at(path):
+        return Model.from_pretrained(
+            path, max_length=max_length, micro_batch=None if shapes is None else shapes.value()
+        )
+    if max_length is not None:
+        raise UsageError(
+            f"model.max_length: {path} is a saved model, whose length was chosen when it was made; "
+            "leave max_length out, or name the folder of the pretrained model"
+        )
+    model = Model.load(path)
+    return model if shapes is None else model.with_micro_batch(shapes.value())
+
+
+def plan_of(config: JobConfig) -> Plan:
+    """The plan that `config` writes out."""
+    stages = {
+        name: StagePlan(stage.cached, stage.codec) for name, stage in config.plan.stages.items()
+    }
+    return Plan(
+        stages,
+        max_pending_rows=config.plan.max_pending_rows,
+        max_held_bytes=config.plan.max_held_bytes,
+    )
+
+
+def _open_cache(config: JobConfig) -> Cache | None:
+    if config.cache is None:
+        if config.run.require_cache:
+            raise UsageError("run.require_cache is on and there is no cache; name one in cache.url")
+        return None
+    from kvspark.cache.cache import Cache
+
+    return Cache.from_config(config.cache)
+
+
+def _check_cache(config: JobConfig, cache: Cache | None) -> str | None:
+    """Why the cache is not usable now; None if it is, or if there is none."""
+    trouble = None if cache is None else cache.check()
+    if trouble is not None and config.cache is not None:
+        if config.run.require_cache:
+            raise CacheRequiredError(
+                f"the cache {config.cache.url} was required and is not usable ({trouble}); nothing "
+                "was written, start it or leave run.require_cache out"
+            )
+        log.warning("the cache %s is not usable (%s): computing", config.cache.url, trouble)
+    return trouble
+
+
+def _preflight(
+    source: Source, model: Model, columns: ColumnMap, plan: Plan, cache: Cache | None
+) -> str:
+    """Checks on a few rows that every stage gives the same bits again; says what was checked."""
+    if source.rows == 0:
+        return "no rows"
+    from kvspark.infer.preflight import SAMPLE_ROWS, preflight
+
+    chosen = source.df.select([F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())])
+    sample = chosen.limit(SAMPLE_ROWS).toArrow()
+    arrays = {
+        name: sample.column(column).combine_chunks() for name, column in columns.inputs.items()
+    }
+    context = source.df.sparkSession.sparkContext
+    threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    checked = preflight(model.bundle, arrays, plan=plan, cache=cache, threads=threads)
+    return f"checked {', '.join(checked)}" if checked else "all stages were checked before"
+
+
+def _spread(source: Source, columns: ColumnMap) -> DataFrame:
+    """The rows on all cores, where the input comes in fewer pieces than there are cores.
+
+    By a hash of what the model takes: rows that are equal for the model meet in one task, and a
+    task that Spark repeats gets the same rows again, which round robin does not promise.
+    """
+    df = source.df
+    cores = df.sparkSession.sparkContext.defaultParallelism
+    if source.rows == 0 or df.rdd.getNumPartitions() >= cores:
+        return df
+    keys = [F.col(quoted(column)) for column in dict.fromkeys(columns.inputs.values())]
+    return df.repartition(cores, *keys)
+
+
+def _write(df: DataFrame, staged: Path, compression: str) -> None:
+    (
+        df.write.mode("errorifexists")
+        .option("compression", compression)
+        .option("parquet.page.write-checksum.enabled", "true")
+        # Version 2 lets the files of a failed task be seen.
+        .option("mapreduce.fileoutputcommitter.algorithm.version", "1")
+        .parquet(str(staged))
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "kvspark": __version__,
+        "python": platform.python_version(),
+        "spark": pyspark.__version__,
+        "torch": version("torch"),
+    }

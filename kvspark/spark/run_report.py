@@ -1,0 +1,155 @@
+"""The report of a run: what it read, computed, remembered and wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+from kvspark.model.stage import Stage
+from kvspark.stats import NOTHING, RunStats, StageStats
+
+FORMAT = 1
+FILE_NAME = "run.json"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """One stage in a run."""
+
+    name: str
+    fingerprint: str
+    upstream: tuple[str, ...]
+    seconds_per_row: float | None = None
+    """Seconds to compute one row here, on one worker: measured in this run, else in the run that
+    wrote the output before, else None."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What is known of a run when its output is published; `_kvspark/run.json` beside the data."""
+
+    run_id: str
+    name: str
+    logical_date: str | None
+    started_at: str
+    """UTC, ISO 8601."""
+    model: str
+    fingerprint: str
+    output: str
+    inputs: tuple[str, ...]
+    rows_in: int
+    rows_out: int
+    input_files: int
+    empty_input_files: int
+    """Files of zero bytes, which were skipped."""
+    output_files: int
+    output_bytes: int
+    stages: tuple[StageReport, ...]
+    """In topological order."""
+    stats: RunStats
+    """What the tasks counted; `degraded` also holds what was wrong with the cache at the start."""
+    cache: str | None
+    """The store's URL, which never holds a password; None without a cache."""
+    seconds: Mapping[str, float]
+    """Wall seconds of each phase. `publish` is still 0 in the file: the file is part of what is
+    published."""
+    seconds_saved: float | None
+    """Worker seconds that the cache saved, as `seconds_saved` estimates; None without a cache."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall seconds of all phases."""
+        return sum(self.seconds.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """This value as plain JSON types."""
+        value = asdict(replace(self, stats=NOTHING))
+        stats = self.stats.to_json()
+        value["stages"] = {
+            stage.name: {
+                "fingerprint": stage.fingerprint,
+                "upstream": list(stage.upstream),
+                **asdict(self.stats.stages.get(stage.name, StageStats())),
+                "seconds_per_row": stage.seconds_per_row,
+            }
+            for stage in self.stages
+        }
+        del value["stats"]
+        value["cache_errors"], value["degraded"] = stats["cache_errors"], stats["degraded"]
+        value["seconds"] = {name: round(seconds, 3) for name, seconds in self.seconds.items()}
+        value["total_seconds"] = round(self.total_seconds, 3)
+        return {"format": FORMAT, **value}
+
+    def write(self, folder: Path) -> None:
+        """Writes `run.json` to `folder`, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False)
+        (folder / FILE_NAME).write_text(f"{text}\n", encoding="utf-8")
+
+
+def stage_reports(
+    stages: Sequence[Stage], stats: RunStats, known: Mapping[str, float]
+) -> tuple[StageReport, ...]:
+    """The stages of a run; `known` are seconds per row by fingerprint, measured in an earlier run."""
+    return tuple(
+        StageReport(
+            stage.name,
+            stage.fingerprint.hex(),
+            stage.upstream,
+            _seconds_per_row(
+                stats.stages.get(stage.name, StageStats()), known.get(stage.fingerprint.hex())
+            ),
+        )
+        for stage in stages
+    )
+
+
+def seconds_saved(stages: Sequence[StageReport], stats: RunStats) -> float:
+    """An estimate of the worker seconds that hits saved, less what the cache cost.
+
+        sum over stages (hits x sum of seconds_per_row of the stage and of all stages above it)
+        - sum over stages (seconds_lookup + seconds_insert)
+
+    A hit at a stage spares that stage and, since nobody asks them, all stages that lead to it. The
+    seconds per row are those measured where rows were computed: in this run, else in the run whose
+    output this one replaces. A stage that neither has computed counts as 0, so that the estimate is
+    rather too low. It may be negative: then the cache cost more than it saved.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    saved = 0.0
+    for stage in stages:
+        spared = _with_upstream(stage.name, by_name)
+        cost = sum(by_name[name].seconds_per_row or 0.0 for name in spared)
+        counted = stats.stages.get(stage.name, StageStats())
+        saved += counted.hits * cost - counted.seconds_lookup - counted.seconds_insert
+    return saved
+
+
+def known_seconds(output: Path, folder: str) -> dict[str, float]:
+    """Seconds per row by fingerprint, from the report that lies in `output`; empty if there is none."""
+    try:
+        stages = json.loads((output / folder / FILE_NAME).read_text(encoding="utf-8"))["stages"]
+        return {
+            stage["fingerprint"]: float(stage["seconds_per_row"])
+            for stage in stages.values()
+            if stage["seconds_per_row"] is not None
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # an estimate is not worth a failure
+
+
+def _seconds_per_row(stats: StageStats, known: float | None) -> float | None:
+    return stats.seconds_compute / stats.computed if stats.computed else known
+
+
+def _with_upstream(name: str, by_name: Mapping[str, StageReport]) -> set[str]:
+    found = {name}
+    for upstream in by_name[name].upstream:
+        found |= _with_upstream(upstream, by_name)
+    return found

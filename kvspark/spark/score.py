@@ -1,0 +1,194 @@
+"""Scoring a table: the same rows and columns, and the model's outputs as new columns."""
+
+from __future__ import annotations
+
+import secrets
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from kvspark.config.cache import CacheConfig
+from kvspark.errors import DataError, KvsparkError, ModelError, OutputMismatchError
+from kvspark.fingerprint import digest
+from kvspark.infer.plan import Plan
+from kvspark.model.bundle import Bundle
+from kvspark.spark.column_map import check_columns, column_map
+from kvspark.spark.ship import Shipped, ship
+from kvspark.spark.tally import Tally
+from kvspark.spark.worker import TaskSpec, predictor_for
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+    from kvspark.infer.model import Model
+
+
+def score(
+    df: DataFrame,
+    model: Model,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    cache: Cache | None = None,
+    plan: Plan | None = None,
+    stats: Tally | None = None,
+) -> DataFrame:
+    """The table `df` with the outputs of `model` as new columns behind its own.
+
+    `inputs` maps a model input to a column, `outputs` a model output to the name of a new column;
+    an input or output that is not named has its own name, and where `outputs` is given only the
+    outputs in it are kept. `cache` is where results are found and left; what crosses to the
+    workers is its conf. `stats` receives what the tasks count. Also works as
+    `df.transform(kvspark.score, model, inputs={"text": "body"})`.
+
+    Guarantees: rows, their order inside a partition and all other columns stay as they are: it
+    moves Arrow batches, so NaN stays NaN, null stays null and an int64 above 2^53 stays exact.
+    The outputs are the same bits with and without a cache. A partition without rows opens nothing.
+
+    Raises:
+        SchemaError: a column is missing or has a type that the model does not take.
+        UsageError: an unknown input or output, a column that is there already, a wrong plan.
+        When the table is computed, Spark raises PythonException with one of these in its text:
+        DataError for a null in an input column; ModelError for a model that fails.
+    """
+    columns = column_map(model.bundle, inputs, outputs)
+    check_columns(columns, df.schema, model.bundle)
+    spec = task_spec(df.sparkSession, model.bundle, cache, plan)
+    schema = StructType([*df.schema.fields, *columns.added(model.bundle)])
+    task = ScoreTask(
+        spec,
+        columns.places(df.schema),
+        columns.inputs,
+        columns.outputs,
+        secrets.token_hex(4),
+        stats,
+    )
+    return df.mapInArrow(task.run, schema)
+
+
+def task_spec(
+    spark: SparkSession, bundle: Bundle, cache: Cache | None, plan: Plan | None
+) -> TaskSpec:
+    """What the tasks of one call compute with; broadcasts the model.
+
+    Raises:
+        UsageError: the plan does not fit the model.
+    """
+    plan = (plan or Plan()).for_bundle(bundle)
+    config = None if cache is None else cache.config
+    shipped = ship(spark, bundle)
+    return TaskSpec(_key(shipped, plan, config), shipped, plan, config)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScoreTask:
+    """The function that Spark runs on each partition."""
+
+    spec: TaskSpec
+    places: Mapping[str, int]
+    """Model input -> position of its column."""
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    call: str
+    """Tells the counts of one `score` call from those of another."""
+    stats: Tally | None
+
+    def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches with the outputs behind their own columns."""
+        rest = iter(batches)
+        first = next(rest, None)
+        if first is None:
+            return
+        feed = _Feed(self, first, rest)
+        predictor = predictor_for(self.spec)
+        predictor.drain()  # of a task that Spark ended early, as `limit` does
+        try:
+            for batch, made in predictor.stream(feed):
+                yield self._joined(batch, made)
+        except KvsparkError:
+            raise
+        except Exception as exc:
+            if exc is feed.failure:  # the trouble is Spark's own, not the model's
+                raise
+            raise _wrapped(exc, predictor.bundle.name) from None
+        if self.stats is not None:
+            self.stats.add(self.call, predictor.drain())
+
+    def _joined(self, batch: pa.RecordBatch, made: Mapping[str, pa.Array]) -> pa.RecordBatch:
+        arrays, names = list(batch.columns), list(batch.schema.names)
+        for output, column in self.outputs.items():
+            if len(made[output]) != batch.num_rows:
+                raise OutputMismatchError(
+                    f"output {output!r} has {len(made[output])} rows for a batch of "
+                    f"{batch.num_rows} (partition {_partition()}); a row-wise model is required"
+                )
+            arrays.append(made[output])
+            names.append(column)
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+
+
+@final
+class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
+    """Batches with their input columns, checked for nulls."""
+
+    def __init__(
+        self, task: ScoreTask, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]
+    ) -> None:
+        self._task = task
+        self._first: pa.RecordBatch | None = first
+        self._rest = rest
+        self.failure: Exception | None = None
+
+    def __next__(self) -> tuple[pa.RecordBatch, dict[str, pa.Array]]:
+        batch, self._first = self._first, None
+        if batch is None:
+            try:
+                batch = next(self._rest)
+            except StopIteration:
+                raise
+            except Exception as exc:
+                self.failure = exc
+                raise
+        arrays = {name: batch.column(place) for name, place in self._task.places.items()}
+        for name, array in arrays.items():
+            if array.null_count:
+                raise DataError(
+                    f"column {self._task.inputs[name]!r}: {array.null_count} nulls in a batch of "
+                    f"{len(array)} rows (partition {_partition()}); the model takes none, filter "
+                    "them out or fill them before scoring"
+                )
+        return batch, arrays
+
+
+def _key(shipped: Shipped, plan: Plan, cache: CacheConfig | None) -> bytes:
+    shapes = plan.micro_batch
+    return digest(
+        "kvspark.task",
+        [
+            shipped.manifest,
+            {name: [stage.cached, stage.codec] for name, stage in plan.stages.items()},
+            None if shapes is None else [shapes.rows, shapes.tokens],
+            [plan.max_pending_rows, plan.max_held_bytes],
+            None if cache is None else cache.model_dump_json(),
+        ],
+    )
+
+
+def _partition() -> int:
+    context = TaskContext.get()
+    return -1 if context is None else context.partitionId()
+
+
+def _wrapped(exc: Exception, model: str) -> ModelError:
+    # The text of a foreign exception may hold a row, and Spark writes it to its event log.
+    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    return ModelError(
+        f"model {model!r} raised {type(exc).__name__} at {frame.filename}:{frame.lineno} in "
+        f"partition {_partition()}; run Model.predict on a few rows to see all of it"
+    )
