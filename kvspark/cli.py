@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from kvspark import __version__, errors
+from kvspark import __version__
 from kvspark.config.load import load_job_config
 from kvspark.config.secret import has_password
 from kvspark.errors import CacheRequiredError, KvsparkError, UsageError
@@ -38,9 +37,6 @@ _EXTRA_OF_MODULE = {
     "tokenizers": "text",
     "transformers": "text",
 }
-
-# How an error of ours looks when Spark brings it from a worker, as the text of its traceback.
-_WORKER_ERROR = re.compile(r"^kvspark\.errors\.(\w+): (.+)$", re.MULTILINE)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -133,8 +129,8 @@ def _fail(error: Exception) -> int:
     return KvsparkError.exit_code
 
 
-def _ours(error: BaseException) -> KvsparkError | None:
-    """The error of ours that `error` is, carries from a Spark worker, or is best told as."""
+def _ours(error: Exception) -> KvsparkError | None:
+    """The error of ours that `error` is, or stands for."""
     if isinstance(error, KvsparkError):
         return error
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -142,14 +138,12 @@ def _ours(error: BaseException) -> KvsparkError | None:
         extra = _EXTRA_OF_MODULE.get(module)
         if extra:
             return UsageError(f"{module} is not installed; run pip install 'kvspark[{extra}]'")
-    found = _WORKER_ERROR.findall(str(error))
-    if not found:
+    if "pyspark" not in sys.modules:
         return None
-    name, message = found[-1]
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, KvsparkError):
-        return kind(message)
-    return None
+
+    from kvspark.spark.failure import explained
+
+    return explained(error)
 
 
 def _first_line(error: Exception) -> str:

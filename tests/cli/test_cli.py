@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import subprocess
@@ -106,6 +107,7 @@ def test_an_error_of_ours_is_its_line_and_its_code(
 def test_an_error_of_ours_from_a_worker_keeps_its_code(
     fail: Fail, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    importlib.import_module("pyspark")
     text = (
         "An exception was thrown from the Python worker. Please see the stack trace below.\n"
         "Traceback (most recent call last):\n"
@@ -164,6 +166,16 @@ def test_ctrl_c_is_130(
 ) -> None:
     assert fail(error) == 130
     assert capsys.readouterr().err.count("\n") <= 2
+
+
+def test_an_input_that_is_not_there_is_told_before_spark_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["score", str(ROOT / "conf/score.yaml"), "--run-id", "1"]) == 65
+    printed = capsys.readouterr().err
+    assert "data/glosses does not exist; nothing was written" in printed
+    assert printed.count("\n") == 1
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
