@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
+
+from tests.redis_server import RedisAddress, running_redis
 
 _PREFIX = count()
 
@@ -15,3 +18,10 @@ def key():
     """A function that makes keys which no other test uses."""
     prefix = b"%d/%d/" % (os.getpid(), next(_PREFIX))
     return lambda name: prefix + name
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisAddress]:
+    """A server that the tests of a session share; a test that hurts its server starts its own."""
+    with running_redis() as server:
+        yield server

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
@@ -65,3 +67,8 @@ def same_bits(left: Rows, right: Rows) -> bool:
         a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
         for a, b in zip(map(np.asarray, left), map(np.asarray, right), strict=True)
     )
+
+
+def all_same_bits(left: Sequence[Rows], right: Sequence[Rows]) -> bool:
+    """True if both hold the same columns bit for bit."""
+    return all(same_bits(*pair) for pair in zip(left, right, strict=True))

@@ -14,7 +14,7 @@ from kvspark.cache.entry import EntryFormat
 from kvspark.cache.header import CORRUPT, FOREIGN, MISPLACED, OVERSIZE, UNEXPECTED
 from kvspark.errors import UsageError
 from kvspark.spec import TensorSpec
-from tests.cache.strategies import Columns, columns, digests, same_bits
+from tests.cache.strategies import Columns, all_same_bits, columns, digests, same_bits
 
 GOLDEN = Path(__file__).with_name("golden")
 CODECS = ["raw", "zstd"]
@@ -52,7 +52,7 @@ def test_what_is_encoded_is_decoded_bit_for_bit(codec: str, drawn: Columns):
     decoded = EntryFormat(specs).decode_many(encoded(specs, cols, digs, codec), digs)
     assert decoded.found.all()
     assert not decoded.reasons
-    assert all(map(same_bits, cols, decoded.columns))
+    assert all_same_bits(cols, decoded.columns)
     assert all(
         isinstance(column, np.ndarray) == spec.is_fixed
         for spec, column in zip(specs, decoded.columns, strict=True)
@@ -88,7 +88,7 @@ def test_the_bytes_of_an_entry_are_the_committed_ones():
     assert encoded(specs, cols, [digest]) == [golden]
     decoded = EntryFormat(specs).decode_many([golden], [digest])
     assert decoded.found.tolist() == [True]
-    assert all(map(same_bits, cols, decoded.columns))
+    assert all_same_bits(cols, decoded.columns)
 
 
 def test_the_bytes_of_an_entry_of_fixed_size_are_the_committed_ones():
@@ -98,7 +98,7 @@ def test_the_bytes_of_an_entry_of_fixed_size_are_the_committed_ones():
     digest = bytes(range(32))
     assert encoded(specs, cols, [digest]) == [golden]
     decoded = EntryFormat(specs).decode_many([golden], [digest])
-    assert all(map(same_bits, cols, decoded.columns))
+    assert all_same_bits(cols, decoded.columns)
 
 
 def test_entries_swapped_between_two_keys_are_misses():

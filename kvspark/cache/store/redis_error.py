@@ -1,0 +1,81 @@
+"""What an error of redis-py, or of the sockets below it, means to the cache.
+
+Classes are told by name, because the library is imported in one file only, and has other classes
+in other versions. `AuthenticationError` and a failed TLS check are ConnectionErrors to redis-py,
+and cluster errors are no RedisErrors, so the order of these questions matters.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+
+from kvspark.errors import StoreError, StoreFullError, StoreRefusedError, StoreUnavailableError
+
+_REFUSED = frozenset(
+    {
+        "AuthenticationError",
+        "AuthenticationWrongNumberOfArgsError",
+        "AuthorizationError",
+        "NoPermissionError",
+        # A cluster wants another client. MovedError is an AskError.
+        "AskError",
+        "ClusterCrossSlotError",
+    }
+)
+"""Trying again cannot help."""
+
+_REFUSED_TEXTS = (
+    "DENIED",
+    "WRONGTYPE",
+    "unknown command",
+    "unsupported command",
+    "DB index is out of range",
+    "invalid DB index",
+)
+"""Beginnings of error replies that redis-py has no class for."""
+
+_FULL = frozenset({"OutOfMemoryError", "ReadOnlyError"})
+_FULL_TEXTS = ("MISCONF", "NOREPLICAS")
+
+# The peer went away in the middle of TLS: nothing was said about trust.
+_TLS_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def store_error(exc: BaseException, place: object) -> StoreError:
+    """The store's error for `exc`, which came from the server at `place`.
+
+    Unavailable is everything that another call may not meet, and everything unknown.
+    """
+    said = _said(exc)
+    names = {each.__name__ for each in type(exc).__mro__}
+    if names & _REFUSED or said.startswith(_REFUSED_TEXTS) or _is_tls_refusal(exc):
+        return StoreRefusedError(f"{place} refuses us: {said}")
+    if names & _FULL or said.startswith(_FULL_TEXTS):
+        return StoreFullError(f"{place} takes no writes: {said}")
+    return StoreUnavailableError(f"{place} did not answer: {said}")
+
+
+def is_timeout(exc: BaseException) -> bool:
+    """True if the trouble was that time ran out."""
+    return any(isinstance(each, TimeoutError) for each in _chain(exc))
+
+
+def _is_tls_refusal(exc: BaseException) -> bool:
+    return any(
+        isinstance(each, ssl.SSLError) and not isinstance(each, (TimeoutError, *_TLS_CUT))
+        for each in _chain(exc)
+    )
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """`exc` and what led to it; redis-py raises its own errors while it handles the socket's."""
+    link: BaseException | None = exc
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _said(exc: BaseException) -> str:
+    """The error in a few words: what follows a comma may quote a key or a value."""
+    return str(exc).partition(",")[0][:120] or type(exc).__name__

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis import RedisStore
+from kvspark.cache.store.redis_error import is_timeout
+from kvspark.errors import (
+    StoreError,
+    StoreFullError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from tests.cache.store_contract import StoreContract
+from tests.redis_server import RedisAddress, running_redis
+
+pytestmark = pytest.mark.redis
+
+TIMEOUT_S = 0.3
+SLACK_S = 0.25
+"""What a machine with two busy cores may add to a bound."""
+
+
+def over_tcp(server: RedisAddress, **options) -> RedisStore:
+    return RedisStore(Endpoint("127.0.0.1", server.port, **options), timeout_s=TIMEOUT_S)
+
+
+def over_socket(server: RedisAddress, **options) -> RedisStore:
+    return RedisStore(Endpoint(socket_path=server.socket_path, **options), timeout_s=TIMEOUT_S)
+
+
+class TestRedisStoreOverTcp(StoreContract):
+    @pytest.fixture
+    def store(self, redis_server):
+        store = RedisStore(Endpoint("127.0.0.1", redis_server.port), timeout_s=5)
+        yield store
+        store.close()
+
+
+class TestRedisStoreOverUnixSocket(StoreContract):
+    @pytest.fixture
+    def store(self, redis_server):
+        store = RedisStore(Endpoint(socket_path=redis_server.socket_path, db=3), timeout_s=5)
+        yield store
+        store.close()
+
+
+@pytest.fixture
+def own_server():
+    """A server that may be hurt."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=[over_tcp, over_socket], ids=["tcp", "unix"])
+def connect(request):
+    """How to reach a server, by one way and the other."""
+    return request.param
+
+
+class Clock:
+    """Measures a block of a test."""
+
+    def __enter__(self):
+        self._begun = time.monotonic()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = time.monotonic() - self._begun
+
+
+def test_many_keys_are_few_commands_and_one_connection(own_server):
+    store = over_tcp(own_server)
+    entries = [(b"%d" % row, b"x") for row in range(1_000)]
+    store.set_many(entries, ttl_s=60)
+    store.get_many([key for key, _ in entries])
+    assert own_server.count("mget") == 8
+    assert own_server.count("hello") == 1
+    assert own_server.count("client|setinfo") == 0
+    assert b"total_connections_received:" in own_server.ask("INFO", "stats")
+
+
+def test_every_entry_has_its_ttl(own_server):
+    store = over_tcp(own_server)
+    store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=100)
+    assert own_server.ask("TTL", "a") in (b":100\r\n", b":99\r\n")
+    store.set_many([(b"a", b"1")], ttl_s=None)
+    assert own_server.ask("TTL", "a") == b":-1\r\n"
+
+
+def test_a_refused_port_is_unavailable_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        store = RedisStore(Endpoint("127.0.0.1", taken.getsockname()[1]), timeout_s=TIMEOUT_S)
+        with Clock() as clock, pytest.raises(StoreUnavailableError, match="refused"):
+            store.get_many([b"a"])
+    assert clock.seconds < SLACK_S
+
+
+def test_a_socket_that_is_not_there_is_unavailable(tmp_path):
+    store = RedisStore(Endpoint(socket_path=str(tmp_path / "none")), timeout_s=TIMEOUT_S)
+    with pytest.raises(StoreUnavailableError):
+        store.ping()
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["connected", "not connected"])
+def test_a_hung_server_costs_one_timeout_and_answers_again_later(own_server, connect, is_open):
+    store = connect(own_server)
+    if is_open:
+        store.set_many([(b"a", b"1")], ttl_s=None)
+    own_server.signal(signal.SIGSTOP)
+    with Clock() as clock, pytest.raises(StoreUnavailableError) as caught:
+        store.get_many([b"a"])
+    own_server.signal(signal.SIGCONT)
+    assert is_timeout(caught.value)
+    assert TIMEOUT_S * 0.9 < clock.seconds < TIMEOUT_S + SLACK_S
+    expected = [b"1"] if is_open else [None]
+    assert store.get_many([b"a"], timeout_s=5) == expected
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one(own_server, connect):
+    store = connect(own_server)
+    store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=None)
+    own_server.signal(signal.SIGSTOP)
+    with pytest.raises(StoreUnavailableError):
+        store.get_many([b"a"], timeout_s=0.05)
+    own_server.signal(signal.SIGCONT)
+    time.sleep(0.05)
+    assert store.get_many([b"b"], timeout_s=5) == [b"2"]
+
+
+def test_an_interrupted_call_leaves_nothing_behind(own_server):
+    store = over_tcp(own_server)
+    store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=None)
+    own_server.signal(signal.SIGSTOP)
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT]).start()
+    with Clock() as clock, pytest.raises(KeyboardInterrupt):
+        store.get_many([b"a"], timeout_s=5)
+    assert clock.seconds < 1
+    own_server.signal(signal.SIGCONT)
+    assert store.get_many([b"b"], timeout_s=5) == [b"2"]
+
+
+def test_a_killed_server_is_unavailable(own_server, connect):
+    store = connect(own_server)
+    store.ping()
+    own_server.signal(signal.SIGKILL)
+    with Clock() as clock, pytest.raises(StoreUnavailableError):
+        store.get_many([b"a"])
+    assert clock.seconds < TIMEOUT_S + SLACK_S
+
+
+def test_a_closed_connection_is_opened_once_more(own_server, connect):
+    store = connect(own_server)
+    store.set_many([(b"a", b"1")], ttl_s=None)
+    own_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert store.get_many([b"a"]) == [b"1"]
+    assert own_server.count("hello") == 2
+
+
+def test_a_wrong_password_is_refused():
+    with running_redis("--requirepass", "right") as server:
+        for password in (None, b"wrong"):
+            with pytest.raises(StoreRefusedError) as caught:
+                over_tcp(server, password=password).ping()
+            assert "wrong" not in str(caught.value)
+        over_tcp(server, password=b"right").ping()
+        over_socket(server, password=b"right").ping()
+
+
+def test_a_user_without_a_permission_is_refused_what_is_not_allowed():
+    with running_redis() as server:
+        server.ask("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+mget", "+hello")
+        store = over_tcp(server, username="reader", password=b"pw")
+        assert store.get_many([b"a"]) == [None]
+        with pytest.raises(StoreRefusedError, match="permission"):
+            store.set_many([(b"a", b"1"), (b"b", b"1")], ttl_s=None)
+        assert store.get_many([b"a"]) == [None]
+
+
+def test_a_server_without_hello_is_spoken_to_in_the_older_protocol():
+    with running_redis("--rename-command", "HELLO", "") as server:
+        store = over_tcp(server)
+        store.set_many([(b"a", b"1")], ttl_s=10)
+        assert store.get_many([b"a", b"b"]) == [b"1", None]
+        assert server.count("mget") == 1
+
+
+def test_a_full_server_refuses_writes_and_still_reads(own_server, connect):
+    store = connect(own_server)
+    store.set_many([(b"a", b"1")], ttl_s=None)
+    own_server.ask("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(StoreFullError):
+        store.set_many([(b"b", b"2"), (b"c", b"3")], ttl_s=60)
+    assert store.get_many([b"a", b"b"]) == [b"1", None]
+
+
+def test_a_replica_refuses_writes_and_still_reads(own_server, connect):
+    store = connect(own_server)
+    store.set_many([(b"a", b"1")], ttl_s=None)
+    own_server.ask("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(StoreFullError):
+        store.set_many([(b"b", b"2")], ttl_s=60)
+    assert store.get_many([b"a"]) == [b"1"]
+
+
+def test_a_server_that_cannot_save_refuses_writes(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with running_redis("--save", "3600 1", "--dir", str(folder)) as server:
+        store = over_tcp(server)
+        store.set_many([(b"a", b"1")], ttl_s=None)
+        folder.rmdir()
+        server.ask("BGSAVE")
+        ends = time.monotonic() + 10
+        while b"MISCONF" not in server.ask("SET", "a", "2"):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        with pytest.raises(StoreFullError):
+            store.set_many([(b"b", b"2")], ttl_s=60)
+        assert store.get_many([b"b"]) == [None]
+        # It would not go before it has saved.
+        server.signal(signal.SIGKILL)
+
+
+def test_paused_writes_do_not_stop_reads(own_server):
+    store = over_tcp(own_server)
+    store.ping()
+    own_server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+    with pytest.raises(StoreUnavailableError):
+        store.set_many([(b"b", b"2")], ttl_s=60)
+    assert store.get_many([b"b"]) == [None]
+
+
+def test_too_many_clients_are_unavailable(own_server):
+    own_server.ask("CONFIG", "SET", "maxclients", "1")
+    with socket.create_connection(("127.0.0.1", own_server.port)) as other:
+        other.sendall(b"PING\r\n")
+        assert other.recv(10) == b"+PONG\r\n"
+        with pytest.raises(StoreUnavailableError):
+            over_tcp(own_server).ping()
+
+
+def test_a_database_that_is_not_there_is_refused(redis_server):
+    with pytest.raises(StoreRefusedError):
+        over_tcp(redis_server, db=99).ping()
+
+
+def test_a_plain_port_that_is_spoken_to_in_tls_is_refused_or_unavailable(redis_server):
+    with pytest.raises(StoreError):
+        over_tcp(redis_server, is_tls=True).ping()
+    assert b"+PONG" in redis_server.ask("PING")
+
+
+class FakeServer:
+    """A socket that says what it is told to, whatever it is asked."""
+
+    def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
+        self._pieces, self._pause_s = pieces, pause_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.sent_bytes = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        try:
+            link, _ = self._listener.accept()
+            with link:
+                for piece in self._pieces:
+                    link.recv(65_536) if not self.sent_bytes else None
+                    link.sendall(piece)
+                    self.sent_bytes += len(piece)
+                    time.sleep(self._pause_s)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+
+HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+
+
+def test_a_server_that_drips_its_answer_is_bounded_too():
+    drip = [HELLO, b"*1\r\n$4096\r\n", *[b"x" * 64] * 64]
+    with FakeServer(*drip, pause_s=0.05) as server:
+        store = RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=TIMEOUT_S)
+        with Clock() as clock, pytest.raises(StoreUnavailableError) as caught:
+            store.get_many([b"a"])
+        assert server.sent_bytes > 64
+    assert is_timeout(caught.value)
+    assert clock.seconds < TIMEOUT_S + SLACK_S
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n", b"$1\r\n1\r\n", b"?!\r\n", b"*1\r\n$5\r\nab"],
+    ids=["too many", "no array", "not RESP", "cut"],
+)
+def test_an_answer_of_another_form_is_unavailable(answer):
+    with FakeServer(HELLO, answer, pause_s=0.05) as server:
+        store = RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=TIMEOUT_S)
+        with pytest.raises(StoreUnavailableError):
+            store.get_many([b"a"])
+        assert server.sent_bytes == len(HELLO) + len(answer)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis import RedisStore
+from kvspark.errors import StoreError, StoreRefusedError
+from tests.redis_server import RedisAddress, redis_binary, running_redis
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates"),
+]
+
+
+def certificate(folder: Path, name: str, *, host: str) -> Path:
+    """A certificate (and key) of its own authority for `host`."""
+    pem = folder / f"{name}.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName={host}"]
+    command += ["-keyout", str(folder / f"{name}.key"), "-out", str(pem)]
+    subprocess.run(command, check=True, capture_output=True)
+    return pem
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("tls")
+    certificate(folder, "right", host="IP:127.0.0.1")
+    certificate(folder, "elsewhere", host="DNS:elsewhere.example")
+    return folder
+
+
+def has_tls(binary: str) -> bool:
+    tried = subprocess.run(
+        [binary, "--tls-port", "0", "--port", "0", "--unixsocket", "/nowhere/s"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return "Bad directive" not in tried.stdout + tried.stderr
+
+
+@pytest.fixture(params=["right", "elsewhere"])
+def tls_server(request, folder) -> Iterator[tuple[RedisAddress, str]]:
+    if not has_tls(redis_binary()):
+        pytest.skip("this redis-server was built without TLS")
+    pem, key = folder / f"{request.param}.pem", folder / f"{request.param}.key"
+    options = ["--tls-cert-file", str(pem), "--tls-key-file", str(key)]
+    options += ["--tls-ca-cert-file", str(pem), "--tls-auth-clients", "no"]
+    with running_redis(*options, with_tls=True) as server:
+        yield server, request.param
+
+
+def test_a_certificate_is_trusted_only_from_its_authority_and_for_its_host(tls_server, folder):
+    server, name = tls_server
+
+    def get(ca_file: str | None, *, host: str = "127.0.0.1") -> None:
+        endpoint = Endpoint(host, server.port, is_tls=True, tls_ca_file=ca_file)
+        RedisStore(endpoint, timeout_s=5).get_many([b"a"])
+
+    own = str(folder / f"{name}.pem")
+    other = str(folder / ("elsewhere.pem" if name == "right" else "right.pem"))
+    for ca_file in (None, other):
+        with pytest.raises(StoreRefusedError, match=r"(?i)certificate"):
+            get(ca_file)
+    if name == "right":
+        get(own)
+        assert server.count("mget") == 1
+    else:
+        with pytest.raises(StoreRefusedError, match=r"(?i)certificate"):
+            get(own)
+        assert server.count("mget") == 0
+
+
+def test_a_tls_port_is_never_spoken_to_in_plain(tls_server):
+    server, _ = tls_server
+    with pytest.raises(StoreError):
+        RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=0.3).get_many([b"a"])
+    assert server.count("mget") == 0

