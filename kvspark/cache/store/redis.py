@@ -324,6 +324,8 @@ def _connection(endpoint: Endpoint, protocol: int) -> _Wire:
         kind = _BoundedTls if endpoint.is_tls else _BoundedTcp
         options |= {"host": endpoint.host, "port": endpoint.port}
     if endpoint.is_tls:
+        # Said aloud: redis-py before 6 does not compare the host with the certificate by itself.
+        options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         options["ssl_ca_certs"] = endpoint.tls_ca_file
     wire: _Wire = kind(**options)
     return wire
