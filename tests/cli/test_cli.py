@@ -230,3 +230,26 @@ def test_the_job_for_spark_submit_is_the_same_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 64
     assert done.stderr.startswith("KVS-1001 conf file gone.yaml does not exist")
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_spark_submit_takes_our_defaults_and_gives_our_exit_code(tmp_path: Path) -> None:
+    conf = tmp_path / "job.yaml"
+    conf.write_text("run: {nam: x}\n", encoding="utf-8")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("spark-submit")),
+            "--master=local[1]",
+            "--properties-file=conf/spark-defaults.conf",
+            "jobs/score.py",
+            str(conf),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 64
+    assert f"KVS-1001 {conf} line 1: unknown key run.nam; did you mean run.name?" in done.stderr
