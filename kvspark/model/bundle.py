@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -40,7 +41,7 @@ class Bundle:
     def __init__(self, manifest: bytes, open_file: OpenFile, *, owner: object = None) -> None:
         """The bundle of `manifest`, whose files `open_file` finds.
 
-        `owner` is kept alive as long as the bundle: a temporary folder, say.
+        `owner` is kept alive as long as this bundle: the one whose temporary folder it shares.
 
         Raises:
             BundleError: the manifest is not one of this format.
@@ -125,15 +126,15 @@ class Bundle:
             )
         return found
 
-    def computation(self, stage: Stage) -> Computation:
-        """Opens what `stage` runs: its weights and nobody else's.
+    def computation(self, stage: Stage, *, threads: int) -> Computation:
+        """Opens what `stage` runs, its weights and nobody else's, for calls with `threads` threads.
 
         Raises:
             BundleError: its files are missing or damaged.
         """
         files = {PurePosixPath(name).name: self.path(name) for name in self.stage_files[stage.name]}
         if stage.kind == "graph":
-            return GraphComputation(stage, files)
+            return GraphComputation(stage, files, threads=threads)
         if stage.kind == "text":
             return TextComputation.open(stage, files)
         raise BundleError(f"stage {stage.name!r} is of kind {stage.kind!r}, which this version does not know")
@@ -148,8 +149,7 @@ def write_bundle(
     stages: Sequence[tuple[Stage, Callable[[Path], None]]],
 ) -> Bundle:
     """A bundle in a temporary folder that lives as long as it; each stage writes its own files."""
-    owner = tempfile.TemporaryDirectory(prefix="kvspark-model-", ignore_cleanup_errors=True)
-    root = Path(owner.name)
+    root = Path(tempfile.mkdtemp(prefix="kvspark-model-"))
     files: dict[str, dict[str, Any]] = {}
     items = []
     for stage, write in stages:
@@ -169,7 +169,9 @@ def write_bundle(
         "stages": items,
         "files": files,
     }
-    return Bundle(_json(manifest), lambda file: root / file, owner=owner)
+    bundle = Bundle(_json(manifest), lambda file: root / file)
+    weakref.finalize(bundle, shutil.rmtree, root, ignore_errors=True)
+    return bundle
 
 
 def _json(value: Any) -> bytes:

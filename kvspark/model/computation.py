@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -37,7 +38,7 @@ class Computation(ABC):
 class GraphComputation(Computation):
     """A program of torch operators; its weights are mapped from the file, not read."""
 
-    def __init__(self, stage: Stage, files: Mapping[str, Path], device: str = "cpu") -> None:
+    def __init__(self, stage: Stage, files: Mapping[str, Path], *, threads: int) -> None:
         # Here and not at the top: a worker whose rows are all hits never imports torch.
         import torch
         from safetensors import safe_open
@@ -45,7 +46,7 @@ class GraphComputation(Computation):
         from kvspark.model.program import build_program
 
         self._torch = torch
-        self._device = torch.device(device)
+        self._threads = threads
         self._is_bfloat16 = [s.tensor.dtype == "bfloat16" for s in stage.sources]
         try:
             with safe_open(files[WEIGHTS_FILE], framework="pt") as opened:  # type: ignore[no-untyped-call]  # safetensors has no annotations
@@ -56,10 +57,10 @@ class GraphComputation(Computation):
             raise BundleError(
                 f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})"
             ) from error
-        self._program = build_program(graph, weights, self._device)
+        self._program = build_program(graph, weights, torch.device("cpu"))
 
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._own_threads():
             tensors = [
                 self._tensor(array, is_bfloat16)
                 for array, is_bfloat16 in zip(arguments, self._is_bfloat16, strict=True)
@@ -67,13 +68,27 @@ class GraphComputation(Computation):
             return tuple(self._array(result) for result in self._program(*tensors))
 
     def _tensor(self, array: Array, is_bfloat16: bool) -> Any:
-        tensor = self._torch.from_numpy(array)
+        # numpy aligns to 16 bytes, torch to 64: kernels may take another path at another alignment.
+        tensor = self._torch.from_numpy(array).clone()
         if is_bfloat16:
             tensor = tensor.view(self._torch.bfloat16)
-        return tensor.to(self._device)
+        return tensor
+
+    @contextmanager
+    def _own_threads(self) -> Iterator[None]:
+        # The number of threads is part of every key: another one may add in another order.
+        before = self._torch.get_num_threads()
+        if before == self._threads:
+            yield
+            return
+        self._torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            self._torch.set_num_threads(before)
 
     def _array(self, tensor: Any) -> Array:
-        plain = tensor.detach().cpu().contiguous()
+        plain = tensor.contiguous()
         if plain.dtype == self._torch.bfloat16:
             plain = plain.view(self._torch.uint16)
         array: Array = plain.numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -40,6 +41,8 @@ def export_module(
     Raises:
         ExportError: the module is in training mode, or torch.export cannot capture it; says why.
     """
+    # torch.compile changes no bits that we keep: the module inside is what is exported.
+    module = getattr(module, "_orig_mod", module)
     _check_inputs(module, example_inputs, variable_length)
     wrapper = _Named(module, tuple(example_inputs))
     examples = tuple(_at_least_two_rows(tensor) for tensor in example_inputs.values())
@@ -51,7 +54,9 @@ def export_module(
         for name in example_inputs
     )
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # torch.export calls torch's own deprecated functions, which no user can change.
+            warnings.simplefilter("ignore")
             program = torch.export.export(wrapper, examples, dynamic_shapes=(shapes,))
             if any(_is_mutable(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})

@@ -1,6 +1,6 @@
 """A program: the operators of one stage as data, and the callable that is made of it.
 
-    {"format": 1, "arguments": 2, "weights": 3, "nodes": [[operator, [argument, ...], {name: argument}], ...],
+    {"format": 1, "arguments": 2, "weights": [true, false], "nodes": [[operator, [argument, ...], {name: argument}], ...],
      "outputs": [argument, ...]}
 
 An argument is a JSON number (integers only), text, true, false, null, a list, or a mapping with one key:
@@ -10,7 +10,9 @@ An argument is a JSON number (integers only), text, true, false, null, a list, o
     {"device": null} the device that the program runs on
 
 Nodes are in the order of execution and hold no names, so equal computations have equal bytes. The
-weights are apart: `{"w": i}` is the i-th distinct tensor in the order of first use.
+weights are apart: `{"w": i}` is the i-th distinct tensor in the order of first use, and `weights` tells
+which are parameters. That is part of the program because torch multiplies by a tensor that requires a
+gradient in another way (matmul folds batches), which can change the last bit even without gradients.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def encode_program(part: Slice) -> tuple[bytes, list[torch.Tensor]]:
     program = {
         "format": FORMAT,
         "arguments": len(part.arguments),
-        "weights": len(encoder.weights),
+        "weights": encoder.are_parameters,
         "nodes": encoder.lines,
         "outputs": [encoder.argument(node) for node in part.outputs],
     }
@@ -87,7 +89,7 @@ def build_program(
     """
     try:
         program = json.loads(encoded)
-        if program["format"] != FORMAT or program["weights"] != len(weights):
+        if program["format"] != FORMAT or len(program["weights"]) != len(weights):
             raise BundleError(f"a program of format {program['format']}, expected {FORMAT}")
         return _Builder(program, weights, device).module
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -101,7 +103,8 @@ class _Encoder:
     def __init__(self, part: Slice) -> None:
         self.lines: list[list[Any]] = []
         self.weights: list[torch.Tensor] = []
-        self._weight_of: dict[bytes, int] = {}
+        self.are_parameters: list[bool] = []
+        self._weight_of: dict[tuple[bytes, bool], int] = {}
         self._known: dict[fx.Node, Any] = {n: {"a": i} for i, n in enumerate(part.arguments)}
         for size, argument, dim in part.sizes:
             self._line(size, "aten.sym_size.int", [self._known[argument], dim], {})
@@ -148,10 +151,13 @@ class _Encoder:
                 f"{module_path(node) or 'the model'} calls a nested graph ({node.target}); "
                 "control flow and autocast regions cannot be part of a stage yet"
             )
-        key = tensor_digest(tensor)
+        # Frozen or not, a parameter is one: a trunk that is frozen later keeps its fingerprint.
+        is_parameter = isinstance(tensor, torch.nn.Parameter) and tensor.is_floating_point()
+        key = (tensor_digest(tensor), is_parameter)
         if key not in self._weight_of:
             self._weight_of[key] = len(self.weights)
             self.weights.append(tensor.detach())
+            self.are_parameters.append(is_parameter)
         return self._weight_of[key]
 
 
@@ -172,7 +178,10 @@ class _Builder:
             named = {key: self._value(item) for key, item in kwargs.items()}
             self._nodes.append(graph.call_function(resolve_operator(name), values, named))
         graph.output(tuple(self._value(item) for item in program["outputs"]))
-        root = {f"w{i}": torch.nn.Buffer(w.to(device)) for i, w in enumerate(weights)}
+        root = {
+            f"w{i}": torch.nn.Parameter(weight.to(device)) if flag else torch.nn.Buffer(weight.to(device))
+            for i, (weight, flag) in enumerate(zip(weights, program["weights"], strict=True))
+        }
         self.module = fx.GraphModule(root, graph)
 
     def _value(self, item: Any) -> Any:

@@ -16,7 +16,7 @@ from kvspark.model.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.cut import Piece, cut_graph
 from kvspark.model.export import Exported, Tensors, export_module, tensor_spec
 from kvspark.model.features import Features
-from kvspark.model.program import encode_program, tensor_digest
+from kvspark.model.program import build_program, encode_program, tensor_digest
 from kvspark.model.stage import Source, Stage
 from kvspark.spec import MicroBatch, TensorSpec
 
@@ -138,7 +138,7 @@ def _write_graph(program: bytes, weights: Sequence[torch.Tensor], folder: Path) 
 
 
 def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -> None:
-    """Runs the stages one after the other and compares with the uncut graph, bit for bit."""
+    """Runs the stages one after the other and compares with the uncut program, bit for bit."""
     results: dict[tuple[str | None, str], torch.Tensor] = {}
     for spec in exported.inputs:
         for stage in (None, FEATURES):
@@ -146,11 +146,14 @@ def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -
     for stage in (stage for stage in bundle.stages if stage.kind == "graph"):
         arguments = [results[s.stage, s.tensor.name].contiguous() for s in stage.sources]
         arrays = [_plain(tensor) for tensor in arguments]
-        for spec, array in zip(stage.outputs, bundle.computation(stage).run(arrays), strict=True):
+        for spec, array in zip(stage.outputs, bundle.computation(stage, threads=torch.get_num_threads()).run(arrays), strict=True):
             results[stage.name, spec.name] = torch.from_numpy(array).view(getattr(torch, spec.dtype))
     last = bundle.stages[-1]
+    (uncut,) = cut_graph(exported, [])
+    program, weights = encode_program(uncut.part)
+    names = [exported.inputs[exported.placeholders.index(a)].name for a in uncut.part.arguments]
     with torch.inference_mode():
-        whole = exported.graph(*example_inputs.values())
+        whole = build_program(program, weights, torch.device("cpu"))(*(example_inputs[n] for n in names))
     for spec, expected in zip(last.outputs, whole, strict=True):
         got = results[last.name, spec.name]
         if _bits(got) != _bits(expected):
