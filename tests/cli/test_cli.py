@@ -252,4 +252,5 @@ def test_spark_submit_takes_our_defaults_and_gives_our_exit_code(tmp_path: Path)
         check=False,
     )
     assert done.returncode == 64
-    assert f"KVS-1001 {conf} line 1: unknown key run.nam; did you mean run.name?" in done.stderr
+    # spark-submit lays the program's standard error on its own standard output.
+    assert f"KVS-1001 {conf} line 1: unknown key run.nam; did you mean run.name?" in done.stdout
