@@ -60,6 +60,8 @@ def preflight(
     columns: Columns = {
         spec.name: column(arrays[spec.name][:SAMPLE_ROWS], spec) for spec in bundle.inputs
     }
+    if not len(next(iter(columns.values()))):
+        return ()
     checked = []
     for stage in (stage for stage in bundle.stages if stage.kind == "graph"):
         mark = None if cache is None else _mark(cache, stage, threads)
@@ -80,8 +82,6 @@ def _mark(cache: Cache, stage: Stage, threads: int) -> KeySpace:
 def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -> Columns:
     """Checks `stage` on rows that share a bucket, and returns those rows."""
     count = len(next(iter(columns.values())))
-    if count == 0:
-        return columns
     needed = {name: columns[name] for name in stage.inputs}
     arguments, lengths = resolver.arguments(stage, needed, count)
     rows = _company(lengths, count, most_rows)
