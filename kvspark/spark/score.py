@@ -18,7 +18,7 @@ from kvspark.errors import DataError, KvsparkError, ModelError, OutputMismatchEr
 from kvspark.fingerprint import digest
 from kvspark.infer.plan import Plan
 from kvspark.model.bundle import Bundle
-from kvspark.spark.column_map import check_columns, column_map
+from kvspark.spark.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.ship import Shipped, ship
 from kvspark.spark.tally import Tally
 from kvspark.spark.worker import TaskSpec, predictor_for
@@ -60,15 +60,9 @@ def score(
     check_columns(columns, df.schema, model.bundle)
     spec = task_spec(df.sparkSession, model.bundle, cache, plan)
     schema = StructType([*df.schema.fields, *columns.added(model.bundle)])
-    task = ScoreTask(
-        spec,
-        columns.places(df.schema),
-        columns.inputs,
-        columns.outputs,
-        secrets.token_hex(4),
-        stats,
-    )
-    return df.mapInArrow(task.run, schema)
+    places = columns.places(df.schema)
+    task = ScoreTask(spec, columns, places, tuple(schema.names), secrets.token_hex(4), stats)
+    return _plainly_named(df).mapInArrow(task.run, schema)
 
 
 def task_spec(
@@ -91,10 +85,11 @@ class ScoreTask:
     """The function that Spark runs on each partition."""
 
     spec: TaskSpec
+    columns: ColumnMap
     places: Mapping[str, int]
     """Model input -> position of its column."""
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
+    names: tuple[str, ...]
+    """All columns, the new ones last."""
     call: str
     """Tells the counts of one `score` call from those of another."""
     stats: Tally | None
@@ -121,16 +116,15 @@ class ScoreTask:
             self.stats.add(self.call, predictor.drain())
 
     def _joined(self, batch: pa.RecordBatch, made: Mapping[str, pa.Array]) -> pa.RecordBatch:
-        arrays, names = list(batch.columns), list(batch.schema.names)
-        for output, column in self.outputs.items():
+        arrays = list(batch.columns)
+        for output in self.columns.outputs:
             if len(made[output]) != batch.num_rows:
                 raise OutputMismatchError(
                     f"output {output!r} has {len(made[output])} rows for a batch of "
                     f"{batch.num_rows} (partition {_partition()}); a row-wise model is required"
                 )
             arrays.append(made[output])
-            names.append(column)
-        return pa.RecordBatch.from_arrays(arrays, names=names)
+        return pa.RecordBatch.from_arrays(arrays, names=self.names)
 
 
 @final
@@ -159,11 +153,21 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
         for name, array in arrays.items():
             if array.null_count:
                 raise DataError(
-                    f"column {self._task.inputs[name]!r}: {array.null_count} nulls in a batch of "
+                    f"column {self._task.columns.inputs[name]!r}: {array.null_count} nulls in a batch of "
                     f"{len(array)} rows (partition {_partition()}); the model takes none, filter "
                     "them out or fill them before scoring"
                 )
         return batch, arrays
+
+
+def _plainly_named(df: DataFrame) -> DataFrame:
+    """`df` with names that mapInArrow takes: it reads a dot as a field, and looks names up again."""
+    names = df.columns
+    if len({name.lower() for name in names}) == len(names) and not any(
+        c in n for n in names for c in ".`"
+    ):
+        return df
+    return df.toDF(*(f"_{place}" for place in range(len(names))))
 
 
 def _key(shipped: Shipped, plan: Plan, cache: CacheConfig | None) -> bytes:

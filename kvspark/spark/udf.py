@@ -58,11 +58,12 @@ def udf(
     if spark is None:
         raise UsageError("kvspark.udf needs a running Spark session; make one first")
     fields = columns.added(bundle)
+    inputs = [f"input {place}" for place in range(len(columns.inputs))]
     task = ScoreTask(
         task_spec(spark, bundle, cache, plan),
+        columns,
         {name: place for place, name in enumerate(columns.inputs)},
-        columns.inputs,
-        columns.outputs,
+        (*inputs, *columns.outputs.values()),
         secrets.token_hex(4),
         None,
     )
@@ -82,12 +83,13 @@ class _Function:
     types: tuple[pa.DataType, ...]
 
     def run(self, batches: Iterator[tuple[Any, ...]]) -> Iterator[pd.DataFrame]:
+        outputs = list(self.task.columns.outputs.values())
         for batch in self.task.run(map(self._batch, batches)):
-            yield batch.select(list(self.task.outputs.values())).to_pandas()
+            yield batch.select(outputs).to_pandas()
 
     def _batch(self, columns: tuple[Any, ...]) -> pa.RecordBatch:
         arrays = [_array(column, kind) for column, kind in zip(columns, self.types, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, names=[f"input {i}" for i in range(len(arrays))])
+        return pa.RecordBatch.from_arrays(arrays, names=self.task.names[: len(arrays)])
 
 
 def _array(column: pd.Series[Any], kind: pa.DataType) -> pa.Array:

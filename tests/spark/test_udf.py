@@ -1,0 +1,67 @@
+"""`udf`: the same predictor in `select` and SQL."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyspark.errors import PythonException
+from pyspark.sql import DataFrame, SparkSession
+
+import kvspark
+from kvspark.errors import UsageError
+from kvspark.infer.model import Model
+from kvspark.spark.score import score
+from tests.spark.conftest import features
+
+pytestmark = pytest.mark.spark
+
+
+def test_one_output_is_a_column(table: DataFrame, mlp: Model) -> None:
+    label = kvspark.udf(mlp, output="label")
+    by_udf = table.select("id", label("x").alias("label")).orderBy("id").collect()
+    assert by_udf == score(table, mlp).select("id", "label").orderBy("id").collect()
+
+
+def test_an_array_output_is_a_column(table: DataFrame, mlp: Model) -> None:
+    scores = kvspark.udf(mlp, output="scores")
+    by_udf = table.select("id", scores("x").alias("scores")).orderBy("id").collect()
+    assert by_udf == score(table, mlp).select("id", "scores").orderBy("id").collect()
+
+
+def test_several_outputs_are_a_struct(table: DataFrame, mlp: Model) -> None:
+    both = kvspark.udf(mlp)
+    by_udf = table.select("id", both("x").alias("y")).select("id", "y.*").orderBy("id").collect()
+    assert by_udf == score(table, mlp).select("id", "scores", "label").orderBy("id").collect()
+
+
+def test_several_inputs_come_in_the_order_of_the_model(spark: SparkSession, towers: Model) -> None:
+    user, item = features(20, 8), features(20, 6)
+    rows = [(i, user[i].tolist(), item[i].tolist()) for i in range(20)]
+    df = spark.createDataFrame(rows, "id long, u array<float>, i array<float>")
+    made = df.select(kvspark.udf(towers)("u", "i").alias("y")).toArrow()["y"].to_pylist()
+    expected = towers.predict({"user": user, "item": item}, threads=1)["output"]
+    assert np.array(made, "float32").tobytes() == expected.tobytes()
+
+
+def test_sql_knows_it(spark: SparkSession, table: DataFrame, mlp: Model) -> None:
+    spark.udf.register("label_of", kvspark.udf(mlp, output="label"))
+    table.createOrReplaceTempView("udf_rows")
+    assert spark.sql("SELECT label_of(x) AS label FROM udf_rows WHERE id < 7").count() == 7
+
+
+def test_a_filter_on_its_column_does_not_run_the_model_twice(table: DataFrame, mlp: Model) -> None:
+    label = kvspark.udf(mlp, output="label")
+    df = table.select("id", label("x").alias("label")).where("label > 0")
+    plan = df._jdf.queryExecution().executedPlan().toString()
+    assert plan.count("ArrowEvalPython") == 1
+
+
+def test_a_null_array_is_refused(spark: SparkSession, mlp: Model) -> None:
+    df = spark.createDataFrame([(None,), ([0.0] * 8,)], "x array<float>").coalesce(1)
+    with pytest.raises(PythonException, match="column 'x': 1 nulls in a batch of 2 rows"):
+        df.select(kvspark.udf(mlp, output="label")("x")).collect()
+
+
+def test_an_unknown_output_is_told_at_once(spark: SparkSession, mlp: Model) -> None:
+    with pytest.raises(UsageError, match="did you mean 'label'"):
+        kvspark.udf(mlp, output="lable")
