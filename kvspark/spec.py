@@ -59,7 +59,8 @@ class TensorSpec:
     def numpy_dtype(self) -> np.dtype[np.generic]:
         """The little-endian dtype that carries this tensor outside torch."""
         name = "uint16" if self.dtype == "bfloat16" else self.dtype
-        return np.dtype(name).newbyteorder("<")
+        dtype: np.dtype[np.generic] = np.dtype(name).newbyteorder("<")
+        return dtype
 
 
 @final

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
+M = TypeVar("M", bound=torch.nn.Module)
 
-def seeded(module: torch.nn.Module, seed: int = 7) -> torch.nn.Module:
+
+def seeded(module: M, seed: int = 7) -> M:
     """`module` in eval mode, every parameter drawn anew from `seed`."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

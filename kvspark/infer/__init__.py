@@ -1,0 +1,1 @@
+"""Rows to results: the rule, micro-batches, windows, preflight; no Spark, no Redis."""

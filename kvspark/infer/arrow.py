@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,9 @@ def check_input_type(type_: pa.DataType, spec: TensorSpec) -> None:
         SchemaError: it cannot; names both types.
     """
     item, depth = type_, 0
-    while pa.types.is_list(item) or pa.types.is_large_list(item) or pa.types.is_fixed_size_list(item):
+    while (
+        pa.types.is_list(item) or pa.types.is_large_list(item) or pa.types.is_fixed_size_list(item)
+    ):
         item, depth = item.value_type, depth + 1
     if spec.dtype == STRING:
         is_right = pa.types.is_string(item) or pa.types.is_large_string(item)
@@ -83,7 +86,9 @@ def tensor_array(array: pa.Array, spec: TensorSpec) -> Rows:
         offsets.append(_offsets(flat))
         flat = flat.flatten()
     if flat.null_count:
-        raise DataError(f"input {spec.name!r}: {flat.null_count} nulls inside its arrays; fill them before scoring")
+        raise DataError(
+            f"input {spec.name!r}: {flat.null_count} nulls inside its arrays; fill them before scoring"
+        )
     items = _items(flat, spec)
     if spec.is_fixed:
         return _fixed(items, offsets, len(array), spec)
@@ -109,19 +114,26 @@ def _items(flat: pa.Array, spec: TensorSpec) -> Array:
     if spec.dtype == "bfloat16":
         bits = values.astype("<f4").view("<u4")
         if (bits & 0xFFFF).any():
-            raise DataError(f"input {spec.name!r}: a value is no bfloat16; round the column before scoring")
-        return (bits >> 16).astype("<u2")
-    made = values.astype(spec.numpy_dtype)
-    if spec.dtype in ("uint8", "float16") and not np.array_equal(made, values, equal_nan=spec.dtype == "float16"):
+            raise DataError(
+                f"input {spec.name!r}: a value is no bfloat16; round the column before scoring"
+            )
+        halves: Array = (bits >> 16).astype("<u2")
+        return halves
+    made: Array = values.astype(spec.numpy_dtype)
+    if spec.dtype in ("uint8", "float16") and not np.array_equal(
+        made, values, equal_nan=spec.dtype == "float16"
+    ):
         raise DataError(f"input {spec.name!r}: a value does not fit {spec.dtype}; check the column")
     return made
 
 
 def _offsets(array: pa.Array) -> Array:
     if pa.types.is_fixed_size_list(array.type):
-        return np.arange(len(array) + 1) * array.type.list_size
-    offsets: Array = array.offsets.to_numpy()
-    return offsets - offsets[0]  # type: ignore[no-any-return]  # numpy's generic minus itself is Any
+        starts: Array = np.arange(len(array) + 1) * array.type.list_size
+        return starts
+    offsets = array.offsets.to_numpy()
+    from_zero: Array = offsets - offsets[0]
+    return from_zero
 
 
 def _fixed(items: Array, offsets: list[Array], count: int, spec: TensorSpec) -> Array:
@@ -147,7 +159,7 @@ def _ragged(items: Array, offsets: list[Array], spec: TensorSpec) -> list[Array]
             raise DataError(f"input {spec.name!r}: expected arrays of {dim} items inside each row")
     width = math.prod(rest)
     ends = offsets[0] * width
-    return [items[a:b].reshape(-1, *rest) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [items[a:b].reshape(-1, *rest) for a, b in pairwise(ends)]
 
 
 def _widened(rows: Array, spec: TensorSpec) -> Array:
@@ -157,7 +169,9 @@ def _widened(rows: Array, spec: TensorSpec) -> Array:
 
 
 def _nested(rows: list[Array], spec: TensorSpec) -> pa.Array:
-    flat = np.concatenate([row.reshape(-1) for row in rows]) if rows else np.empty(0, spec.numpy_dtype)
+    flat = (
+        np.concatenate([row.reshape(-1) for row in rows]) if rows else np.empty(0, spec.numpy_dtype)
+    )
     made = pa.array(flat, type=_COLUMN_TYPES[spec.dtype])
     for depth in range(len(spec.shape) - 1, -1, -1):
         sizes = [row.shape[depth] for row in rows for _ in range(math.prod(row.shape[:depth]))]

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from kvspark.infer.arrow import check_input_type, tensor_array
 from kvspark.errors import DataError
+from kvspark.infer.arrow import check_input_type, tensor_array
 from kvspark.spec import STRING, Rows, TensorSpec
 
 Indices = npt.NDArray[np.intp]
@@ -111,7 +111,9 @@ class TextColumn(Column):
 
     def _encoded(self) -> list[bytes]:
         is_large = pa.types.is_large_string(self.array.type)
-        values: list[bytes] = self.array.view(pa.large_binary() if is_large else pa.binary()).to_pylist()
+        values: list[bytes] = self.array.view(
+            pa.large_binary() if is_large else pa.binary()
+        ).to_pylist()
         return values
 
 
@@ -173,4 +175,10 @@ class RaggedColumn(Column):
 def _ragged_bytes(row: npt.NDArray[np.generic]) -> bytes:
     content = np.ascontiguousarray(row).tobytes()
     shape = b"".join(dim.to_bytes(8, "little") for dim in row.shape)
-    return b"R" + len(shape).to_bytes(8, "little") + shape + len(content).to_bytes(8, "little") + content
+    return (
+        b"R"
+        + len(shape).to_bytes(8, "little")
+        + shape
+        + len(content).to_bytes(8, "little")
+        + content
+    )

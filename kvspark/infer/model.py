@@ -19,9 +19,9 @@ from kvspark.model.stage import Stage
 from kvspark.spec import STRING, MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
-    from kvspark.cache.cache import Cache
     import torch
 
+    from kvspark.cache.cache import Cache
     from kvspark.model.features import Features
 
 EXAMPLES = "a dict of tensors with the batch first"
@@ -177,7 +177,9 @@ class Model:
             threads = torch.get_num_threads()
         missing = [spec.name for spec in self.inputs if spec.name not in columns]
         if missing:
-            raise SchemaError(f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}")
+            raise SchemaError(
+                f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}"
+            )
         arrays = {spec.name: _arrow(columns[spec.name], spec) for spec in self.inputs}
         predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
         made = predictor.predict(arrays)
@@ -203,11 +205,15 @@ def _arrow_text(values: Any, spec: TensorSpec) -> pa.Array:
     try:
         return pa.array(list(values), type=pa.string())
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise SchemaError(f"input {spec.name!r} takes text; got a value that is not a string") from error
+        raise SchemaError(
+            f"input {spec.name!r} takes text; got a value that is not a string"
+        ) from error
 
 
 def _column_dtype(spec: TensorSpec) -> np.dtype[Any]:
-    return np.dtype({"float16": "float32", "bfloat16": "float32", "uint8": "int16"}.get(spec.dtype, spec.dtype))
+    return np.dtype(
+        {"float16": "float32", "bfloat16": "float32", "uint8": "int16"}.get(spec.dtype, spec.dtype)
+    )
 
 
 def _numpy(array: pa.Array, spec: TensorSpec) -> Any:

@@ -93,7 +93,10 @@ def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -
     _compare(stage, first, again, range(len(rows)), "run twice")
     back = np.arange(len(rows))[::-1]
     turned = resolver.run(
-        stage, [_rows(a, back) for a in arguments], None if lengths is None else lengths[back], len(rows)
+        stage,
+        [_rows(a, back) for a in arguments],
+        None if lengths is None else lengths[back],
+        len(rows),
     )
     _compare(stage, first, turned, back, "among the same rows in another order")
     alone = np.zeros(1, dtype=np.intp)
@@ -120,7 +123,11 @@ def _rows(argument: Any, rows: Sequence[int] | npt.NDArray[np.intp]) -> Any:
 
 
 def _compare(
-    stage: Stage, first: Values, other: Values, places: Sequence[int] | npt.NDArray[np.intp], how: str
+    stage: Stage,
+    first: Values,
+    other: Values,
+    places: Sequence[int] | npt.NDArray[np.intp],
+    how: str,
 ) -> None:
     for spec, expected, got in zip(stage.outputs, first.columns, other.columns, strict=True):
         for position, place in enumerate(places):

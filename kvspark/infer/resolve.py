@@ -45,7 +45,9 @@ class Entries(Protocol):
 
     def lookup(self, digests: Sequence[bytes]) -> Lookup: ...
 
-    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int: ...
+    def insert(
+        self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int
+    ) -> int: ...
 
 
 class KeySpaces(Protocol):
@@ -154,9 +156,7 @@ class Resolver:
             started = time.perf_counter()
             cost_us = int(seconds / max(1, count) * 1e6)
             written = space.insert(keys, _entry_columns(stage, made), cost_us=cost_us)
-            self._add(
-                stage, bytes_written=written, seconds_insert=time.perf_counter() - started
-            )
+            self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
         return made
 
     def run(
@@ -295,4 +295,6 @@ def _nothing(stage: Stage) -> Values:
     for spec in stage.outputs:
         shape = tuple(dim or 0 for dim in spec.shape)
         columns.append(np.empty((0, *shape), spec.numpy_dtype) if spec.is_fixed else [])
-    return replace(Values(tuple(columns)), lengths=np.empty(0, np.int64) if _varies(stage) else None)
+    return replace(
+        Values(tuple(columns)), lengths=np.empty(0, np.int64) if _varies(stage) else None
+    )

@@ -1,0 +1,1 @@
+"""What is computed: stages, their programs and their bundle on disk."""

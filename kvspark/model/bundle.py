@@ -118,7 +118,9 @@ class Bundle:
         try:
             sha256 = file_sha256(found)
         except OSError as error:
-            raise BundleError(f"{found} of model {self.name!r} cannot be read: {error.strerror}") from error
+            raise BundleError(
+                f"{found} of model {self.name!r} cannot be read: {error.strerror}"
+            ) from error
         if sha256 != self.files[name]["sha256"]:
             raise BundleError(
                 f"{found} of model {self.name!r} has sha256 {sha256[:12]}..., the manifest says "
@@ -137,7 +139,9 @@ class Bundle:
             return GraphComputation(stage, files, threads=threads)
         if stage.kind == "text":
             return TextComputation.open(stage, files)
-        raise BundleError(f"stage {stage.name!r} is of kind {stage.kind!r}, which this version does not know")
+        raise BundleError(
+            f"stage {stage.name!r} is of kind {stage.kind!r}, which this version does not know"
+        )
 
 
 def write_bundle(
@@ -158,7 +162,10 @@ def write_bundle(
         write(folder)
         names = sorted(f"stages/{stage.name}/{path.name}" for path in folder.iterdir())
         for file in names:
-            files[file] = {"sha256": file_sha256(root / file), "size_bytes": (root / file).stat().st_size}
+            files[file] = {
+                "sha256": file_sha256(root / file),
+                "size_bytes": (root / file).stat().st_size,
+            }
         items.append({**_stage_json(stage), "files": names})
     manifest = {
         "format": FORMAT,

@@ -47,9 +47,9 @@ class GraphComputation(Computation):
 
         self._torch = torch
         self._threads = threads
-        self._is_bfloat16 = [s.tensor.dtype == "bfloat16" for s in stage.sources]
+        self._dtypes = [source.tensor.dtype for source in stage.sources]
         try:
-            with safe_open(files[WEIGHTS_FILE], framework="pt") as opened:  # type: ignore[no-untyped-call]  # safetensors has no annotations
+            with safe_open(files[WEIGHTS_FILE], framework="pt") as opened:
                 names = sorted(opened.keys(), key=int)
                 weights = [opened.get_tensor(name) for name in names]
             graph = files[GRAPH_FILE].read_bytes()
@@ -62,15 +62,15 @@ class GraphComputation(Computation):
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
         with self._torch.inference_mode(), self._own_threads():
             tensors = [
-                self._tensor(array, is_bfloat16)
-                for array, is_bfloat16 in zip(arguments, self._is_bfloat16, strict=True)
+                self._tensor(array, dtype)
+                for array, dtype in zip(arguments, self._dtypes, strict=True)
             ]
             return tuple(self._array(result) for result in self._program(*tensors))
 
-    def _tensor(self, array: Array, is_bfloat16: bool) -> Any:
+    def _tensor(self, array: Array, dtype: str) -> Any:
         # numpy aligns to 16 bytes, torch to 64: kernels may take another path at another alignment.
         tensor = self._torch.from_numpy(array).clone()
-        if is_bfloat16:
+        if dtype == "bfloat16":
             tensor = tensor.view(self._torch.bfloat16)
         return tensor
 

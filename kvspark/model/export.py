@@ -93,16 +93,21 @@ def _check_inputs(
     if not example_inputs:
         raise ExportError("example_inputs is empty; pass a dict of tensors with the batch first")
     for name, tensor in example_inputs.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0:
+        # getattr: the caller may pass anything, an array say.
+        if not getattr(tensor, "shape", ()) or not hasattr(tensor, "element_size"):
             raise ExportError(f"example input {name!r} must be a tensor with the batch first")
         if _dtype_name(tensor.dtype) not in ITEM_BYTES:
-            raise ExportError(f"example input {name!r} has dtype {tensor.dtype}, which no column can hold")
+            raise ExportError(
+                f"example input {name!r} has dtype {tensor.dtype}, which no column can hold"
+            )
     if len({len(tensor) for tensor in example_inputs.values()}) != 1:
         sizes = {name: len(tensor) for name, tensor in example_inputs.items()}
         raise ExportError(f"the example inputs have different batch sizes: {sizes}")
     unknown = [name for name in variable_length if name not in example_inputs]
     if unknown:
-        raise ExportError(f"variable_length names {unknown[0]!r}, which is no example input: {list(example_inputs)}")
+        raise ExportError(
+            f"variable_length names {unknown[0]!r}, which is no example input: {list(example_inputs)}"
+        )
 
 
 def _at_least_two_rows(tensor: torch.Tensor) -> torch.Tensor:
@@ -159,7 +164,9 @@ def _leaves(value: Any) -> list[fx.Node]:
         return [value]
     if isinstance(value, list | tuple):
         return [leaf for item in value for leaf in _leaves(item)]
-    raise ExportError(f"the model returns a constant ({type(value).__qualname__}) where a tensor is expected")
+    raise ExportError(
+        f"the model returns a constant ({type(value).__qualname__}) where a tensor is expected"
+    )
 
 
 def tensor_spec(name: str, node: fx.Node) -> TensorSpec:
@@ -170,16 +177,22 @@ def tensor_spec(name: str, node: fx.Node) -> TensorSpec:
     """
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
-        raise ExportError(f"{name!r} is a {type(value).__qualname__}; expected a tensor with the batch first")
-    if value.dim() == 0 or not isinstance(value.shape[0], torch.SymInt):
         raise ExportError(
-            f"{name!r} has shape {tuple(value.shape)} in the graph: its first dimension is not the batch, "
+            f"{name!r} is a {type(value).__qualname__}; expected a tensor with the batch first"
+        )
+    # torch annotates a shape as ints; in a graph a free size is a SymInt.
+    dims: tuple[Any, ...] = tuple(value.shape)
+    if not dims or not isinstance(dims[0], torch.SymInt):
+        raise ExportError(
+            f"{name!r} has shape {dims} in the graph: its first dimension is not the batch, "
             "so rows cannot be told apart"
         )
     dtype = _dtype_name(value.dtype)
     if dtype not in ITEM_BYTES:
-        raise ExportError(f"{name!r} has dtype {value.dtype}; expected one of {', '.join(ITEM_BYTES)}")
-    shape = tuple(None if isinstance(dim, torch.SymInt) else int(dim) for dim in value.shape[1:])
+        raise ExportError(
+            f"{name!r} has dtype {value.dtype}; expected one of {', '.join(ITEM_BYTES)}"
+        )
+    shape = tuple(None if isinstance(dim, torch.SymInt) else int(dim) for dim in dims[1:])
     return TensorSpec(name, dtype, shape)
 
 

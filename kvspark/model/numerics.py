@@ -54,7 +54,9 @@ def _cpu() -> Canonical:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
     except OSError:  # not Linux: the processor's name has to do
         return platform.processor()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    fields = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     vendor = fields.get("vendor_id") or fields.get("CPU implementer") or ""
     return [vendor, sorted(flags & _INSTRUCTION_SETS)]

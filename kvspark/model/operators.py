@@ -62,7 +62,7 @@ def operator_name(node: fx.Node) -> str:
     if isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
         return f"aten.{target._opname}.{target._overloadname}"
     if target in _NAMES:
-        return f"python.{_NAMES[target]}"  # type: ignore[index]  # checked on the line above
+        return f"python.{_NAMES[target]}"
     raise ExportError(
         f"operator {target} at {module_path(node) or 'the top of the model'} cannot be part of a stage; "
         "only torch's aten operators can. Replace it, or leave that module out of the model"
@@ -126,7 +126,9 @@ def check_repeatable(node: fx.Node) -> None:
         return
     where = module_path(node) or "the top of the model"
     if target._schema.is_mutable:
-        raise ExportError(f"operator {target} at {where} writes in place; a stage must be a pure function")
+        raise ExportError(
+            f"operator {target} at {where} writes in place; a stage must be a pure function"
+        )
     if torch.Tag.nondeterministic_seeded in target.tags and not _is_switched_off(node, target):
         raise ExportError(
             f"operator {target} at {where} draws random numbers, so its result cannot be re-used; "

@@ -93,7 +93,9 @@ def build_program(
             raise BundleError(f"a program of format {program['format']}, expected {FORMAT}")
         return _Builder(program, weights, device).module
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"the graph of a stage is damaged ({type(error).__name__}); save the model again") from error
+        raise BundleError(
+            f"the graph of a stage is damaged ({type(error).__name__}); save the model again"
+        ) from error
 
 
 @final
@@ -179,7 +181,9 @@ class _Builder:
             self._nodes.append(graph.call_function(resolve_operator(name), values, named))
         graph.output(tuple(self._value(item) for item in program["outputs"]))
         root = {
-            f"w{i}": torch.nn.Parameter(weight.to(device)) if flag else torch.nn.Buffer(weight.to(device))
+            f"w{i}": torch.nn.Parameter(weight.to(device))
+            if flag
+            else torch.nn.Buffer(weight.to(device))
             for i, (weight, flag) in enumerate(zip(weights, program["weights"], strict=True))
         }
         self.module = fx.GraphModule(root, graph)

@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 
 from kvspark.errors import ModelError
-from kvspark.model.text import COLUMNS, TextFeatures
+from kvspark.model.text import TextFeatures
 
 POOLINGS = ("cls", "mean", "max")
 _POOLING_FLAGS = {
@@ -35,13 +35,14 @@ def load_sentence_encoder(
     modules = _json(folder / "modules.json")
     steps = [(str(item["type"]).rsplit(".", 1)[-1], folder / item["path"]) for item in modules]
     if not steps or steps[0][0] != "Transformer":
-        raise ModelError(f"{folder}: the first module is not a Transformer; save a bundle with from_torch")
+        raise ModelError(
+            f"{folder}: the first module is not a Transformer; save a bundle with from_torch"
+        )
     transformer = steps[0][1]
     encoder = SentenceEncoder(_transformer(transformer), *_steps(steps[1:])).eval()
     settings = _json(transformer / "sentence_bert_config.json", default={})
-    columns = [name for name in COLUMNS[:2]]
     length = max_length or settings.get("max_seq_length")
-    features = TextFeatures.from_pretrained(transformer, max_length=length, columns=columns)
+    features = TextFeatures.from_pretrained(transformer, max_length=length)
     return encoder, features
 
 
@@ -53,20 +54,33 @@ class SentenceEncoder(torch.nn.Module):
     """
 
     def __init__(
-        self, transformer: torch.nn.Module, pooling: str, dense: torch.nn.Module, normalised: bool
+        self,
+        transformer: torch.nn.Module,
+        pooling: str,
+        dense: torch.nn.Module,
+        last: torch.nn.Module,
     ) -> None:
         super().__init__()
         self.transformer = transformer
         self.dense = dense
         self._pooling = pooling
-        self._is_normalised = normalised
+        self.last = last
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        vector = self.dense(_pooled(hidden, attention_mask, self._pooling))
-        if self._is_normalised:
-            vector = torch.nn.functional.normalize(vector, p=2.0, dim=1)
-        return {"embedding": vector}
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        hidden = self.transformer(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state
+        return {"embedding": self.last(self.dense(_pooled(hidden, attention_mask, self._pooling)))}
+
+
+@final
+class _Normalise(torch.nn.Module):
+    """Divides each vector by its length."""
+
+    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(vector, p=2.0, dim=1)
 
 
 def _pooled(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -95,25 +109,34 @@ def _transformer(folder: Path) -> torch.nn.Module:
     return model
 
 
-def _steps(steps: list[tuple[str, Path]]) -> tuple[str, torch.nn.Module, bool]:
-    pooling, dense, is_normalised = "mean", torch.nn.Sequential(), False
+def _steps(steps: list[tuple[str, Path]]) -> tuple[str, torch.nn.Module, torch.nn.Module]:
+    pooling, dense = "mean", torch.nn.Sequential()
+    last: torch.nn.Module = torch.nn.Identity()
     for kind, folder in steps:
         if kind == "Pooling":
             pooling = _pooling(_json(folder / "config.json"), folder)
-        elif kind == "Dense" and not is_normalised:
+        elif kind == "Dense" and not isinstance(last, _Normalise):
             dense.append(_dense(folder))
         elif kind == "Normalize":
-            is_normalised = True
+            last = _Normalise()
         else:
-            raise ModelError(f"{folder}: a {kind} module is not supported; expected Pooling, Dense, Normalize")
-    return pooling, dense, is_normalised
+            raise ModelError(
+                f"{folder}: a {kind} module is not supported; expected Pooling, Dense, Normalize"
+            )
+    return pooling, dense, last
 
 
 def _pooling(config: Mapping[str, Any], folder: Path) -> str:
     named = config.get("pooling_mode")
-    modes = [named] if isinstance(named, str) else [m for flag, m in _POOLING_FLAGS.items() if config.get(flag)]
+    modes = (
+        [named]
+        if isinstance(named, str)
+        else [m for flag, m in _POOLING_FLAGS.items() if config.get(flag)]
+    )
     if len(modes) != 1 or modes[0] not in POOLINGS:
-        raise ModelError(f"{folder}: pooling {', '.join(map(str, modes)) or 'none'}; expected one of {', '.join(POOLINGS)}")
+        raise ModelError(
+            f"{folder}: pooling {', '.join(map(str, modes)) or 'none'}; expected one of {', '.join(POOLINGS)}"
+        )
     return str(modes[0])
 
 
@@ -121,14 +144,23 @@ def _dense(folder: Path) -> torch.nn.Module:
     from safetensors.torch import load_file
 
     config = _json(folder / "config.json")
-    layer = torch.nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    layer = torch.nn.Linear(
+        config["in_features"], config["out_features"], bias=config.get("bias", True)
+    )
     weights = folder / "model.safetensors"
     if not weights.exists():
-        raise ModelError(f"{folder}: no model.safetensors; convert the folder with sentence-transformers >= 3")
+        raise ModelError(
+            f"{folder}: no model.safetensors; convert the folder with sentence-transformers >= 3"
+        )
     state = load_file(weights)
     layer.load_state_dict({name.removeprefix("linear."): tensor for name, tensor in state.items()})
     activation = str(config.get("activation_function", "")).rsplit(".", 1)[-1]
-    known = {"Identity": torch.nn.Identity, "Tanh": torch.nn.Tanh, "ReLU": torch.nn.ReLU, "GELU": torch.nn.GELU}
+    known = {
+        "Identity": torch.nn.Identity,
+        "Tanh": torch.nn.Tanh,
+        "ReLU": torch.nn.ReLU,
+        "GELU": torch.nn.GELU,
+    }
     if activation not in known:
         raise ModelError(f"{folder}: activation {activation!r}; expected one of {', '.join(known)}")
     return torch.nn.Sequential(layer, known[activation]())

@@ -37,7 +37,12 @@ class TextFeatures(Features):
     library = "tokenizers"
 
     def __init__(
-        self, tokenizer: str, *, max_length: int, pad_id: int = 0, columns: Sequence[str] = COLUMNS[:2]
+        self,
+        tokenizer: str,
+        *,
+        max_length: int,
+        pad_id: int = 0,
+        columns: Sequence[str] = COLUMNS[:2],
     ) -> None:
         """Features of `tokenizer`, the text of a tokenizer.json.
 
@@ -50,11 +55,19 @@ class TextFeatures(Features):
         if max_length < 1:
             raise UsageError(f"max_length must be at least 1 token, got {max_length}")
         self._tokenizer = json.dumps(json.loads(tokenizer), sort_keys=True, ensure_ascii=False)
-        self._settings = {"max_length": max_length, "pad_id": pad_id, "columns": list(columns)}
+        self._settings: dict[str, Any] = {
+            "max_length": max_length,
+            "pad_id": pad_id,
+            "columns": list(columns),
+        }
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, max_length: int | None = None, columns: Sequence[str] = COLUMNS[:2]
+        cls,
+        path: str | Path,
+        *,
+        max_length: int | None = None,
+        columns: Sequence[str] = COLUMNS[:2],
     ) -> TextFeatures:
         """Features of the tokenizer in the folder `path`; `max_length` defaults to the folder's own.
 
@@ -73,7 +86,9 @@ class TextFeatures(Features):
         backend.no_padding()
         backend.no_truncation()
         length = max_length or min(int(loaded.model_max_length), 1 << 20)
-        return cls(backend.to_str(), max_length=length, pad_id=loaded.pad_token_id or 0, columns=columns)
+        return cls(
+            backend.to_str(), max_length=length, pad_id=loaded.pad_token_id or 0, columns=columns
+        )
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -103,7 +118,9 @@ class TextFeatures(Features):
     def example(self) -> dict[str, torch.Tensor]:
         import torch
 
-        columns = self.computation().run([["An example text.", "Another one, that is a little longer."]])
+        columns = self.computation().run(
+            [["An example text.", "Another one, that is a little longer."]]
+        )
         pads = self.pads
         tensors = {}
         for spec, rows in zip(self.outputs, columns, strict=True):
@@ -138,14 +155,16 @@ class TextComputation(Computation):
             settings = json.loads(files[SETTINGS_FILE].read_text())
             return cls(files[TOKENIZER_FILE].read_text(encoding="utf-8"), settings)
         except (OSError, KeyError, ValueError) as error:
-            raise BundleError(f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})") from error
+            raise BundleError(
+                f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})"
+            ) from error
 
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
         (texts,) = arguments
         # A lone surrogate is legal in a Spark string and not in UTF-8; Rust would refuse it.
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         encodings = self._tokenizer.encode_batch_fast(clean)
-        ids = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        ids: Rows = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
         made: dict[str, Rows] = {
             "input_ids": ids,
             "attention_mask": [np.ones(len(row), dtype=np.int64) for row in ids],

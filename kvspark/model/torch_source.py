@@ -88,7 +88,9 @@ def _graph_part(
     piece: Piece, exported: Exported, known: dict[str, Stage], features: Features | None
 ) -> _Part:
     if piece.name in known or piece.name.startswith("."):
-        raise CutError(f"two stages would have the name {piece.name!r}; name the cut's module otherwise")
+        raise CutError(
+            f"two stages would have the name {piece.name!r}; name the cut's module otherwise"
+        )
     sources = tuple(
         _source(argument, upstream, exported, known, features)
         for argument, upstream in zip(piece.part.arguments, piece.upstream, strict=True)
@@ -141,19 +143,27 @@ def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -
     """Runs the stages one after the other and compares with the uncut program, bit for bit."""
     results: dict[tuple[str | None, str], torch.Tensor] = {}
     for spec in exported.inputs:
-        for stage in (None, FEATURES):
-            results[stage, spec.name] = example_inputs[spec.name]
+        for origin in (None, FEATURES):
+            results[origin, spec.name] = example_inputs[spec.name]
     for stage in (stage for stage in bundle.stages if stage.kind == "graph"):
         arguments = [results[s.stage, s.tensor.name].contiguous() for s in stage.sources]
         arrays = [_plain(tensor) for tensor in arguments]
-        for spec, array in zip(stage.outputs, bundle.computation(stage, threads=torch.get_num_threads()).run(arrays), strict=True):
-            results[stage.name, spec.name] = torch.from_numpy(array).view(getattr(torch, spec.dtype))
+        for spec, array in zip(
+            stage.outputs,
+            bundle.computation(stage, threads=torch.get_num_threads()).run(arrays),
+            strict=True,
+        ):
+            results[stage.name, spec.name] = torch.from_numpy(array).view(
+                getattr(torch, spec.dtype)
+            )
     last = bundle.stages[-1]
     (uncut,) = cut_graph(exported, [])
     program, weights = encode_program(uncut.part)
     names = [exported.inputs[exported.placeholders.index(a)].name for a in uncut.part.arguments]
     with torch.inference_mode():
-        whole = build_program(program, weights, torch.device("cpu"))(*(example_inputs[n] for n in names))
+        whole = build_program(program, weights, torch.device("cpu"))(
+            *(example_inputs[n] for n in names)
+        )
     for spec, expected in zip(last.outputs, whole, strict=True):
         got = results[last.name, spec.name]
         if _bits(got) != _bits(expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache as once
 from itertools import count
 
@@ -11,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from kvspark.cache.cache import Cache
+
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
@@ -42,9 +43,7 @@ def towers() -> Model:
 
 @once
 def plain(kind: type[torch.nn.Module], cut: str) -> Model:
-    return Model.from_torch(
-        seeded(kind()), {"x": torch.zeros(3, 8)}, cuts=[cut], micro_batch=SHAPE
-    )
+    return Model.from_torch(seeded(kind()), {"x": torch.zeros(3, 8)}, cuts=[cut], micro_batch=SHAPE)
 
 
 def fresh_cache() -> Cache:
@@ -54,7 +53,8 @@ def fresh_cache() -> Cache:
 def token_rows(seeds: list[int]) -> dict[str, pa.Array]:
     """Rows of 1 to 40 tokens; equal seeds are equal rows."""
     ids = [
-        np.random.default_rng(seed).integers(0, 50, size=1 + seed * 7 % 40).tolist() for seed in seeds
+        np.random.default_rng(seed).integers(0, 50, size=1 + seed * 7 % 40).tolist()
+        for seed in seeds
     ]
     return {
         "input_ids": pa.array(ids, pa.list_(pa.int64())),
@@ -75,7 +75,7 @@ def pair_rows(seeds: list[int]) -> dict[str, pa.Array]:
     }
 
 
-CASES = {
+CASES: dict[str, tuple[Callable[[], Model], Callable[[list[int]], dict[str, pa.Array]]]] = {
     "mlp": (lambda: plain(Mlp, "trunk"), lambda seeds: {"x": vector_rows(seeds)}),
     "skip": (lambda: plain(Skip, "middle"), lambda seeds: {"x": vector_rows(seeds)}),
     "towers": (towers, pair_rows),
@@ -103,7 +103,9 @@ def test_any_pattern_of_hits_gives_the_bits_of_the_run_without_a_cache(
     model = make()
     cache = fresh_cache()
     for known, known_bits in warmed:
-        Predictor(model.bundle, plan=plan_of(model, known_bits), cache=cache).predict(rows_of(known))
+        Predictor(model.bundle, plan=plan_of(model, known_bits), cache=cache).predict(
+            rows_of(known)
+        )
     expected = Predictor(model.bundle).predict(rows_of(seeds))
     predictor = Predictor(model.bundle, plan=plan_of(model, bits), cache=cache)
     chunks = [seeds[i : i + size] for i in range(0, len(seeds), size)]

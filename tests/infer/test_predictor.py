@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 
 import pyarrow as pa
 import pytest
 import torch
-
 from kvspark.cache.cache import Cache
+
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
@@ -46,12 +47,12 @@ def test_a_batch_of_hits_leaves_at_once() -> None:
     Predictor(model.bundle, cache=cache).predict(rows)
     read = []
 
-    def batches() -> object:
+    def batches() -> Iterator[tuple[int, dict[str, pa.Array]]]:
         for tag in range(3):
             read.append(tag)
             yield tag, rows
 
-    stream = Predictor(model.bundle, cache=cache).stream(batches())  # type: ignore[arg-type]  # a generator of batches
+    stream = Predictor(model.bundle, cache=cache).stream(batches())
     next(stream)
     assert read == [0]
 
@@ -60,13 +61,13 @@ def test_pending_rows_are_bounded() -> None:
     model = plain(Mlp, "trunk")
     read = []
 
-    def batches() -> object:
+    def batches() -> Iterator[tuple[int, dict[str, pa.Array]]]:
         for tag in range(10):
             read.append(tag)
             yield tag, {"x": vector_rows(list(range(tag * 10, tag * 10 + 10)))}
 
     plan = Plan(max_pending_rows=25)
-    stream = Predictor(model.bundle, plan=plan).stream(batches())  # type: ignore[arg-type]  # a generator of batches
+    stream = Predictor(model.bundle, plan=plan).stream(batches())
     next(stream)
     assert read == [0, 1, 2]
 
@@ -75,12 +76,12 @@ def test_held_bytes_are_bounded() -> None:
     model = plain(Mlp, "trunk")
     read = []
 
-    def batches() -> object:
+    def batches() -> Iterator[tuple[int, dict[str, pa.Array]]]:
         for tag in range(10):
             read.append(tag)
             yield tag, {"x": vector_rows([tag])}
 
-    stream = Predictor(model.bundle, plan=Plan(max_held_bytes=1)).stream(batches())  # type: ignore[arg-type]  # a generator of batches
+    stream = Predictor(model.bundle, plan=Plan(max_held_bytes=1)).stream(batches())
     next(stream)
     assert read == [0]
 
@@ -103,7 +104,11 @@ def test_a_retrained_head_runs_no_trunk_and_opens_no_trunk() -> None:
     predictor = Predictor(retrained.bundle, cache=cache)
     with_cache = predictor.predict(rows)
     stats = predictor.drain().stages
-    assert (stats["trunk"].hits, stats["trunk"].computed, stats["trunk"].weights_loaded) == (20, 0, 0)
+    assert (stats["trunk"].hits, stats["trunk"].computed, stats["trunk"].weights_loaded) == (
+        20,
+        0,
+        0,
+    )
     assert stats["output"].computed == 20
     assert with_cache["scores"].equals(Predictor(retrained.bundle).predict(rows)["scores"])
 
@@ -160,7 +165,10 @@ def test_outputs_per_token_have_the_length_of_their_row() -> None:
     [
         (pa.array([[1.0] * 8, None], pa.list_(pa.float32())), r"'x': 1 nulls among 2 rows"),
         (pa.array([[1.0] * 7 + [None]], pa.list_(pa.float32())), r"'x': 1 nulls inside its arrays"),
-        (pa.array([[1.0] * 8, [1.0] * 7], pa.list_(pa.float32())), r"expected 8 items, got 7 in 1 of 2"),
+        (
+            pa.array([[1.0] * 8, [1.0] * 7], pa.list_(pa.float32())),
+            r"expected 8 items, got 7 in 1 of 2",
+        ),
     ],
     ids=["null", "inner-null", "ragged"],
 )
@@ -175,7 +183,9 @@ def test_a_bad_row_is_a_data_error_that_names_the_input(array: pa.Array, reason:
     ids=["text", "scalar", "double"],
 )
 def test_a_column_of_another_type_is_a_schema_error(array: pa.Array) -> None:
-    with pytest.raises(SchemaError, match=r"the column has type .* the model takes list<item: float>"):
+    with pytest.raises(
+        SchemaError, match=r"the column has type .* the model takes list<item: float>"
+    ):
         Predictor(plain(Mlp, "trunk").bundle).predict({"x": array})
 
 
@@ -207,4 +217,7 @@ def test_the_default_plan_caches_outputs_and_fixed_sizes() -> None:
         variable_length=["input_ids", "attention_mask"],
     )
     plan = Plan().for_bundle(model.bundle)
-    assert {name: stage.cached for name, stage in plan.stages.items()} == {"embed": False, "output": True}
+    assert {name: stage.cached for name, stage in plan.stages.items()} == {
+        "embed": False,
+        "output": True,
+    }

@@ -7,8 +7,8 @@ from itertools import count
 import pyarrow as pa
 import pytest
 import torch
-
 from kvspark.cache.cache import Cache
+
 from kvspark.errors import NotRepeatableError
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor
@@ -37,13 +37,18 @@ class Ranked(torch.nn.Module):
 @pytest.mark.parametrize("module", [Centred(), Ranked()], ids=["mixes-rows", "counts-rows"])
 def test_a_model_that_is_not_row_wise_is_refused(module: torch.nn.Module) -> None:
     model = Model.from_torch(module.eval(), {"x": torch.zeros(3, 8)}, name="mixed")
-    with pytest.raises(NotRepeatableError, match=r"stage 'output' gave other bits .* nothing was written"):
+    with pytest.raises(
+        NotRepeatableError, match=r"stage 'output' gave other bits .* nothing was written"
+    ):
         preflight(model.bundle, ROWS)
 
 
 def test_a_row_wise_model_passes() -> None:
     assert preflight(plain(Mlp, "trunk").bundle, ROWS) == ("trunk", "output")
-    assert preflight(encoder(per_token=True).bundle, token_rows(list(range(64)))) == ("layer", "output")
+    assert preflight(encoder(per_token=True).bundle, token_rows(list(range(64)))) == (
+        "layer",
+        "output",
+    )
 
 
 def test_what_was_checked_is_not_checked_again() -> None:

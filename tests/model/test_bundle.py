@@ -26,7 +26,10 @@ def test_a_loaded_model_has_the_fingerprints_and_the_bits_of_the_saved_one(tmp_p
     model = saved(tmp_path / "m")
     loaded = Model.load(tmp_path / "m")
     assert loaded.stages == model.stages
-    assert loaded.predict({"x": ROWS})["scores"].tobytes() == model.predict({"x": ROWS})["scores"].tobytes()
+    assert (
+        loaded.predict({"x": ROWS})["scores"].tobytes()
+        == model.predict({"x": ROWS})["scores"].tobytes()
+    )
 
 
 def test_loading_reads_the_manifest_only(tmp_path: Path) -> None:
@@ -56,13 +59,19 @@ def test_a_flipped_byte_is_found_before_the_file_is_used(tmp_path: Path, name: s
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     saved(tmp_path / "m")
     (tmp_path / "m" / "stages" / "output" / "graph.json").unlink()
-    with pytest.raises(BundleError, match="graph.json of model 'Mlp' cannot be read: No such file"):
+    with pytest.raises(
+        BundleError, match=r"graph\.json of model 'Mlp' cannot be read: No such file"
+    ):
         Model.load(tmp_path / "m").predict({"x": ROWS})
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("{", "is damaged"), ("[]", "is damaged"), ('{"format": 99}', "a bundle of format 99, expected 1")],
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"format": 99}', "a bundle of format 99, expected 1"),
+    ],
 )
 def test_a_foreign_manifest_is_refused(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "manifest.json").write_text(content)

@@ -86,7 +86,12 @@ def test_a_batch_size_does_not_pull_the_input_into_a_later_stage() -> None:
 
 @pytest.mark.parametrize(
     ("make", "cuts"),
-    [(Mlp, ["trunk"]), (Mlp, ["trunk.0", "trunk"]), (Skip, ["middle"]), (Skip, ["first", "middle"])],
+    [
+        (Mlp, ["trunk"]),
+        (Mlp, ["trunk.0", "trunk"]),
+        (Skip, ["middle"]),
+        (Skip, ["first", "middle"]),
+    ],
     ids=["one", "two", "skip", "skip-between-cuts"],
 )
 def test_cut_models_give_the_bits_of_the_whole_one(
@@ -100,7 +105,7 @@ def test_cut_models_give_the_bits_of_the_whole_one(
 
 
 def test_an_unknown_cut_names_the_nearest_module() -> None:
-    with pytest.raises(CutError, match="'trunc' is no module .* did you mean 'trunk'"):
+    with pytest.raises(CutError, match=r"'trunc' is no module .* did you mean 'trunk'"):
         Model.from_torch(seeded(Mlp()), MLP_INPUTS, cuts=["trunc"])
 
 

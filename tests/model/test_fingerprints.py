@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,15 +20,15 @@ GOLDEN = Path(__file__).parent / "golden" / "mlp.json"
 INPUTS = {"x": torch.zeros(3, 8)}
 
 
-def mlp(**changes: object) -> Model:
-    return Model.from_torch(seeded(Mlp()), INPUTS, cuts=["trunk"], **changes)  # type: ignore[arg-type]  # keyword arguments of from_torch
+def mlp(**changes: Any) -> Model:
+    return Model.from_torch(seeded(Mlp()), INPUTS, cuts=["trunk"], **changes)
 
 
 def test_a_retrained_head_reuses_the_trunk() -> None:
     module = seeded(Mlp())
     before = Model.from_torch(module, INPUTS, cuts=["trunk"])
     with torch.no_grad():
-        module.head.weight.add_(1.0)  # type: ignore[union-attr,operator]  # Mlp's own head
+        module.get_parameter("head.weight").add_(1.0)
     after = Model.from_torch(module, INPUTS, cuts=["trunk"])
     assert before.stages[0].fingerprint == after.stages[0].fingerprint
     assert before.stages[1].fingerprint != after.stages[1].fingerprint
@@ -48,8 +49,8 @@ def test_one_ulp_in_one_weight_changes_every_stage_from_there_on() -> None:
     module = seeded(Mlp())
     before = Model.from_torch(module, INPUTS, cuts=["trunk"])
     with torch.no_grad():
-        bias = module.trunk[0].bias  # type: ignore[index,union-attr]  # Mlp's own trunk
-        bias[3] = torch.nextafter(bias[3], torch.tensor(9.0))  # type: ignore[index,arg-type]  # see above
+        bias = module.get_parameter("trunk.0.bias")
+        bias[3] = torch.nextafter(bias[3], torch.tensor(9.0))
     after = Model.from_torch(module, INPUTS, cuts=["trunk"])
     pairs = zip(before.stages, after.stages, strict=True)
     assert all(a.fingerprint != b.fingerprint for a, b in pairs)
@@ -62,7 +63,7 @@ def test_equal_state_dicts_with_other_heads_have_other_fingerprints() -> None:
             self.attention = torch.nn.MultiheadAttention(16, heads, batch_first=True)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.attention(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]  # torch's own tuple
+            return self.attention(x, x, x, need_weights=False)[0]
 
     four, eight = seeded(Attention(4)), seeded(Attention(8))
     for name, tensor in four.state_dict().items():
@@ -75,10 +76,11 @@ def test_a_buffer_outside_the_state_dict_counts() -> None:
     class Scaled(torch.nn.Module):
         def __init__(self, scale: float) -> None:
             super().__init__()
+            self.scale: torch.Tensor
             self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * self.scale  # type: ignore[operator,no-any-return]  # the buffer above
+            return x * self.scale
 
     assert not Scaled(1.0).state_dict()
     one, two = (Model.from_torch(Scaled(scale).eval(), INPUTS) for scale in (1.0, 2.0))
@@ -92,7 +94,9 @@ def test_a_constant_in_the_code_counts() -> None:
 
 
 def test_dtype_and_micro_batch_count() -> None:
-    double = Model.from_torch(seeded(Mlp()).double(), {"x": torch.zeros(3, 8).double()}, cuts=["trunk"])
+    double = Model.from_torch(
+        seeded(Mlp()).double(), {"x": torch.zeros(3, 8).double()}, cuts=["trunk"]
+    )
     other_shape = mlp(micro_batch=MicroBatch(rows=16))
     prints = {model.stages[0].fingerprint for model in (mlp(), double, other_shape)}
     assert len(prints) == 3
@@ -119,11 +123,12 @@ def test_names_do_not_count() -> None:
             self.inner = mlp
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:
-            return self.inner(features)["scores"]  # type: ignore[no-any-return]  # Mlp's own dict
+            return self.inner(features)["scores"]
 
     module = seeded(Mlp())
-    assert isinstance(module, Mlp)
-    other = Model.from_torch(Renamed(module).eval(), {"features": INPUTS["x"]}, cuts=["inner.trunk"])
+    other = Model.from_torch(
+        Renamed(module).eval(), {"features": INPUTS["x"]}, cuts=["inner.trunk"]
+    )
     assert other.stages[0].fingerprint == mlp().stages[0].fingerprint
 
 
@@ -131,7 +136,7 @@ def test_names_do_not_count() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_module_has_the_fingerprint_of_the_eager_one() -> None:
     module = seeded(Mlp())
-    compiled = torch.compile(module)
+    compiled: Any = torch.compile(module)
     assert any(name.startswith("_orig_mod.") for name, _ in compiled.named_parameters())
     assert Model.from_torch(compiled, INPUTS, cuts=["trunk"]).fingerprint == mlp().fingerprint
 
@@ -147,11 +152,12 @@ def test_equal_towers_in_swapped_roles_have_another_last_stage() -> None:
 
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
             one, two = self.left(a), self.right(b)
-            return two - one if self.swapped else one - two  # type: ignore[no-any-return]  # tensors
+            return two - one if self.swapped else one - two
 
     inputs = {"a": torch.zeros(3, 4), "b": torch.zeros(3, 4)}
     straight, swapped = (
-        Model.from_torch(seeded(Pair(flag)), inputs, cuts=["left", "right"]) for flag in (False, True)
+        Model.from_torch(seeded(Pair(flag)), inputs, cuts=["left", "right"])
+        for flag in (False, True)
     )
     assert straight.fingerprint != swapped.fingerprint
 
@@ -161,7 +167,7 @@ def test_two_models_share_the_trunk_they_have_in_common() -> None:
     one = Model.from_torch(seeded(Towers()), inputs, cuts=["user", "item"])
     module = seeded(Towers())
     with torch.no_grad():
-        module.item[0].weight.add_(1.0)  # type: ignore[union-attr,index,operator]  # Towers' own item tower
+        module.get_parameter("item.0.weight").add_(1.0)
     two = Model.from_torch(module, inputs, cuts=["user", "item"])
     prints = [{s.name: s.fingerprint for s in model.stages} for model in (one, two)]
     assert prints[0]["user"] == prints[1]["user"]
@@ -171,19 +177,23 @@ def test_two_models_share_the_trunk_they_have_in_common() -> None:
 def test_content_is_what_it_was_when_the_golden_file_was_written() -> None:
     golden = json.loads(GOLDEN.read_text())
     found = {stage.name: stage.content.hex() for stage in mlp().stages}
-    assert found == golden["content"], "if the canonical graph changed on purpose, raise FORMAT_VERSION"
+    assert found == golden["content"], (
+        "if the canonical graph changed on purpose, raise FORMAT_VERSION"
+    )
 
 
 @pytest.mark.slow
 def test_fingerprints_are_equal_in_processes_with_other_hash_seeds() -> None:
-    code = (
-        "from tests.model.test_fingerprints import mlp; print([s.fingerprint.hex() for s in mlp().stages])"
-    )
+    code = "from tests.model.test_fingerprints import mlp; print([s.fingerprint.hex() for s in mlp().stages])"
     found = set()
     for seed in ("0", "1", "random"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         run = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         found.add(run.stdout.strip().splitlines()[-1])
     assert found == {str([stage.fingerprint.hex() for stage in mlp().stages])}

@@ -79,8 +79,16 @@ def test_another_pooling_is_another_model(model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [
-        ("1_Pooling/config.json", '{"pooling_mode_lasttoken": true}', "pooling lasttoken; expected one of"),
-        ("modules.json", '[{"path": "", "type": "x.CLIPModel"}]', "the first module is not a Transformer"),
+        (
+            "1_Pooling/config.json",
+            '{"pooling_mode_lasttoken": true}',
+            "pooling lasttoken; expected one of",
+        ),
+        (
+            "modules.json",
+            '[{"path": "", "type": "x.CLIPModel"}]',
+            "the first module is not a Transformer",
+        ),
         ("modules.json", "{", "cannot be read"),
     ],
     ids=["pooling", "module", "broken"],

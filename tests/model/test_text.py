@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -16,8 +18,8 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def features(max_length: int = 8, **changes: object) -> TextFeatures:
-    return TextFeatures(tokenizer().to_str(), max_length=max_length, **changes)  # type: ignore[arg-type]  # keyword arguments
+def features(max_length: int = 8, **changes: Any) -> TextFeatures:
+    return TextFeatures(tokenizer().to_str(), max_length=max_length, **changes)
 
 
 def test_tokens_and_mask_have_the_length_of_the_text() -> None:
@@ -40,10 +42,12 @@ def test_using_the_tokenizer_does_not_change_the_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"max_length": 9}, {"pad_id": 3}, {"columns": ("input_ids",)}], ids=lambda c: next(iter(c))
+    "changes",
+    [{"max_length": 9}, {"pad_id": 3}, {"columns": ("input_ids",)}],
+    ids=lambda c: next(iter(c)),
 )
-def test_every_setting_is_in_the_digest(changes: dict[str, object]) -> None:
-    assert features(**changes).content != features().content  # type: ignore[arg-type]  # keyword arguments
+def test_every_setting_is_in_the_digest(changes: dict[str, Any]) -> None:
+    assert features(**changes).content != features().content
 
 
 def test_the_vocabulary_is_in_the_digest() -> None:
