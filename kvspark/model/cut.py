@@ -44,7 +44,8 @@ def cut_graph(exported: Exported, cuts: Sequence[str]) -> tuple[Piece, ...]:
         CutError: a path that is no module of the model, or a cut that no set of tensors carries.
     """
     nodes = list(exported.graph.graph.nodes)
-    results = {path: _crossing(nodes, path) for path in cuts}
+    live = _live(exported.results)
+    results = {path: _crossing(nodes, path, live) for path in cuts}
     order = {node: position for position, node in enumerate(nodes)}
     paths = sorted(results, key=lambda path: max(order[node] for node in results[path]))
     cutter = _Cutter(exported, order)
@@ -56,7 +57,19 @@ def cut_graph(exported: Exported, cuts: Sequence[str]) -> tuple[Piece, ...]:
         results[path].append(node)
 
 
-def _crossing(nodes: Sequence[fx.Node], path: str) -> list[fx.Node]:
+def _live(results: Sequence[fx.Node]) -> set[fx.Node]:
+    """The nodes that a result of the model needs."""
+    live: set[fx.Node] = set()
+    stack = list(results)
+    while stack:
+        node = stack.pop()
+        if node not in live:
+            live.add(node)
+            stack.extend(node.all_input_nodes)
+    return live
+
+
+def _crossing(nodes: Sequence[fx.Node], path: str, live: set[fx.Node]) -> list[fx.Node]:
     inside = {node for node in nodes if node.op == "call_function" and path in module_paths(node)}
     if not inside:
         known = sorted({path for node in nodes for path in module_paths(node)})
@@ -68,15 +81,11 @@ def _crossing(nodes: Sequence[fx.Node], path: str) -> list[fx.Node]:
         for node in nodes
         if node in inside
         and isinstance(node.meta.get("val"), torch.Tensor)
-        and any(user not in inside and _is_used(user) for user in node.users)
+        and any(user not in inside and (user in live or user.op == "output") for user in node.users)
     ]
     if not crossing:
         raise CutError(f"cut {path!r}: nothing that the model returns needs that module")
     return crossing
-
-
-def _is_used(node: fx.Node) -> bool:
-    return node.op == "output" or any(_is_used(user) for user in node.users)
 
 
 @final

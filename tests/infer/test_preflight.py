@@ -47,7 +47,7 @@ def test_a_row_wise_model_passes() -> None:
     assert preflight(plain(Mlp, "trunk").bundle, ROWS) == ("trunk", "output")
     assert preflight(encoder(per_token=True).bundle, token_rows(list(range(64)))) == (
         "layer",
-        "output",
+        "head",
     )
 
 
