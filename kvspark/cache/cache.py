@@ -1,0 +1,169 @@
+"""The cache: a store, a namespace, and the promise that neither can fail a job.
+
+    cache = Cache.connect("redis://localhost:6379", namespace="search")
+    space = cache.keyspace(identity, specs)
+    digests = space.digests(rows)
+    lookup = space.lookup(digests)                    found rows
+    space.insert(missing, columns, cost_us=900)       rows that were computed
+
+A cache lives in one process. What crosses to another is `cache.config`, which holds no secret and
+is opened there with `Cache.from_config`.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn, final
+
+from kvspark.cache.codec import codec_named
+from kvspark.cache.entry import EntryFormat
+from kvspark.cache.guard import FULL, CacheStats, Guard, reason_of
+from kvspark.cache.key import RowDigests, StageKeys, namespace_key
+from kvspark.cache.keyspace import KeySpace, Lookup
+from kvspark.cache.url import open_store, resolved
+from kvspark.config.cache import TWO_WEEKS_S, CacheConfig
+from kvspark.errors import (
+    CacheRequiredError,
+    SecretError,
+    StoreError,
+    StoreFullError,
+    StoreRefusedError,
+    UsageError,
+)
+from kvspark.spec import TensorSpec
+
+__all__ = ["Cache", "CacheStats", "KeySpace", "Lookup"]
+
+CHECK_S = 2.0
+"""What the check at the start may take at least: a store far away needs some time to connect."""
+
+
+@final
+class Cache:
+    """Remembers tensors of stages in the store of `config`; connects when it is first used.
+
+    Raises:
+        UsageError: the URL names no store that can be opened.
+        SecretError: a secret is named and cannot be read.
+    """
+
+    def __init__(self, config: CacheConfig) -> None:
+        self._config = resolved(config)
+        self._key = namespace_key(config.namespace, config.secret())
+        self._store = open_store(self._config)
+        self._timeout_s = config.timeout_ms / 1_000
+        self._guard = Guard(self._store, timeout_s=self._timeout_s)
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        *,
+        namespace: str,
+        ttl_s: float = TWO_WEEKS_S,
+        timeout_ms: int = 250,
+        username: str | None = None,
+        password_env: str | None = None,
+        password_file: str | None = None,
+        secret_env: str | None = None,
+        secret_file: str | None = None,
+        tls_ca_file: str | None = None,
+        required: bool = False,
+    ) -> Cache:
+        """The cache at `url`, whether or not somebody answers there.
+
+        url: `redis://HOST:PORT/DB`, `rediss://…` (TLS), `unix:///PATH`, `embedded:PATH` or
+            `memory://NAME`, without a password.
+        namespace: keeps teams apart; two namespaces never share an entry.
+        ttl_s: seconds that an entry is kept.
+        timeout_ms: what one lookup or insert may take before its rows are computed instead.
+        password_env, password_file: where the store's password is; read now, on each process.
+        secret_env, secret_file: where the namespace's secret is; keys are hashed under it.
+        required: `check` raises when the store is not there.
+
+        Raises:
+            UsageError: an argument is wrong.
+            SecretError: a secret is named and cannot be read.
+        """
+        return cls(
+            CacheConfig.checked(
+                url=url,
+                namespace=namespace,
+                ttl_s=ttl_s,
+                timeout_ms=timeout_ms,
+                username=username,
+                password_env=password_env,
+                password_file=password_file,
+                secret_env=secret_env,
+                secret_file=secret_file,
+                tls_ca_file=tls_ca_file,
+                required=required,
+            )
+        )
+
+    @classmethod
+    def from_config(cls, config: CacheConfig) -> Cache:
+        """The cache that `config` describes; as `connect`."""
+        return cls(config)
+
+    @property
+    def config(self) -> CacheConfig:
+        """What another process needs to open the same cache."""
+        return self._config
+
+    def check(self) -> str | None:
+        """Why the store cannot be used now, in a word; None if it can be read and written.
+
+        For the driver, before anything is done.
+
+        Raises:
+            SecretError: the store refuses us, which trying again cannot change.
+            CacheRequiredError: it is required and does not answer.
+        """
+        timeout_s = max(self._timeout_s, CHECK_S)
+        (key,) = StageKeys(self._key, b"check").of(RowDigests(self._key, b"check").of([b""]))
+        try:
+            self._store.ping(timeout_s=timeout_s)
+            self._store.get_many([key], timeout_s=timeout_s)
+            self._store.set_many([(key, b"")], ttl_s=1.0, timeout_s=timeout_s)
+        except StoreRefusedError as exc:
+            raise SecretError(
+                f"{exc}; check cache.username, cache.password_env or password_file, "
+                "cache.tls_ca_file, and what the user may do"
+            ) from exc
+        except StoreFullError:
+            return FULL
+        except StoreError as exc:
+            if self._config.required:
+                raise CacheRequiredError(
+                    f"the cache is required and cannot be reached: {exc}; "
+                    "start the store, or leave cache.required out to compute everything"
+                ) from exc
+            return reason_of(exc)
+        return None
+
+    def keyspace(
+        self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
+    ) -> KeySpace:
+        """The entries of the stage whose results `identity` names, with the tensors `specs`.
+
+        `codec` is for writing, "raw" or "zstd"; entries of either are read.
+
+        Raises:
+            UsageError: the codec is unknown, or the tensors have no entry (text).
+        """
+        entry_format = EntryFormat(specs, codec_named(codec))
+        return KeySpace(self._guard, self._key, identity, entry_format, ttl_s=self._config.ttl_s)
+
+    def drain(self) -> CacheStats:
+        """What did not go as it should since the last drain; empty in a healthy run."""
+        return self._guard.drain()
+
+    def close(self) -> None:
+        """Lets go of the store; the next lookup opens it again."""
+        self._store.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a Cache holds a connection and cannot be pickled; send cache.config and open it there "
+            "with Cache.from_config, or give the cache to kvspark.score, which does so"
+        )

@@ -1,0 +1,196 @@
+"""The one place where trouble with a store becomes a miss and a count.
+
+Nothing that a store does is raised from here, and no call takes longer than its deadline: the
+configured time-out for everything, and what the bytes asked for take at a slow 50 MB/s.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from kvspark.cache.breaker import Breaker
+from kvspark.cache.store.base import Store
+from kvspark.cache.store.redis_error import is_timeout
+from kvspark.errors import StoreFullError, StoreRefusedError
+
+_LOG = logging.getLogger(__name__)
+
+WINDOW_KEYS = 512
+WINDOW_BYTES = 2**20
+"""Replies of 0.1 to 1 MiB are the fastest, and larger ones make other clients wait."""
+
+SLOWEST_BYTES_PER_S = 50e6
+"""A server that moves less is not waited for."""
+
+TIMEOUT = "timeout"
+UNAVAILABLE = "unavailable"
+FULL = "full"
+REFUSED = "refused"
+SKIPPED = "skipped"
+"""A call that was not made because an earlier one had failed."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What did not go as it should since the last drain."""
+
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """By reason: calls to the store, and values that were not the entries looked for."""
+    degraded: frozenset[str] = frozenset()
+    """Why the store was not, or not always, used."""
+
+
+@final
+class Guard:
+    """A store that never fails and is never waited for long; safe between threads.
+
+    Two breakers: `_link` for a store that does not answer, `_writes` for one that answers and
+    takes no writes. A write that was not answered counts for both; a read that was closes `_link`.
+    """
+
+    def __init__(
+        self, store: Store, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._link = Breaker(clock=clock)
+        self._writes = Breaker(clock=clock)
+        self._errors: Counter[str] = Counter()
+        self._degraded: set[str] = set()
+
+    def get_many(self, keys: Sequence[bytes], *, expected_bytes: int) -> list[bytes | None]:
+        """The values of `keys`, None for those that are missing or could not be had.
+
+        `expected_bytes` is what a value has, about.
+        """
+        values: list[bytes | None] = [None] * len(keys)
+        if not keys or not self._may_go(self._link):
+            return values
+        size = max(1, min(WINDOW_KEYS, WINDOW_BYTES // max(1, expected_bytes)))
+        ends = self._clock() + self._timeout_s
+        for at in range(0, len(keys), size):
+            window = keys[at : at + size]
+            ends += len(window) * expected_bytes / SLOWEST_BYTES_PER_S
+            try:
+                values[at : at + size] = self._store.get_many(window, timeout_s=self._left_s(ends))
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the rows are computed
+                self._not_read(exc)
+                return values
+        self._went_well(self._link)
+        return values
+
+    def set_many(self, entries: Sequence[tuple[bytes, bytes]], *, ttl_s: float) -> int:
+        """Bytes of the values that were taken."""
+        if not entries or not self._may_go(self._writes) or not self._may_go(self._link):
+            return 0
+        written_bytes = 0
+        ends = self._clock() + self._timeout_s
+        for window, size_bytes in _windows(entries):
+            ends += size_bytes / SLOWEST_BYTES_PER_S
+            try:
+                self._store.set_many(window, ttl_s=ttl_s, timeout_s=self._left_s(ends))
+            except Exception as exc:  # noqa: BLE001 - the rows were computed, nothing is lost
+                self._not_written(exc)
+                return written_bytes
+            written_bytes += size_bytes
+        self._went_well(self._link, self._writes)
+        return written_bytes
+
+    def count(self, errors: Mapping[str, int]) -> None:
+        """Adds to the errors by reason."""
+        with self._lock:
+            self._errors.update(errors)
+
+    def drain(self) -> CacheStats:
+        """What happened since the last drain."""
+        with self._lock:
+            stats = CacheStats(dict(self._errors), frozenset(self._degraded))
+            self._errors.clear()
+            self._degraded.clear()
+        return stats
+
+    def _left_s(self, ends: float) -> float:
+        left_s = ends - self._clock()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
+
+    def _may_go(self, breaker: Breaker) -> bool:
+        with self._lock:
+            reason = breaker.reason
+            may_go = breaker.allows()
+            if not may_go:
+                self._errors[SKIPPED] += 1
+                self._degraded.add(reason)
+        return may_go
+
+    def _went_well(self, *breakers: Breaker) -> None:
+        with self._lock:
+            for breaker in breakers:
+                breaker.succeeded()
+
+    def _not_read(self, exc: Exception) -> None:
+        reason = reason_of(exc)
+        with self._lock:
+            self._note(reason)
+            if reason == REFUSED:
+                opened = self._link.trip(reason, for_good=True)
+            else:
+                opened = self._link.failed(reason)
+        if opened:
+            _tell("computes without the store", reason, exc)
+
+    def _not_written(self, exc: Exception) -> None:
+        reason = reason_of(exc)
+        with self._lock:
+            self._note(reason)
+            if reason in (REFUSED, FULL):
+                opened = self._writes.trip(reason, for_good=reason == REFUSED)
+            else:
+                opened = self._writes.failed(reason)
+                self._link.failed(reason)
+        if opened:
+            _tell("stores nothing", reason, exc)
+
+    def _note(self, reason: str) -> None:
+        self._errors[reason] += 1
+        self._degraded.add(reason)
+
+
+def reason_of(exc: BaseException) -> str:
+    """The word by which this trouble is counted."""
+    if isinstance(exc, StoreRefusedError):
+        return REFUSED
+    if isinstance(exc, StoreFullError):
+        return FULL
+    return TIMEOUT if is_timeout(exc) else UNAVAILABLE
+
+
+def _tell(what: str, reason: str, exc: Exception) -> None:
+    level = logging.ERROR if reason == REFUSED else logging.WARNING
+    _LOG.log(level, "the cache %s for now (%s): %s", what, reason, exc)
+
+
+def _windows(
+    entries: Sequence[tuple[bytes, bytes]],
+) -> Iterator[tuple[list[tuple[bytes, bytes]], int]]:
+    """Entries in their order, as many as one write should hold, and the bytes of their values."""
+    window: list[tuple[bytes, bytes]] = []
+    size_bytes = 0
+    for entry in entries:
+        if window and (len(window) == WINDOW_KEYS or size_bytes + len(entry[1]) > WINDOW_BYTES):
+            yield window, size_bytes
+            window, size_bytes = [], 0
+        window.append(entry)
+        size_bytes += len(entry[1])
+    if window:
+        yield window, size_bytes

@@ -1,0 +1,108 @@
+"""The entries of one stage in one namespace: rows are looked up and inserted many at a time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.cache.entry import EntryFormat
+from kvspark.cache.guard import Guard
+from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys
+from kvspark.spec import Rows
+
+TOO_LARGE = "too_large"
+"""Counted by rows whose entry would be above the limit, and was not stored."""
+
+TTL_JITTER = 0.1
+"""What one night wrote does not expire in one moment."""
+
+_FIRST_GUESS_BYTES = 16_384
+"""Of an entry that varies in size, before any was seen."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is known of n digests."""
+
+    found: npt.NDArray[np.bool_]
+    """(n,): True where the row's tensors were found."""
+    columns: tuple[Rows, ...]
+    """The found rows in their order, for each tensor of the stage; the caller may write to them."""
+    size_bytes: int
+    """Bytes that were read from the store."""
+
+
+@final
+class KeySpace:
+    """The entries of one stage; made by `Cache.keyspace`."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        key: NamespaceKey,
+        identity: bytes,
+        entry_format: EntryFormat,
+        *,
+        ttl_s: float,
+    ) -> None:
+        self._guard = guard
+        self._digests = RowDigests(key, identity)
+        self._keys = StageKeys(key, identity)
+        self._format = entry_format
+        self._ttl_s = ttl_s
+        self._expected_bytes = (
+            entry_format.entry_bytes if entry_format.is_fixed else _FIRST_GUESS_BYTES
+        )
+
+    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
+        """The digest, 32 bytes, of each row's canonical bytes: equal for equal rows only."""
+        return self._digests.of(rows)
+
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        """The rows of `digests` that the store has; whatever goes wrong is a miss.
+
+        Guarantees: what is found is what `insert` was given, bit for bit. Never raises for
+        trouble with the store, and ends within the cache's time-out.
+        """
+        values = self._guard.get_many(self._keys.of(digests), expected_bytes=self._expected_bytes)
+        decoded = self._format.decode_many(values, digests)
+        if decoded.reasons:
+            self._guard.count(decoded.reasons)
+        sizes = [len(value) for value in values if value is not None]
+        size_bytes = sum(sizes)
+        if sizes and not self._format.is_fixed:
+            self._expected_bytes = size_bytes // len(sizes)
+        return Lookup(decoded.found, decoded.columns, size_bytes)
+
+    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        """Bytes that were written; rows that could not be stored are computed again some day.
+
+        columns: an array (n, *shape) or a list of n arrays for each tensor of the stage.
+        `cost_us` is what computing one row took, in microseconds.
+
+        Guarantees: as `lookup`.
+
+        Raises:
+            UsageError: the columns are not such as the stage has; a mistake of the caller.
+        """
+        entries = self._format.encode_many(
+            digests,
+            columns,
+            created_s=int(datetime.now(timezone.utc).timestamp()),
+            cost_us=cost_us,
+        )
+        keys = self._keys.of(digests)
+        pairs = [
+            (key, entry) for key, entry in zip(keys, entries, strict=True) if entry is not None
+        ]
+        if len(pairs) < len(entries):
+            self._guard.count({TOO_LARGE: len(entries) - len(pairs)})
+        ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)  # noqa: S311
+        return self._guard.set_many(pairs, ttl_s=ttl_s)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvspark.cache.store.embedded import EmbeddedStore
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.memory import MemoryStore
+from kvspark.cache.store.redis import RedisStore
+from kvspark.cache.url import open_store, resolved
+from kvspark.config.cache import CacheConfig
+from kvspark.errors import SecretError, UsageError
+
+
+def config(url: str, **options) -> CacheConfig:
+    return CacheConfig.checked(url=url, namespace="n", **options)
+
+
+def endpoint(url: str, **options) -> Endpoint:
+    store = open_store(config(url, **options))
+    assert isinstance(store, RedisStore)
+    return store._endpoint
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://cache.example", Endpoint("cache.example", 6379)),
+        ("redis://cache.example:7000", Endpoint("cache.example", 7000)),
+        ("redis://cache.example:7000/3", Endpoint("cache.example", 7000, db=3)),
+        ("redis://cache.example/?db=4", Endpoint("cache.example", 6379, db=4)),
+        ("redis://[::1]:7000", Endpoint("::1", 7000)),
+        ("redis://", Endpoint("localhost", 6379)),
+        ("rediss://cache.example/1", Endpoint("cache.example", 6379, db=1, is_tls=True)),
+        ("unix:///run/redis/s.sock", Endpoint(socket_path="/run/redis/s.sock")),
+        ("unix:///run/a%20b/s?db=2", Endpoint(socket_path="/run/a b/s", db=2)),
+    ],
+)
+def test_a_url_names_a_server(url, expected):
+    assert endpoint(url) == expected
+
+
+def test_user_password_and_authority_come_from_beside_the_url(tmp_path, monkeypatch):
+    monkeypatch.setenv("REDIS_PASSWORD", "hush")
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
+    options = {"username": "u", "password_env": "REDIS_PASSWORD", "tls_ca_file": str(ca_file)}
+    found = endpoint("rediss://host", **options)
+    assert (found.username, found.password) == ("u", b"hush")
+    assert found.tls_ca_file == str(ca_file)
+
+
+def test_a_named_store_in_memory_is_opened_twice_and_a_nameless_one_is_new():
+    first = open_store(config("memory://again"))
+    assert isinstance(first, MemoryStore)
+    assert open_store(config("memory://again")) is first
+    assert open_store(config("memory://")) is not open_store(config("memory://"))
+
+
+def test_a_store_in_memory_may_be_bounded():
+    store = open_store(config("memory://?max_bytes=100"))
+    store.set_many([(b"a", bytes(200))], ttl_s=None)
+    assert store.get_many([b"a"]) == [None]
+
+
+def test_an_embedded_folder_is_absolute_once_it_is_resolved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert resolved(config("embedded:cache")).url == f"embedded:{tmp_path}/cache"
+    assert resolved(config("embedded:~/c?max_bytes=5")).url == (
+        "embedded:/home/somebody/c?max_bytes=5"
+    )
+    assert resolved(config("embedded:/a/b?c")).url == "embedded:/a/b?c"
+    assert resolved(config("redis://x")).url == "redis://x"
+    once = resolved(config("embedded:cache"))
+    assert resolved(once) == once
+
+
+def test_opening_an_embedded_store_makes_nothing_yet(tmp_path):
+    store = open_store(config(f"embedded:{tmp_path}/new"))
+    assert isinstance(store, EmbeddedStore)
+    assert not (tmp_path / "new").exists()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis+cluster://host", "not there yet"),
+        ("redis+sentinel://host/name", "not there yet"),
+        ("http://host", "redis://HOST:PORT"),
+        ("redis://host/x", "whole number"),
+        ("redis://host?socket_timeout=50", "socket_timeout"),
+        ("redis://host?db=-1", "whole number"),
+        ("redis://host#x", "fragment"),
+        ("unix://run/s", "three slashes"),
+        ("unix://", "three slashes"),
+        ("memory://a?ttl=1", "ttl"),
+        ("embedded:", "no folder"),
+        ("embedded:?max_bytes=5", "no folder"),
+    ],
+)
+def test_a_url_that_names_no_store_is_a_usage_error_that_says_what_to_write(url, said):
+    with pytest.raises(UsageError, match=said):
+        open_store(config(url))
+
+
+def test_an_authority_without_tls_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="rediss://"):
+        open_store(config("redis://host", tls_ca_file=str(tmp_path)))
+
+
+def test_an_authority_that_is_not_there_is_a_usage_error():
+    with pytest.raises(UsageError, match="not there"):
+        open_store(config("rediss://host", tls_ca_file="/nowhere/ca.pem"))
+
+
+def test_a_password_that_cannot_be_read_is_a_secret_error():
+    with pytest.raises(SecretError):
+        open_store(config("redis://host", password_env="KVSPARK_TEST_IS_NOT_SET"))
+    with pytest.raises(SecretError):
+        open_store(config("redis://host", password_file=str(Path("/nowhere/password"))))
