@@ -33,9 +33,6 @@ VERSIONS = ("3.0", "3.1")
 SAMPLE = 0.122
 """The part of WordNet's nouns that is shipped: about 10,000 of 82,100 synsets."""
 
-ROW_GROUPS = 4
-"""Spark cannot read a row group in two tasks."""
-
 SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("id", "text", "label")]
 )
@@ -148,7 +145,6 @@ def write_nights(folders: Sequence[Path], out: Path) -> list[str]:
             compression="zstd",
             compression_level=19,
             use_dictionary=["label"],
-            row_group_size=-(-table.num_rows // ROW_GROUPS),
         )
         notices.append(
             f"wordnet-{version}.parquet holds a sample of the noun synsets of WordNet {version}: words,\n"

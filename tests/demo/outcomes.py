@@ -16,6 +16,7 @@ def outcome(
     return Outcome(
         name=name,
         rows=1000,
+        new_texts=features,
         stages={
             "features": StageStats(computed=features),
             "trunk": StageStats(lookups=head, hits=head - trunk, computed=trunk),

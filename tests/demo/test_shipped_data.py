@@ -22,11 +22,6 @@ def test_a_night_has_ten_thousand_rows_in_the_order_of_unique_ids(version: str):
     assert set(table["label"].to_pylist()) == set(LABELS)
 
 
-def test_the_files_can_be_read_in_two_tasks():
-    for night in shipped_nights():
-        assert pq.ParquetFile(night.path).num_row_groups >= 2
-
-
 def test_the_notice_of_each_version_is_shipped():
     text = (SHIPPED / "WORDNET-LICENSE.txt").read_text()
     assert "WordNet 3.0 Copyright 2006 by Princeton University.  All rights reserved." in text
