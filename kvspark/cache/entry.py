@@ -187,9 +187,7 @@ class EntryFormat:
     ) -> tuple[_Table, npt.NDArray[np.intp]]:
         """The payloads of the raw values that are right in every byte, and their places."""
         size = self.entry_bytes
-        numbered = [(i, v) for i, v in enumerate(values) if v is not None and len(v) == size]
-        places = np.array([i for i, _ in numbered], dtype=np.intp)
-        likely = [value for _, value in numbered]
+        likely, places = _of_size(values, size)
         if len(likely) < len(values):
             digests = [digests[i] for i in places]
         table = np.frombuffer(b"".join(likely), dtype=np.uint8).reshape(-1, size)
@@ -265,6 +263,18 @@ def _dims(spec: TensorSpec) -> tuple[int, ...]:
 def _tails(digests: Sequence[bytes]) -> _Table:
     table = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
     return table[:, HALF_BYTES:]
+
+
+def _of_size(
+    values: Sequence[bytes | None], size: int
+) -> tuple[Sequence[bytes], npt.NDArray[np.intp]]:
+    """The values of exactly `size` bytes, and their places."""
+    present = [value for value in values if value is not None]
+    if len(present) == len(values) and set(map(len, present)) == {size}:
+        # The usual case of a warm night, in half the time of the general one.
+        return present, np.arange(len(values))
+    places = [i for i, value in enumerate(values) if value is not None and len(value) == size]
+    return [value for value in present if len(value) == size], np.array(places, dtype=np.intp)
 
 
 def _merged(found: npt.NDArray[np.bool_], payloads: _Table, opened: Mapping[int, Opened]) -> _Table:

@@ -147,7 +147,7 @@ class Guard:
             else:
                 opened = self._link.failed(reason)
         if opened:
-            _tell("computes without the store", reason, exc)
+            _tell("is not asked", reason, exc)
 
     def _not_written(self, exc: Exception) -> None:
         reason = reason_of(exc)
@@ -176,8 +176,10 @@ def reason_of(exc: BaseException) -> str:
 
 
 def _tell(what: str, reason: str, exc: Exception) -> None:
-    level = logging.ERROR if reason == REFUSED else logging.WARNING
-    _LOG.log(level, "the cache %s for now (%s): %s", what, reason, exc)
+    if reason == REFUSED:
+        _LOG.error("the cache %s in this process any more (%s): %s", what, reason, exc)
+    else:
+        _LOG.warning("the cache %s for now (%s): %s", what, reason, exc)
 
 
 def _windows(

@@ -75,10 +75,10 @@ class KeySpace:
         decoded = self._format.decode_many(values, digests)
         if decoded.reasons:
             self._guard.count(decoded.reasons)
-        sizes = [len(value) for value in values if value is not None]
-        size_bytes = sum(sizes)
-        if sizes and not self._format.is_fixed:
-            self._expected_bytes = size_bytes // len(sizes)
+        present = [value for value in values if value is not None]
+        size_bytes = sum(map(len, present))
+        if present and not self._format.is_fixed:
+            self._expected_bytes = size_bytes // len(present)
         return Lookup(decoded.found, decoded.columns, size_bytes)
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
