@@ -46,7 +46,6 @@ def _stages(report: RunReport) -> Table:
             f"{counted.duplicates:,}",
             f"{counted.computed:,}",
             f"{counted.seconds_compute:.1f}",
-            _size(counted.bytes_read),
         )
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,15 @@ def _read(spark: SparkSession, roots: Sequence[Path], sample: Path) -> DataFrame
         reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
         # The checked files agree on their columns. Spark would take those of any file it likes,
         # also one of a partition that is not read.
-        schema = reader.parquet(str(sample)).schema
-        return reader.schema(schema).parquet(*map(str, roots))
+        schema = reader.parquet(_literal(sample)).schema
+        return reader.schema(schema).parquet(*map(_literal, roots))
     finally:
         spark.conf.set(_INFERENCE, before or "true")
+
+
+def _literal(path: Path) -> str:
+    """`path` with nothing in it that Spark would expand."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
 
 
 def _filtered(df: DataFrame, config: InputConfig) -> DataFrame:

@@ -1,0 +1,122 @@
+"""kill -9 of a real job: readers find the old output or the new one, and the rerun converges."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from kvspark.infer.model import Model
+from kvspark.spark.fault import FAULT_POINT_ENV
+from kvspark.spark.job import run_score
+from tests.spark.jobs import job, published, write_night
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+# argv: the folder of the job, the night to score.
+JOB = """
+import sys
+from pathlib import Path
+from kvspark.spark.job import run_score
+from tests.spark.jobs import job
+
+folder, night = map(Path, sys.argv[1:])
+run_score(job(folder, night))
+"""
+KILLS = 5
+TRIES = 12
+SEED = 20260101
+
+
+def start(folder: Path, night: Path, **environ: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", JOB, str(folder), str(night)],
+        env={**os.environ, **environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # the driver, its JVM and its workers are one group
+    )
+
+
+def names_in(path: Path) -> set[str]:
+    return {item.name for item in path.iterdir()}
+
+
+@dataclass(frozen=True)
+class Nights:
+    """Two nights of other rows; the old one is published."""
+
+    folder: Path
+    first: Path
+    second: Path
+    old: pa.Table
+    new: pa.Table
+
+    def published(self) -> pa.Table:
+        return published(self.folder / "out")
+
+    def publish_old(self, spark: SparkSession) -> None:
+        run_score(job(self.folder, self.first), spark=spark)
+
+    def rerun(self, spark: SparkSession) -> None:
+        run_score(job(self.folder, self.second), spark=spark)
+        assert self.published().equals(self.new)
+        assert names_in(self.folder) == {"first", "second", "model", "out"}
+
+
+@pytest.fixture
+def nights(spark: SparkSession, tmp_path: Path, mlp: Model) -> Nights:
+    mlp.save(tmp_path / "model")
+    first = write_night(tmp_path / "first", 1000, seed=1)
+    second = write_night(tmp_path / "second", 2000, seed=2)
+    run_score(job(tmp_path, second), spark=spark)
+    new = published(tmp_path / "out")
+    run_score(job(tmp_path, first), spark=spark)
+    return Nights(tmp_path, first, second, published(tmp_path / "out"), new)
+
+
+def test_a_job_killed_at_five_random_moments_leaves_the_old_output_and_is_rerun(
+    spark: SparkSession, nights: Nights
+) -> None:
+    started = time.monotonic()
+    assert start(nights.folder, nights.second).wait() == 0
+    whole_s = time.monotonic() - started
+    nights.publish_old(spark)
+
+    moments = random.Random(SEED)
+    survived: list[pa.Table] = []
+    for attempt in range(TRIES):
+        running = start(nights.folder, nights.second)
+        time.sleep(whole_s * moments.uniform(0.1, 0.9))
+        # The whole machine dies, or the driver alone and its JVM runs on for a moment.
+        kill = os.killpg if attempt % 2 else os.kill
+        kill(running.pid, signal.SIGKILL)
+        if running.wait() == 0:  # it was faster this time
+            nights.publish_old(spark)
+            continue
+        survived.append(nights.published())
+        assert survived[-1].equals(nights.old) or survived[-1].equals(nights.new)
+        if len(survived) == KILLS:
+            break
+    assert len(survived) == KILLS
+    assert any(table.equals(nights.old) for table in survived)
+    nights.rerun(spark)
+
+
+@pytest.mark.parametrize("fault", ["staged", "reported", "exchanged"])
+def test_a_job_killed_at_a_step_is_rerun(spark: SparkSession, nights: Nights, fault: str) -> None:
+    running = start(nights.folder, nights.second, **{FAULT_POINT_ENV: fault})
+    assert running.wait() == -signal.SIGKILL
+    assert ".kvspark-out" in names_in(nights.folder)
+    expected = nights.new if fault == "exchanged" else nights.old
+    assert nights.published().equals(expected)
+    nights.rerun(spark)
