@@ -8,6 +8,8 @@ from itertools import count
 
 import pytest
 
+from kvspark.cache.store.embedded import EmbeddedStore
+from tests.cache.embedded_processes import settle
 from tests.redis_server import RedisAddress, running_redis
 
 _PREFIX = count()
@@ -25,3 +27,19 @@ def redis_server() -> Iterator[RedisAddress]:
     """A server that the tests of a session share; a test that hurts its server starts its own."""
     with running_redis() as server:
         yield server
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder for a server, which must have ended by itself when the test is over."""
+    folder = tmp_path / "store"
+    yield folder
+    settle(folder)
+
+
+@pytest.fixture
+def embedded_store(folder):
+    """A store on the server of `folder`."""
+    store = EmbeddedStore(folder, timeout_s=5)
+    yield store
+    store.close()

@@ -66,10 +66,10 @@ def test_a_store_in_memory_may_be_bounded():
 
 def test_an_embedded_folder_is_absolute_once_it_is_resolved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/where/i/live")
     assert resolved(config("embedded:cache")).url == f"embedded:{tmp_path}/cache"
     assert resolved(config("embedded:~/c?max_bytes=5")).url == (
-        "embedded:/home/somebody/c?max_bytes=5"
+        "embedded:/where/i/live/c?max_bytes=5"
     )
     assert resolved(config("embedded:/a/b?c")).url == "embedded:/a/b?c"
     assert resolved(config("redis://x")).url == "redis://x"

@@ -1,0 +1,66 @@
+"""Other processes that use an embedded store, and the processes of the store itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from kvspark.cache.store.folder import ServerFolder
+
+END_S = 20.0
+
+CLIENT = """
+import sys, time
+from pathlib import Path
+from kvspark.cache.store.embedded import EmbeddedStore
+store = EmbeddedStore(Path(sys.argv[1]), timeout_s=5)
+"""
+
+
+def client(folder: Path, script: str, **environ: str) -> subprocess.Popen[str]:
+    """Another process with a `store` on the folder, that goes on with `script`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CLIENT + script, str(folder)],
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def processes(folder: Path) -> list[psutil.Process]:
+    """The folder's server and watcher."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if folder.parent.name in line and ("kvspark-embedded" in line or "unixsocket" in line):
+            found.append(process)
+    return found
+
+
+def server_of(folder: Path) -> psutil.Process:
+    (server,) = [each for each in processes(folder) if "unixsocket" in " ".join(each.cmdline())]
+    return server
+
+
+def watcher_of(folder: Path) -> psutil.Process:
+    (watcher,) = [each for each in processes(folder) if "kvspark-embedded" in each.cmdline()]
+    return watcher
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    ends = time.monotonic() + END_S
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def settle(folder: Path) -> None:
+    """Returns when the folder's server has saved and ended."""
+    wait_until(lambda: not ServerFolder(folder).is_running())
+    assert not processes(folder)
