@@ -25,7 +25,7 @@ from kvspark.spark.fault import fault_point
 from kvspark.spark.listing import resolve_paths
 from kvspark.spark.phases import Phases, progress
 from kvspark.spark.run_report import RunReport, known_seconds, seconds_saved, stage_reports
-from kvspark.spark.score import score
+from kvspark.spark.score import task_spec, with_outputs
 from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
 from kvspark.spark.tally import Tally
@@ -113,16 +113,10 @@ class _Run:
         staged = self._target.stage(self._run_id)
         try:
             with self._phases.phase("score") as told, progress(spark, "score"):
-                df = score(
-                    _spread(source, columns),
-                    model,
-                    inputs=columns.inputs,
-                    outputs=columns.outputs,
-                    cache=cache,
-                    plan=plan,
-                    stats=tally,
-                )
+                spec = task_spec(spark, model.bundle, cache, plan)
+                df = with_outputs(_spread(source, columns), columns, model.bundle, spec, tally)
                 _write(df, staged, self._config.output.compression)
+                spec.shipped.destroy()
                 told.append(f"{tally.stats.rows:,} rows")
             fault_point("staged")
             with self._phases.phase("validate") as told:

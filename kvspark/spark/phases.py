@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _TERMINAL_S = 0.5
 _LINE_S = 30.0
+_GROUP_KEYS = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
 
 @final
@@ -45,8 +47,10 @@ def progress(spark: SparkSession, name: str) -> Iterator[None]:
 
     A bar on a terminal, else a line every half minute.
     """
-    group = f"kvspark {name}"
-    spark.sparkContext.setJobGroup(group, group, interruptOnCancel=True)
+    context = spark.sparkContext
+    group = f"kvspark {name} {secrets.token_hex(4)}"
+    before = {key: context.getLocalProperty(key) for key in _GROUP_KEYS}
+    context.setJobGroup(group, f"kvspark {name}", interruptOnCancel=True)
     done = threading.Event()
     show = _bar if sys.stderr.isatty() else _lines
     watcher = threading.Thread(target=show, args=(spark, group, name, done), daemon=True)
@@ -56,7 +60,8 @@ def progress(spark: SparkSession, name: str) -> Iterator[None]:
     finally:
         done.set()
         watcher.join()
-        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]  # None clears it
+        for key, value in before.items():
+            context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None clears it
 
 
 def _bar(spark: SparkSession, group: str, name: str, done: threading.Event) -> None:

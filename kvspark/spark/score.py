@@ -59,7 +59,14 @@ def score(
     columns = column_map(model.bundle, inputs, outputs)
     check_columns(columns, df.schema, model.bundle)
     spec = task_spec(df.sparkSession, model.bundle, cache, plan)
-    schema = StructType([*df.schema.fields, *columns.added(model.bundle)])
+    return with_outputs(df, columns, model.bundle, spec, stats)
+
+
+def with_outputs(
+    df: DataFrame, columns: ColumnMap, bundle: Bundle, spec: TaskSpec, stats: Tally | None
+) -> DataFrame:
+    """The table that `score` gives, for columns that were checked and a model that was shipped."""
+    schema = StructType([*df.schema.fields, *columns.added(bundle)])
     places = columns.places(df.schema)
     task = ScoreTask(spec, columns, places, tuple(schema.names), secrets.token_hex(4), stats)
     return _plainly_named(df).mapInArrow(task.run, schema)

@@ -17,9 +17,7 @@ LOCAL_MASTER = "local[*,4]"
 
 # Spark shows its settings in its user interface and event log, all but those whose name this
 # matches. Spark's own pattern lets a URL with a password, .auth and .credential pass.
-REDACTION = (
-    "(?i)secret|password|passw|token|access[._-]?key|api[._-]?key|auth|credential|dsn|kek|redis.*url"
-)
+REDACTION = "(?i)secret|password|passw|token|access[._-]?key|api[._-]?key|auth|credential|dsn|kek|redis.*url"
 
 _DEFAULTS = {
     # Without it a worker that dies of a segmentation fault leaves no stack.

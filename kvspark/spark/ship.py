@@ -24,15 +24,11 @@ Files = dict[str, bytes]
 @final
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A bundle that can be opened on any worker."""
+    """A bundle that any worker can open."""
 
     manifest: bytes
     stages: Mapping[str, Broadcast[Files]]
     """The files of each stage, by their names in the manifest."""
-
-    def open(self) -> Bundle:
-        """The bundle, whose files are brought to this host when they are asked for."""
-        return Bundle(self.manifest, _Opener(self))
 
     def destroy(self) -> None:
         """Frees the broadcasts everywhere; nothing can be opened any more. On the driver."""
@@ -54,23 +50,31 @@ def ship(spark: SparkSession, bundle: Bundle) -> Shipped:
 
 
 @final
-class _Opener:
-    """Finds a file of a shipped bundle on this host."""
+class HostOpener:
+    """Finds the files of a shipped bundle on this host, bringing them here when they are asked for."""
 
     def __init__(self, shipped: Shipped) -> None:
-        self._stages = shipped.stages
-        self._files = HostFiles()
-        self._bundle = Bundle(shipped.manifest, Path)
+        self._shipped = shipped
+        self._host = HostFiles()
+        self.bundle = Bundle(shipped.manifest, self._path)
         self._stage_of = {
-            file: stage for stage, files in self._bundle.stage_files.items() for file in files
+            file: stage for stage, files in self.bundle.stage_files.items() for file in files
         }
 
-    def __call__(self, name: str) -> Path:
-        saved = self._bundle.files[name]
-        return self._files.path(saved["sha256"], saved["size_bytes"], lambda: self._content(name))
+    def bring_from(self, shipped: Shipped) -> None:
+        """Brings files from `shipped`, the same bundle shipped again, from now on.
+
+        A worker outlives the job that it was started for, and that job's broadcasts may be gone
+        when a later one is the first to need a stage.
+        """
+        self._shipped = shipped
+
+    def _path(self, name: str) -> Path:
+        saved = self.bundle.files[name]
+        return self._host.path(saved["sha256"], saved["size_bytes"], lambda: self._content(name))
 
     def _content(self, name: str) -> bytes:
-        broadcast = self._stages[self._stage_of[name]]
+        broadcast = self._shipped.stages[self._stage_of[name]]
         content = broadcast.value[name]
         # A broadcast keeps what it has loaded for as long as the worker lives: a second copy of
         # the weights that nobody reads again.

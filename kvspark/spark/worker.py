@@ -17,7 +17,7 @@ from pyspark import TaskContext
 
 from kvspark.config.cache import CacheConfig
 from kvspark.infer.plan import Plan
-from kvspark.spark.ship import Shipped
+from kvspark.spark.ship import HostOpener, Shipped
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -42,7 +42,15 @@ class TaskSpec:
     cache: CacheConfig | None
 
 
-_kept: OrderedDict[tuple[bytes, int], tuple[Predictor, Cache | None]] = OrderedDict()
+@final
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    predictor: Predictor
+    cache: Cache | None
+    opener: HostOpener
+
+
+_kept: OrderedDict[tuple[bytes, int], _Kept] = OrderedDict()
 
 
 def predictor_for(spec: TaskSpec) -> Predictor:
@@ -50,12 +58,13 @@ def predictor_for(spec: TaskSpec) -> Predictor:
     key = (spec.key, task_threads())
     if key not in _kept:
         while len(_kept) >= _KEPT:
-            _, (_, cache) = _kept.popitem(last=False)
-            if cache is not None:
-                cache.close()
+            _, dropped = _kept.popitem(last=False)
+            if dropped.cache is not None:
+                dropped.cache.close()
         _kept[key] = _open(spec, threads=key[1])
     _kept.move_to_end(key)
-    return _kept[key][0]
+    _kept[key].opener.bring_from(spec.shipped)
+    return _kept[key].predictor
 
 
 def task_threads() -> int:
@@ -64,13 +73,15 @@ def task_threads() -> int:
     return 1 if context is None else max(1, context.cpus())
 
 
-def _open(spec: TaskSpec, *, threads: int) -> tuple[Predictor, Cache | None]:
+def _open(spec: TaskSpec, *, threads: int) -> _Kept:
     _keep_freed_memory()
     from kvspark.infer.predictor import Predictor
 
     cache = None if spec.cache is None else _connect(spec.cache)
-    bundle = spec.shipped.open()
-    return Predictor(bundle, plan=spec.plan, cache=cache, threads=threads), cache
+    opener = HostOpener(spec.shipped)
+    return _Kept(
+        Predictor(opener.bundle, plan=spec.plan, cache=cache, threads=threads), cache, opener
+    )
 
 
 def _connect(config: CacheConfig) -> Cache:

@@ -112,7 +112,7 @@ def test_a_job_killed_at_five_random_moments_leaves_the_old_output_and_is_rerun(
     nights.rerun(spark)
 
 
-@pytest.mark.parametrize("fault", ["staged", "reported", "exchanged"])
+@pytest.mark.parametrize("fault", ["staged", "exchanged"])
 def test_a_job_killed_at_a_step_is_rerun(spark: SparkSession, nights: Nights, fault: str) -> None:
     running = start(nights.folder, nights.second, **{FAULT_POINT_ENV: fault})
     assert running.wait() == -signal.SIGKILL

@@ -54,6 +54,7 @@ def test_a_running_session_is_used(spark: SparkSession) -> None:
     "name", ["url", "auth", "credential", "passwd", "key.kek", "password", "api-key"]
 )
 def test_spark_hides_what_may_be_a_secret(spark: SparkSession, name: str) -> None:
+    assert spark._jvm is not None
     redact = spark._jvm.org.apache.spark.util.Utils.redact
     conf = spark._jsparkSession.sparkContext().conf()
     pairs = spark._jvm.PythonUtils.toSeq(

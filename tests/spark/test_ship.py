@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 from pyspark.sql import SparkSession
 
 from kvspark.errors import BundleError
@@ -20,6 +21,7 @@ from kvspark.spark import worker
 from kvspark.spark.host_files import HostFiles
 from kvspark.spark.score import task_spec
 from kvspark.spark.ship import ship
+from tests.small_models import Mlp, seeded
 
 CONTENT = b"weights" * 1000
 DIGEST = sha256(CONTENT).hexdigest()
@@ -134,6 +136,30 @@ def test_a_worker_keeps_two_predictors_and_uses_them_again(spark: SparkSession, 
 
     rows = spark.range(1, numPartitions=1).mapInArrow(kept, "n long").collect()
     assert [row.n for row in rows] == [1, 2, 0]
+
+
+@pytest.mark.spark
+def test_a_kept_predictor_opens_stages_from_the_job_that_runs_now(spark: SparkSession) -> None:
+    model = Model.from_torch(seeded(Mlp(), seed=99), {"x": torch.zeros(4, 8)}, cuts=["trunk"])
+    first, second = (task_spec(spark, model.bundle, None, None) for _ in range(2))
+
+    def keeps(batches):
+        list(batches)
+        worker.predictor_for(first)
+        yield pa.RecordBatch.from_arrays([pa.array([os.getpid()])], names=["n"])
+
+    def computes(batches):
+        list(batches)
+        is_kept = (second.key, 1) in worker._kept
+        x = pa.array([[0.0] * 8], pa.list_(pa.float32()))
+        made = worker.predictor_for(second).predict({"x": x})
+        yield pa.RecordBatch.from_arrays([pa.array([is_kept * len(made["label"])])], names=["n"])
+
+    for _ in range(4):  # every idle worker keeps it
+        spark.range(2, numPartitions=2).mapInArrow(keeps, "n long").collect()
+    first.shipped.destroy()
+    rows = spark.range(1, numPartitions=1).mapInArrow(computes, "n long").collect()
+    assert [row.n for row in rows] == [1]
 
 
 def test_a_worker_that_has_no_row_yet_imports_no_torch_and_no_redis() -> None:
