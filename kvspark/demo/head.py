@@ -65,7 +65,8 @@ def train_head(vectors: npt.NDArray[np.float32], labels: Sequence[str]) -> Train
         raise DataError(f"labels to train on: got {list(classes)}, expected two classes or more")
     head = Head(len(classes))
     target = torch.from_numpy(np.searchsorted(np.array(classes), np.array(labels)))
-    _fit(head.linear, torch.from_numpy(np.ascontiguousarray(vectors)), target)
+    # A copy: what comes from Arrow cannot be written to, and torch warns of that.
+    _fit(head.linear, torch.from_numpy(np.array(vectors)), target)
     return TrainedHead(head.eval(), classes, len(labels))
 
 

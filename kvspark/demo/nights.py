@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -57,10 +58,7 @@ def run_demo(nights_dir: Path | None, out: Path) -> int:
     _clear(out)
     with steps.step("start Spark"):
         spark = open_session(SparkConfig(), name=JOB)
-    try:
-        outcomes, trainings = _Demo(spark, models, out, steps).run(nights, tables)
-    finally:
-        spark.stop()
+    outcomes, trainings = _Demo(spark, models, out, steps).run(nights, tables)
     _write(out, outcomes, trainings)
     return _tell(console, out, outcomes)
 
@@ -79,15 +77,14 @@ class _Demo:
         self, nights: Sequence[Night], tables: Sequence[pa.Table]
     ) -> tuple[list[Outcome], list[Training]]:
         """What the nights came to, and how the two heads were made."""
-        with self.steps.step("train the first head on labelled rows, without a cache"):
-            first = train(self.spark, self.models.trunk, first_rows(tables[0]), cache=None)
         config = CacheConfig(url=f"embedded:{(self.out / 'cache').absolute()}", namespace=JOB)
         # In use from the first night to the last, so that its server runs on between them.
-        cache = Cache.from_config(config)
-        cache.check()
-        try:
+        with closing(Cache.from_config(config)) as cache:
+            cache.check()
+            with self.steps.step("train the first head on labelled rows, without a cache"):
+                first = train(self.spark, self.models.trunk, first_rows(tables[0]), cache=None)
             model = self.models.save_with_head(first.head, self.out / "models" / "head-1")
-            outcomes, seen = [], set[str]()
+            outcomes, seen = list[Outcome](), set[str]()
             for night, rows in zip(nights, tables, strict=True):
                 texts = set(rows["text"].to_pylist())
                 job = self._job(len(outcomes) + 1, night.name, night.path, model)
@@ -99,8 +96,6 @@ class _Demo:
             name = f"{nights[-1].name}, new head"
             job = self._job(len(outcomes) + 1, name, nights[-1].path, model)
             outcomes.append(self._score(job, second, config, new_texts=0))
-        finally:
-            cache.close()
         return outcomes, [first, second]
 
     def _job(self, number: int, name: str, path: Path, model: Path) -> Job:

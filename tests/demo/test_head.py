@@ -24,7 +24,9 @@ def test_a_head_learns_classes_that_can_be_told_apart():
     trained = train_head(vectors[:300], labels[:300])
     with torch.inference_mode():
         result = trained.head(torch.from_numpy(vectors[300:]))
-    assert trained.accuracy(result["label_id"].numpy(), labels[300:]) > 0.95
+    accuracy = trained.accuracy(result["label_id"].numpy(), labels[300:])
+    assert accuracy is not None
+    assert accuracy > 0.95
     assert result["label_id"].dtype == torch.int64
     assert result["confidence"].dtype == torch.float32
 
@@ -33,6 +35,12 @@ def test_the_same_rows_give_the_same_head():
     vectors, labels = rows(200, 3)
     one, other = (train_head(vectors, labels).head.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_vectors_that_cannot_be_written_to_are_fine():
+    vectors, labels = rows(50, 2)
+    vectors.flags.writeable = False
+    assert train_head(vectors, labels).rows == 50
 
 
 def test_more_rows_give_another_head():
