@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from kvspark.spark.run_report import RunReport
 from kvspark.stats import StageStats
+
+_COUNTS = ("rows", "lookups", "hits", "hit rate", "duplicates", "computed", "seconds")
 
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
@@ -22,19 +25,10 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
 
 
 def _stages(report: RunReport) -> Table:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage")
-    for header in (
-        "rows",
-        "lookups",
-        "hits",
-        "hit rate",
-        "duplicates",
-        "computed",
-        "seconds",
-        "read",
-    ):
-        table.add_column(header, justify="right")
+    for header in _COUNTS:
+        table.add_column(header, justify="right", no_wrap=True)
     for stage in report.stages:
         counted = report.stats.stages.get(stage.name, StageStats())
         table.add_row(
@@ -55,7 +49,12 @@ def _lines(report: RunReport) -> list[str]:
     rows = f"{report.rows_in:,} rows in, {report.rows_out:,} rows out"
     lines = [f"{rows}, {report.total_seconds:.1f} s ({rate:,.0f} rows/s)"]
     if report.seconds_saved is not None:
-        lines.append(f"the cache saved about {report.seconds_saved:.1f} s of computing")
+        saved = report.seconds_saved
+        lines.append(
+            f"the cache saved about {saved:.1f} s of computing"
+            if saved >= 0
+            else f"the cache cost about {-saved:.1f} s more than it saved"
+        )
     if report.empty_input_files:
         lines.append(f"{report.empty_input_files:,} input files of zero bytes were skipped")
     errors = report.stats.cache_errors

@@ -117,3 +117,14 @@ def test_a_healthy_run_without_a_cache_speaks_of_neither() -> None:
     text = shown(healthy)
     assert "degraded" not in text
     assert "saved" not in text
+
+
+def test_a_cache_that_costs_more_than_it_saves_is_told() -> None:
+    assert "the cache cost about 2.5 s more" in shown(replace(REPORT, seconds_saved=-2.5))
+
+
+def test_the_table_fits_a_terminal_of_80_columns() -> None:
+    written = io.StringIO()
+    print_report(REPORT, Console(file=written, width=80))
+    assert "duplicates" in written.getvalue()
+    assert "…" not in written.getvalue()
