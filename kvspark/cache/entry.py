@@ -79,6 +79,7 @@ class EntryFormat:
         self.entry_bytes = self._header.size_bytes + sum(self._sizes) + CRC_BYTES
         """Bytes of a raw entry; where they vary, of one whose varying tensors are empty."""
         self._template = self._fixed_template()
+        self._joined_crcs = [0]
 
     def encode_many(
         self, digests: Sequence[bytes], columns: Sequence[Rows], *, created_s: int, cost_us: int
@@ -190,10 +191,12 @@ class EntryFormat:
         likely, places = _of_size(values, size)
         if len(likely) < len(values):
             digests = [digests[i] for i in places]
-        table = np.frombuffer(b"".join(likely), dtype=np.uint8).reshape(-1, size)
+        joined = b"".join(likely)
+        table = np.frombuffer(joined, dtype=np.uint8).reshape(-1, size)
         head = self._header.size_bytes
-        crcs = np.fromiter(map(zlib.crc32, likely), dtype=np.uint32, count=len(likely))
-        right = crcs == CRC_OF_WHOLE
+        right = np.ones(len(likely), dtype=np.bool_)
+        if zlib.crc32(joined) != self._crc_of_joined(len(likely)):
+            right[:] = [zlib.crc32(value) == CRC_OF_WHOLE for value in likely]
         right &= (table[:, :TIMES_AT] == self._template[:TIMES_AT]).all(axis=1)
         right &= (table[:, TAIL_AT:TENSORS_AT] == _tails(digests)).all(axis=1)
         right &= (table[:, TENSORS_AT:head] == self._template[TENSORS_AT:]).all(axis=1)
@@ -201,6 +204,22 @@ class EntryFormat:
         if right.all():
             return payloads, places
         return payloads[right], places[right]
+
+    def _crc_of_joined(self, count: int) -> int:
+        """The CRC-32 of `count` right entries of `entry_bytes`, whatever they hold, in one string.
+
+        One call for all of them takes two thirds of the time of one call each. The CRC-32 of `b`
+        that goes on from `c` is that of `b` alone, xor what `c` becomes by as many zeros.
+        """
+        crcs = self._joined_crcs
+        if len(crcs) <= count:
+            crcs = crcs.copy()
+            zeros = bytes(self.entry_bytes)
+            while len(crcs) <= count:
+                crcs.append(zlib.crc32(zeros, crcs[-1]) ^ zlib.crc32(zeros) ^ CRC_OF_WHOLE)
+            # At once: another thread may be counting too.
+            self._joined_crcs = crcs
+        return crcs[count]
 
     def _cut_table(self, payloads: _Table) -> tuple[Rows, ...]:
         columns: list[Rows] = []

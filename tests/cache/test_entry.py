@@ -80,6 +80,28 @@ def test_any_pattern_of_hits_codecs_and_odd_values_gives_the_right_rows_in_order
         assert same_bits(column[np.array(expected, dtype=bool)], found)
 
 
+@given(flips=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 75)), max_size=3, unique=True))
+def test_of_many_entries_only_the_damaged_ones_are_misses(flips: list[tuple[int, int]]):
+    rows = np.arange(160, dtype="<f4").reshape(40, 4)
+    digs = digests(40)
+    values = encoded(EMBEDDING, (rows,), digs)
+    for row, at in flips:
+        values[row] = changed(values[row], at, bytes([values[row][at] ^ 1]))
+    decoded = EntryFormat(EMBEDDING).decode_many(values, digs)
+    damaged = {row for row, _ in flips}
+    assert decoded.found.tolist() == [row not in damaged for row in range(40)]
+    assert same_bits(rows[decoded.found], decoded.columns[0])
+    assert sum(decoded.reasons.values()) == len(damaged)
+
+
+def test_the_same_damage_to_two_entries_does_not_cancel_out():
+    rows = np.arange(8, dtype="<f4").reshape(2, 4)
+    digs = digests(2)
+    values = [changed(each, 60, b"\xff") for each in encoded(EMBEDDING, (rows,), digs)]
+    decoded = EntryFormat(EMBEDDING).decode_many(values, digs)
+    assert decoded.reasons == {CORRUPT: 2}
+
+
 def test_the_bytes_of_an_entry_are_the_committed_ones():
     specs = (TensorSpec("hidden", "bfloat16", (None, 2)), TensorSpec("mask", "bool", (3,)))
     cols = ([np.array([[1, 2], [3, 65_535]], dtype="<u2")], np.array([[True, False, True]]))
