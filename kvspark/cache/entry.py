@@ -8,6 +8,7 @@ and gives the rest to the header's checks, which say why.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -73,6 +74,7 @@ class EntryFormat:
         self._codec = codec
         self._max_bytes = max_bytes
         self._header = EntryHeader(specs)
+        self._dtypes = [spec.numpy_dtype for spec in specs]
         self._sizes = [spec.bytes_per_row or 0 for spec in specs]
         self.is_fixed = all(spec.is_fixed for spec in specs)
         """True if all entries that are stored raw have `entry_bytes` bytes."""
@@ -237,15 +239,16 @@ class EntryFormat:
         columns: list[list[npt.NDArray[np.generic]]] = [[] for _ in self._specs]
         for entry in entries:
             at = 0
-            for spec, shape, column in zip(self._specs, entry.shapes, columns, strict=True):
-                array = np.empty(shape, dtype=spec.numpy_dtype)
-                if array.size:
-                    flat = np.frombuffer(entry.raw, spec.numpy_dtype, array.size, at)
-                    array[...] = flat.reshape(shape)
+            for dtype, shape, column in zip(self._dtypes, entry.shapes, columns, strict=True):
+                size = math.prod(shape)
+                if size:
+                    array = np.frombuffer(entry.raw, dtype, size, at).reshape(shape).copy()
+                    at += array.nbytes
+                else:
+                    array = np.empty(shape, dtype)
                 column.append(array)
-                at += array.nbytes
         return tuple(
-            _checked(spec, column, len(entries))
+            _stacked(spec, column) if spec.is_fixed else column
             for spec, column in zip(self._specs, columns, strict=True)
         )
 
@@ -254,25 +257,24 @@ def _checked(spec: TensorSpec, column: Rows, count: int) -> Rows:
     """`column` if it is `count` rows of `spec`; one array where the size of a row is fixed."""
     if len(column) != count:
         raise UsageError(f"tensor {spec.name} has {len(column)} rows for {count} digests")
-    if spec.is_fixed and isinstance(column, list):
-        column = np.stack(column) if column else np.empty((0, *_dims(spec)), spec.numpy_dtype)
     if isinstance(column, np.ndarray):
-        _check(spec, column.dtype, column.shape[1:])
+        kinds = {(column.dtype, column.shape[1:])}
     else:
-        for array in column:
-            _check(spec, array.dtype, array.shape)
-    return column
-
-
-def _check(spec: TensorSpec, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
-    same = len(shape) == len(spec.shape) and all(
-        want in (None, got) for want, got in zip(spec.shape, shape, strict=True)
-    )
-    if dtype != spec.numpy_dtype or not same:
-        raise UsageError(
-            f"tensor {spec.name} is {spec.numpy_dtype.name} {spec.shape} a row, "
-            f"got {dtype.name} {shape}; store what the stage computed, unchanged"
+        kinds = {(array.dtype, array.shape) for array in column}
+    for dtype, shape in kinds:
+        fits = len(shape) == len(spec.shape) and all(
+            want in (None, got) for want, got in zip(spec.shape, shape, strict=True)
         )
+        if dtype != spec.numpy_dtype or not fits:
+            raise UsageError(
+                f"tensor {spec.name} is {spec.numpy_dtype.name} {spec.shape} a row, "
+                f"got {dtype.name} {shape}; store what the stage computed, unchanged"
+            )
+    return _stacked(spec, column) if spec.is_fixed and isinstance(column, list) else column
+
+
+def _stacked(spec: TensorSpec, rows: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+    return np.stack(rows) if rows else np.empty((0, *_dims(spec)), spec.numpy_dtype)
 
 
 def _dims(spec: TensorSpec) -> tuple[int, ...]:

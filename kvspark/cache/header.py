@@ -111,6 +111,17 @@ class EntryHeader:
         self._tensors = struct.Struct("<" + "".join(f"BBH{len(s.shape)}I" for s in specs))
         self.size_bytes = -(-(TENSORS_AT + self._tensors.size) // 8) * 8
         """Bytes of the header, padding included; the same for all rows of the stage."""
+        self._items = [ITEM_BYTES[spec.dtype] for spec in specs]
+        self._dims: list[slice] = []
+        """Where the dims of each tensor are among the numbers of `_tensors`."""
+        self._known: list[tuple[int, int]] = []
+        """Numbers that are the same for all rows, by their place."""
+        at = 0
+        for spec in specs:
+            self._dims.append(slice(at + 3, at + 3 + len(spec.shape)))
+            numbers = (_DTYPE_CODES[spec.dtype], len(spec.shape), 0, *spec.shape)
+            self._known += [(at + i, n) for i, n in enumerate(numbers) if n is not None]
+            at += len(numbers)
 
     def pack(
         self,
@@ -175,37 +186,26 @@ class EntryHeader:
         _, _, _, _, _, raw_len, payload_len, *_ = _FIXED.unpack_from(value)
         if len(value) != self.size_bytes + payload_len + CRC_BYTES:
             return CORRUPT
-        if raw_len > max_bytes or self._reach_bytes(shapes) > max_bytes:
+        if raw_len > max_bytes or _reach_bytes(self._items, shapes) > max_bytes:
             return OVERSIZE
-        return CORRUPT if raw_len != self._raw_bytes(shapes) else None
+        return CORRUPT if raw_len != _raw_bytes(self._items, shapes) else None
 
     def _shapes(self, value: bytes) -> tuple[tuple[int, ...], ...] | None:
         """The shapes of the tensors, None where they are not such as are expected."""
         numbers = self._tensors.unpack_from(value, TENSORS_AT)
-        shapes = []
-        at = 0
-        for spec in self._specs:
-            dims = numbers[at + 3 : at + 3 + len(spec.shape)]
-            if numbers[at : at + 3] != (_DTYPE_CODES[spec.dtype], len(spec.shape), 0):
+        for at, known in self._known:
+            if numbers[at] != known:
                 return None
-            if any(want not in (None, got) for want, got in zip(spec.shape, dims, strict=True)):
-                return None
-            shapes.append(dims)
-            at += 3 + len(dims)
-        return tuple(shapes)
+        return tuple([numbers[dims] for dims in self._dims])
 
-    def _raw_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
-        return sum(
-            ITEM_BYTES[spec.dtype] * math.prod(shape)
-            for spec, shape in zip(self._specs, shapes, strict=True)
-        )
 
-    def _reach_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
-        # numpy refuses an empty array whose other dims are huge, so an empty dim counts as one.
-        return max(
-            ITEM_BYTES[spec.dtype] * math.prod(dim or 1 for dim in shape)
-            for spec, shape in zip(self._specs, shapes, strict=True)
-        )
+def _raw_bytes(items: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> int:
+    return sum([item * math.prod(shape) for item, shape in zip(items, shapes, strict=True)])
+
+
+def _reach_bytes(items: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> int:
+    """As `_raw_bytes`, with empty dims as one: numpy refuses empty arrays whose other dims are huge."""
+    return _raw_bytes(items, [tuple([dim or 1 for dim in shape]) for shape in shapes])
 
 
 def u32(number: int) -> int:

@@ -263,6 +263,12 @@ def test_the_payload_starts_at_a_multiple_of_8_and_the_cost_is_kept_within_its_f
     assert struct.unpack_from("<II", entries[0], 20) == (0, 2**32 - 1)
 
 
+def test_rows_of_different_shapes_are_a_usage_error_where_they_must_be_equal():
+    rows = [np.zeros(4, "<f4"), np.zeros(3, "<f4")]
+    with pytest.raises(UsageError, match="embedding"):
+        EntryFormat(EMBEDDING).encode_many(digests(2), (rows,), created_s=0, cost_us=0)
+
+
 @pytest.mark.parametrize(
     "column",
     [
