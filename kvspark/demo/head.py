@@ -88,4 +88,10 @@ def _fit(linear: nn.Linear, vectors: torch.Tensor, target: torch.Tensor) -> None
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    # One thread adds in one order, whatever else the machine does.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    finally:
+        torch.set_num_threads(threads)

@@ -16,6 +16,8 @@ _VALUES = 90
 """Pixels right of the longest bar, for its number."""
 _BAR = 18
 _GAP = 4
+_MOST_LETTERS = 34
+"""What fits left of the bars in most fonts."""
 _CACHED, _PLAIN, _INK, _QUIET = "#0b7285", "#ced4da", "#212529", "#5c636a"
 
 
@@ -51,14 +53,18 @@ def picture(outcomes: Sequence[Outcome]) -> str:
 
 def _seconds(outcomes: Sequence[Outcome]) -> Iterator[_Bar]:
     for outcome in outcomes:
-        yield _Bar(outcome.name, outcome.seconds, f"{outcome.seconds:.1f} s")
+        yield _Bar(_short(outcome.name), outcome.seconds, f"{outcome.seconds:.1f} s")
         off = outcome.seconds_cache_off
         yield _Bar("the same without the cache", off, f"{off:.1f} s", is_plain=True)
 
 
 def _trunk_rows(outcome: Outcome) -> _Bar:
     computed = outcome.stages["trunk"].computed
-    return _Bar(outcome.name, computed, f"{computed:,}")
+    return _Bar(_short(outcome.name), computed, f"{computed:,}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
 
 
 def _panel(title: str, bars: Sequence[_Bar], top: int) -> tuple[list[str], int]:

@@ -30,5 +30,10 @@ def test_the_numbers_are_written_beside_the_bars():
     assert ">1,000<" in text
 
 
+def test_a_long_name_is_cut_where_it_would_leave_the_picture():
+    text = picture([outcome("night 1: " + "x" * 80, computed=(1, 1, 1))])
+    assert f">night 1: {'x' * 24}…<" in text
+
+
 def test_a_night_that_computed_nothing_can_be_drawn():
     assert ">0<" in picture([outcome("n", computed=(0, 0, 0), hits=1000)])
