@@ -14,7 +14,7 @@ from kvspark.spec import MicroBatch
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
-    from kvspark.infer.model import Model
+    from kvspark.infer.model import Model, explain_miss
     from kvspark.infer.plan import Plan
     from kvspark.model.text import TextFeatures
     from kvspark.spark.score import score
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "TextFeatures",
     "__version__",
+    "explain_miss",
     "score",
     "udf",
 ]
@@ -39,6 +40,7 @@ _HOME = {
     "Model": "kvspark.infer.model",
     "Plan": "kvspark.infer.plan",
     "TextFeatures": "kvspark.model.text",
+    "explain_miss": "kvspark.infer.model",
     "score": "kvspark.spark.score",
     "udf": "kvspark.spark.udf",
 }

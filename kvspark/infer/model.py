@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ from kvspark.infer.arrow import arrow_type
 from kvspark.infer.plan import Plan
 from kvspark.infer.predictor import Predictor
 from kvspark.model.bundle import MANIFEST, Bundle
+from kvspark.model.describe import Description, describe
+from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.stage import Stage
 from kvspark.spec import STRING, MicroBatch, TensorSpec
 
@@ -45,12 +47,16 @@ class Model:
         example_inputs: Mapping[str, torch.Tensor] | None = None,
         *,
         features: Features | None = None,
-        cuts: Sequence[str] | None = None,
+        cuts: Sequence[str] | Literal["auto"] | None = "auto",
         variable_length: Sequence[str] = (),
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
     ) -> Model:
-        """The model that `module` is, exported with torch.export and cut at the module paths `cuts`.
+        """The model that `module` is, exported with torch.export and cut into stages.
+
+        `cuts` is a list of module paths (`trunk`: where tensors leave that module; `trunk@input`: where
+        they enter it), None for one stage, or "auto": each tower that fewer inputs reach, and the trunk
+        before a head with weights of its own, where few bytes of a fixed size cross.
 
         `example_inputs` is a dict of tensors with the batch first, named as `forward` names them;
         with `features` it may be left out. `variable_length` names inputs whose first dimension
@@ -72,7 +78,7 @@ class Model:
                 module,
                 dict(example_inputs),
                 features=features,
-                cuts=list(cuts or ()),
+                cuts=None if cuts == "auto" else list(cuts or ()),
                 variable_length=variable_length,
                 name=name or type(module).__name__,
                 micro_batch=micro_batch or MicroBatch(),
@@ -154,6 +160,10 @@ class Model:
         """32 bytes: equal models give equal outputs for equal inputs on equal machines."""
         return self.bundle.fingerprint
 
+    def describe(self) -> Description:
+        """The stages as a table; `.mermaid()` and `.dot()` give the DAG as a picture."""
+        return describe(self.bundle)
+
     def predict(
         self,
         columns: Mapping[str, Any],
@@ -188,6 +198,11 @@ class Model:
     def __repr__(self) -> str:
         stages = " -> ".join(stage.name for stage in self.stages)
         return f"Model({self.name!r}, {self.fingerprint.hex()[:12]}, {stages})"
+
+
+def explain_miss(a: Model, b: Model) -> str:
+    """Why entries of model `a` are misses for model `b`, stage by stage to the first that differs."""
+    return explain_bundles(a.bundle, b.bundle)
 
 
 def _arrow(values: Any, spec: TensorSpec) -> pa.Array:

@@ -1,6 +1,7 @@
 """Cuts an exported graph into stages at the module paths that the caller names.
 
-A cut at a module gives a stage whose results are the tensors that cross the module's border. Every
+A cut at a module gives a stage whose results are the tensors that leave the module; `path@input` is
+the module's other border, whose results are the tensors that enter it. Every
 stage is then sliced backwards from its results, stopping at results of earlier stages and at the
 model's inputs, so nothing that a result does not need stays in (dead code is gone). What a later
 stage needs besides is handled by what it costs:
@@ -24,6 +25,9 @@ from kvspark.errors import CutError
 from kvspark.model.export import Exported
 from kvspark.model.operators import is_heavy, module_paths
 from kvspark.model.program import Slice
+
+INPUT_BORDER = "@input"
+"""Behind a module's path: where tensors enter it, not where they leave it."""
 
 
 @final
@@ -69,23 +73,32 @@ def _live(results: Sequence[fx.Node]) -> set[fx.Node]:
     return live
 
 
-def _crossing(nodes: Sequence[fx.Node], path: str, live: set[fx.Node]) -> list[fx.Node]:
+def _crossing(nodes: Sequence[fx.Node], cut: str, live: set[fx.Node]) -> list[fx.Node]:
+    path = cut.removesuffix(INPUT_BORDER)
     inside = {node for node in nodes if node.op == "call_function" and path in module_paths(node)}
     if not inside:
         known = sorted({path for node in nodes for path in module_paths(node)})
         near = difflib.get_close_matches(path, known, 1) or known[:1]
         hint = f"; did you mean {near[0]!r}" if near else ""
-        raise CutError(f"cut {path!r} is no module that this model runs{hint}")
-    crossing = [
-        node
-        for node in nodes
-        if node in inside
-        and isinstance(node.meta.get("val"), torch.Tensor)
-        and any(user not in inside and (user in live or user.op == "output") for user in node.users)
-    ]
+        raise CutError(f"cut {cut!r} is no module that this model runs{hint}")
+    if cut == path:
+        live_outside = {n for n in nodes if n not in inside and (n in live or n.op == "output")}
+        crossing = _entering(inside, live_outside)
+    else:
+        outside = {n for n in nodes if n not in inside and n.op == "call_function"}
+        crossing = _entering(outside, inside & live)
     if not crossing:
-        raise CutError(f"cut {path!r}: nothing that the model returns needs that module")
-    return crossing
+        raise CutError(f"cut {cut!r}: nothing that the model returns needs what crosses there")
+    return [node for node in nodes if node in crossing]
+
+
+def _entering(sources: set[fx.Node], users: set[fx.Node]) -> set[fx.Node]:
+    """The tensors of `sources` that nodes of `users` take."""
+    return {
+        node
+        for node in sources
+        if isinstance(node.meta.get("val"), torch.Tensor) and not users.isdisjoint(node.users)
+    }
 
 
 @final

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from kvspark.errors import CutError, ExportError
 from kvspark.fingerprint import digest
 from kvspark.model.bundle import Bundle, write_bundle
+from kvspark.model.candidates import choose_cuts, find_candidates
 from kvspark.model.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.cut import Piece, cut_graph
 from kvspark.model.export import Exported, Tensors, export_module, tensor_spec
@@ -30,12 +31,12 @@ def bundle_from_torch(
     example_inputs: Tensors,
     *,
     features: Features | None,
-    cuts: Sequence[str],
+    cuts: Sequence[str] | None,
     variable_length: Sequence[str],
     name: str,
     micro_batch: MicroBatch,
 ) -> Bundle:
-    """The bundle of `module`, whose stages give the bits of the whole graph.
+    """The bundle of `module`, whose stages give the bits of the whole graph; `cuts` None finds them.
 
     Raises:
         ExportError: the module cannot be captured as a graph.
@@ -44,6 +45,8 @@ def bundle_from_torch(
     if features is not None:
         variable_length = [spec.name for spec in features.outputs if None in spec.shape]
     exported = export_module(module, example_inputs, variable_length)
+    if cuts is None:
+        cuts = choose_cuts(exported, find_candidates(exported, example_inputs))
     pieces = cut_graph(exported, cuts)
     parts = _feature_part(features, exported)
     known = {stage.name: stage for stage, _ in parts}

@@ -1,0 +1,136 @@
+"""A model for people: its stages as a table, as Mermaid and as DOT; and why two of them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from kvspark.model.bundle import Bundle
+from kvspark.model.stage import Stage
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The stages of one model; `print` shows the table, a notebook the same."""
+
+    name: str
+    rows: tuple[tuple[str, ...], ...]
+    edges: tuple[tuple[str, str], ...]
+    """From an input or a stage to the stage that takes it."""
+    inputs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The table, as plain text."""
+        widths = [max(len(row[i]) for row in (_HEAD, *self.rows)) for i in range(len(_HEAD))]
+        lines = [_line(_HEAD, widths), _line(tuple("-" * width for width in widths), widths)]
+        return "\n".join([*lines, *(_line(row, widths) for row in self.rows)])
+
+    def mermaid(self) -> str:
+        """The DAG as a Mermaid flowchart."""
+        nodes = [f'    {_id(name)}[("{name}")]' for name in self.inputs]
+        nodes += [f'    {_id(row[0])}["{row[0]}<br/>{row[4]} a row"]' for row in self.rows]
+        edges = [f"    {_id(start)} --> {_id(end)}" for start, end in self.edges]
+        return "\n".join(["flowchart LR", *nodes, *edges])
+
+    def dot(self) -> str:
+        """The DAG as a Graphviz digraph."""
+        nodes = [f'  "{name}" [shape=cylinder];' for name in self.inputs]
+        nodes += [
+            f'  "{row[0]}" [shape=box, label="{row[0]}\\n{row[4]} a row"];' for row in self.rows
+        ]
+        edges = [f'  "{start}" -> "{end}";' for start, end in self.edges]
+        return "\n".join(["digraph {", "  rankdir=LR;", *nodes, *edges, "}"])
+
+
+_HEAD = ("stage", "kind", "inputs", "takes", "bytes", "weights", "fingerprint")
+
+
+def describe(bundle: Bundle) -> Description:
+    """The stages of `bundle`: what reaches each, what it takes, what it gives, what it weighs."""
+    rows, edges = [], []
+    for stage in bundle.stages:
+        weights = sum(bundle.files[file]["size_bytes"] for file in bundle.stage_files[stage.name])
+        size = stage.bytes_per_row
+        takes = [source.stage or source.tensor.name for source in stage.sources]
+        edges += [(start, stage.name) for start in dict.fromkeys(takes)]
+        rows.append(
+            (
+                stage.name,
+                stage.kind,
+                ", ".join(stage.inputs),
+                ", ".join(dict.fromkeys(takes)),
+                "varies" if size is None else f"{size:,}",
+                f"{weights / 1e6:,.1f} MB",
+                stage.fingerprint.hex()[:12],
+            )
+        )
+    names = tuple(spec.name for spec in bundle.inputs)
+    return Description(bundle.name, tuple(rows), tuple(edges), names)
+
+
+def explain_miss(a: Bundle, b: Bundle) -> str:
+    """Why entries of model `a` are misses for model `b`: the first stage and the field that differ.
+
+    One line for each stage of `b` in order, as far as the first that differs: what is shared, and
+    what is not. Stages are compared in order, whatever their names are.
+    """
+    lines = []
+    for mine, theirs in zip(a.stages, b.stages, strict=False):
+        if mine.fingerprint == theirs.fingerprint:
+            lines.append(f"{theirs.name}: shared, fingerprint {theirs.fingerprint.hex()[:12]}")
+            continue
+        lines.append(f"{theirs.name}: differs in {', '.join(_differences(a, mine, b, theirs))}")
+        return "\n".join(lines)
+    if len(a.stages) != len(b.stages):
+        more = (a if len(a.stages) > len(b.stages) else b).stages[len(lines)]
+        lines.append(f"{more.name}: only in one of the models")
+    return "\n".join(lines)
+
+
+def _differences(a: Bundle, mine: Stage, b: Bundle, theirs: Stage) -> list[str]:
+    found = [
+        f"{field} ({left} / {right})"
+        for field, left, right in (
+            ("kind", mine.kind, theirs.kind),
+            ("dtypes and shapes of its results", _specs(mine), _specs(theirs)),
+            ("what it takes", _takes(mine), _takes(theirs)),
+            ("micro-batch", a.micro_batch, b.micro_batch),
+        )
+        if left != right
+    ]
+    if mine.content != theirs.content:
+        found.append(_content(a, mine, b, theirs))
+    return found or ["a stage before it"]
+
+
+def _content(a: Bundle, mine: Stage, b: Bundle, theirs: Stage) -> str:
+    """Which files of the two stages differ."""
+    names = {"graph.json": "operators", "weights.safetensors": "weights or buffers"}
+    digests = [
+        {
+            file.rsplit("/", 1)[-1]: bundle.files[file]["sha256"]
+            for file in bundle.stage_files[stage.name]
+        }
+        for bundle, stage in ((a, mine), (b, theirs))
+    ]
+    files = sorted(set(digests[0]) | set(digests[1]))
+    changed = [names.get(f, f) for f in files if digests[0].get(f) != digests[1].get(f)]
+    return " and ".join(changed) or "content"
+
+
+def _specs(stage: Stage) -> list[str]:
+    return [f"{spec.dtype}{list(spec.shape)}" for spec in stage.outputs]
+
+
+def _takes(stage: Stage) -> list[str]:
+    return [f"{source.tensor.dtype}{list(source.tensor.shape)}" for source in stage.sources]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _id(name: str) -> str:
+    return "n_" + "".join(c if c.isalnum() else "_" for c in name)
