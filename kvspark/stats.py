@@ -74,9 +74,7 @@ class RunStats:
     def from_json(cls, value: Mapping[str, Any]) -> RunStats:
         """The value that `to_json` wrote."""
         stages = {name: StageStats(**stage) for name, stage in value["stages"].items()}
-        return cls(
-            value["rows"], stages, dict(value["cache_errors"]), frozenset(value["degraded"])
-        )
+        return cls(value["rows"], stages, dict(value["cache_errors"]), frozenset(value["degraded"]))
 
 
 NOTHING = RunStats()

@@ -41,13 +41,17 @@ LENGTH = TensorSpec("length", "int64", ())
 class Entries(Protocol):
     """The entries of one stage: `kvspark.cache.cache.KeySpace`, or a wrapper of it."""
 
-    def digests(self, rows: Sequence[bytes]) -> list[bytes]: ...
+    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
+        """The digest of each row's canonical bytes."""
+        ...
 
-    def lookup(self, digests: Sequence[bytes]) -> Lookup: ...
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        """What is known of the digests."""
+        ...
 
-    def insert(
-        self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int
-    ) -> int: ...
+    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        """Bytes that were written."""
+        ...
 
 
 class KeySpaces(Protocol):
@@ -55,7 +59,9 @@ class KeySpaces(Protocol):
 
     def keyspace(
         self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
-    ) -> Entries: ...
+    ) -> Entries:
+        """The entries of the stage whose results `identity` names."""
+        ...
 
 
 @final
