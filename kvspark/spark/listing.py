@@ -52,11 +52,12 @@ def resolve_paths(paths: Sequence[str]) -> list[Path]:
     """The files and folders that `paths` name, with `*`, `?` and `[...]` expanded.
 
     Raises:
-        DataError: a path is not local, or names nothing.
+        DataError: a path names nothing.
+        UsageError: a path is not local.
     """
     found: list[Path] = []
     for text in paths:
-        path = local_path(text, what="input path", error=DataError)
+        path = local_path(text, what="input path")
         matches = [path] if path.exists() else sorted(Path("/").glob(str(path).lstrip("/")))
         if not matches:
             raise DataError(

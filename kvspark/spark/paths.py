@@ -7,27 +7,27 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-from kvspark.errors import KvsparkError
+from kvspark.errors import UsageError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 
 
-def local_path(path: str, *, what: str, error: type[KvsparkError]) -> Path:
+def local_path(path: str, *, what: str) -> Path:
     """The absolute path for a plain path or a `file:` URL, without links in its parents.
 
     Raises:
-        error: the path has another scheme, is empty, or is the root.
+        UsageError: the path has another scheme, is empty, or is the root.
     """
-    plain = _without_scheme(path, what=what, error=error)
+    plain = _without_scheme(path, what=what)
     if not plain.strip():
-        raise error(f"{what} is empty; give the path of a folder")
+        raise UsageError(f"{what} is empty; give the path of a folder")
     absolute = Path(os.path.normpath(Path(plain).expanduser().absolute()))
     if absolute == absolute.parent:
-        raise error(f"{what} {path} is the root of the file system; give the path of a folder")
+        raise UsageError(f"{what} {path} is the root of the file system; give the path of a folder")
     return absolute.parent.resolve() / absolute.name
 
 
-def _without_scheme(path: str, *, what: str, error: type[KvsparkError]) -> str:
+def _without_scheme(path: str, *, what: str) -> str:
     match = _SCHEME.fullmatch(path)
     # A colon after the first slash is part of a name, as in /data/at=10:30.
     if match is None:
@@ -36,7 +36,7 @@ def _without_scheme(path: str, *, what: str, error: type[KvsparkError]) -> str:
     if scheme.lower() == "file":
         authority = re.match(r"//([^/]*)(.*)", rest, re.DOTALL)
         return unquote(rest if authority is None else authority.group(2))
-    raise error(
+    raise UsageError(
         f"{what} {path}: {scheme}: is not supported yet; kvspark reads and publishes on POSIX "
         "file systems now (a path or a file: URL, such as a local disk or a mounted share)"
     )

@@ -113,6 +113,8 @@ class ScoreTask:
         try:
             for batch, made in predictor.stream(feed):
                 yield self._joined(batch, made)
+        except DataError as exc:
+            raise type(exc)(f"partition {_partition()}: {exc}") from None
         except KvsparkError:
             raise
         except Exception as exc:
@@ -161,8 +163,8 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
             if array.null_count:
                 raise DataError(
                     f"column {self._task.columns.inputs[name]!r}: {array.null_count} nulls in a batch of "
-                    f"{len(array)} rows (partition {_partition()}); the model takes none, filter "
-                    "them out or fill them before scoring"
+                    f"{len(array)} rows; the model takes none, filter them out or fill them "
+                    "before scoring"
                 )
         return batch, arrays
 

@@ -91,7 +91,8 @@ def _master(config: SparkConfig) -> str | None:
 def _quiet_log(config: SparkConfig) -> dict[str, str]:
     """The setting that makes a local Spark say nothing, unless somebody set up its log."""
     own = os.environ.get("SPARK_CONF_DIR")
-    if _JAVA_OPTIONS in config.conf or (own and Path(own, _LOG_CONF).exists()):
+    quiet = Path(__file__).with_name(_LOG_CONF)
+    is_set_up = _JAVA_OPTIONS in config.conf or (own and Path(own, _LOG_CONF).exists())
+    if is_set_up or not quiet.exists():  # inside a zip, Java could not read it
         return {}
-    quiet = Path(__file__).with_name(_LOG_CONF).as_uri()
-    return {_JAVA_OPTIONS: f"-Dlog4j2.configurationFile={quiet}"}
+    return {_JAVA_OPTIONS: f"-Dlog4j2.configurationFile={quiet.as_uri()}"}

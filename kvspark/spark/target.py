@@ -59,7 +59,7 @@ class Target:
             OutputError: a file, a symlink, a mount point, not writable, or a folder with files
                 that no run wrote.
         """
-        self.path = local_path(path, what="output path", error=UsageError)
+        self.path = local_path(path, what="output path")
         self._exchange = exchange
         self._folder = self.path.parent / f".kvspark-{self.path.name}"
         _refuse_overlap(self.path, inputs)

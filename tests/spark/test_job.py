@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from kvspark import errors
 from kvspark.errors import DataError, KvsparkError, RunLockedError, SchemaError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.job import run_score
@@ -194,15 +193,3 @@ def test_each_phase_says_one_line(
         run_score(job(folder, write_night(folder / "night")), spark=spark)
     told = [record.getMessage().split(":")[0] for record in caplog.records]
     assert told == ["open", "read", "preflight", "score", "validate", "publish"]
-
-
-def test_every_error_of_ours_survives_the_way_from_a_worker() -> None:
-    from kvspark.spark.failure import explained
-
-    for name in dir(errors):
-        kind = getattr(errors, name)
-        if isinstance(kind, type) and issubclass(kind, KvsparkError):
-            text = f"Traceback (most recent call last):\n  File x\nkvspark.errors.{name}: what: 1\n"
-            error = explained(RuntimeError(text))
-            assert type(error) is kind
-            assert str(error) == "what: 1"

@@ -147,13 +147,15 @@ def test_a_null_names_column_partition_and_count(spark: SparkSession, mlp: Model
     df = spark.createDataFrame([(0, None), (1, [0.0] * 8), (2, None)], "id long, v array<float>")
     with pytest.raises(PythonException) as caught:
         score(df.coalesce(1), mlp, inputs={"x": "v"}).collect()
-    message = "kvspark.errors.DataError: column 'v': 2 nulls in a batch of 3 rows (partition 0)"
+    message = "kvspark.errors.DataError: partition 0: column 'v': 2 nulls in a batch of 3 rows"
     assert message in str(caught.value)
 
 
 def test_a_ragged_row_is_refused(spark: SparkSession, mlp: Model) -> None:
     df = spark.createDataFrame([(0, [0.0] * 8), (1, [0.0] * 7)], "id long, x array<float>")
-    with pytest.raises(PythonException, match=r"kvspark\.errors\.DataError"):
+    with pytest.raises(
+        PythonException, match=r"kvspark\.errors\.DataError: partition \d+: input 'x'"
+    ):
         score(df, mlp).collect()
 
 
