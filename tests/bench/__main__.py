@@ -31,6 +31,9 @@ OURS = "kvspark_without_cache"
 TARGETS = {"predict_batch_udf": 1.8, "sentence_transformers": 0.95}
 """The least that rows/s of `OURS` is, as a multiple of another contestant's."""
 
+BUSY = 0.5
+"""A load at the start above which ratios are not to be trusted: somebody else is computing."""
+
 AGREEMENT = 1e-5
 """The most that two contestants' vectors differ in any item; float32 in other batch shapes: 2e-7."""
 
@@ -49,7 +52,8 @@ def measure(name: str, rows: int | None, folder: Path) -> dict[str, Any]:
         *more,
     ]
     # What a contestant does with threads is its own affair; what it inherits is the same for all.
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", **quiet}
     done = subprocess.run(command, env=offline, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} failed with exit code {done.returncode}")
@@ -74,7 +78,7 @@ def run(rows: int | None, repeats: int, folder: Path, console: Console) -> dict[
     return {"rows": rows, "seconds": seconds, "largest_difference": apart}
 
 
-def judged(measured: Mapping[str, Any]) -> dict[str, Any]:
+def judged(measured: Mapping[str, Any], *, load: float) -> dict[str, Any]:
     """The measurements with rows/s, ratios, and whether the targets are met."""
     rows = measured["rows"]
     best = {
@@ -92,6 +96,7 @@ def judged(measured: Mapping[str, Any]) -> dict[str, Any]:
         "rows_per_s": {name: round(rows / value, 1) for name, value in best.items()},
         "times_of_ours": {name: round(value, 3) for name, value in ratios.items()},
         "warm_x_cold": round(best["kvspark_with_redis_cold"] / best["kvspark_with_redis_warm"], 2),
+        "load_at_start": round(load, 2),
         "targets": TARGETS,
         "targets_met": is_met and agrees,
     }
@@ -124,8 +129,15 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     asked = parser.parse_args()
     console = Console()
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        console.print(
+            f"[yellow]the machine is busy (load {load:.1f}): processes that share their cores with "
+            "others lose by different amounts, so the ratios below say little"
+        )
     with tempfile.TemporaryDirectory(prefix="kvspark-bench-") as folder:
-        result = judged(run(asked.rows, asked.repeats, Path(folder), console))
+        measured = run(asked.rows, asked.repeats, Path(folder), console)
+    result = judged(measured, load=load)
     console.print(shown(result))
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(result, indent=2) + "\n")
