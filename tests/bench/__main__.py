@@ -94,7 +94,7 @@ def judged(measured: Mapping[str, Any], *, load: float) -> dict[str, Any]:
         **measured,
         "machine": f"{platform.machine()}, {CORES} cores used, batch size {BATCH_SIZE}",
         "rows_per_s": {name: round(rows / value, 1) for name, value in best.items()},
-        "times_of_ours": {name: round(value, 3) for name, value in ratios.items()},
+        "ours_is_x_as_fast_as": {name: round(value, 3) for name, value in ratios.items()},
         "warm_x_cold": round(best["kvspark_with_redis_cold"] / best["kvspark_with_redis_warm"], 2),
         "load_at_start": round(load, 2),
         "targets": TARGETS,
