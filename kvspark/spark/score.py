@@ -109,7 +109,7 @@ class ScoreTask:
             return
         feed = _Feed(self, first, rest)
         predictor = predictor_for(self.spec)
-        predictor.drain()  # of a task that Spark ended early, as `limit` does
+        predictor.drain()  # of tasks whose counts nobody asked for
         try:
             for batch, made in predictor.stream(feed):
                 yield self._joined(batch, made)

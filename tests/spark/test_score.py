@@ -217,10 +217,14 @@ def test_a_worker_that_dies_changes_neither_rows_nor_counts(
     assert tally.stats.stages["output"].computed == ROWS
 
 
-def test_rows_of_a_task_that_was_cut_short_are_not_counted_for_the_next(
+def test_what_nobody_tallied_is_not_counted_for_the_next(
     spark: SparkSession, table: DataFrame, mlp: Model
 ) -> None:
-    score(table.coalesce(1), mlp, plan=Plan(max_pending_rows=1)).limit(1).collect()
+    score(table, mlp).collect()
     tally = Tally(spark)
-    score(table.coalesce(1), mlp, plan=Plan(max_pending_rows=1), stats=tally).collect()
+    score(table, mlp, stats=tally).collect()
     assert tally.stats.rows == ROWS
+
+
+def test_a_limit_ends_early(table: DataFrame, mlp: Model) -> None:
+    assert len(score(table, mlp, plan=Plan(max_pending_rows=1)).limit(1).collect()) == 1
