@@ -44,8 +44,15 @@ _EXTRA_OF_MODULE = {
 @click.option("--debug", is_flag=True, help="Log what happens, with the traceback of an error.")
 def commands(debug: bool) -> None:  # noqa: FBT001 - click passes every option by keyword.
     """Batch inference on Apache Spark that never computes the same thing twice."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    # A line for each phase of a run: cron and Airflow keep them, a person sees that it goes on.
+    logging.getLogger("kvspark").setLevel(logging.DEBUG if debug else logging.INFO)
     if debug:
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, force=True)
         # Spark's gateway logs every call to the JVM at this level.
         logging.getLogger("py4j").setLevel(logging.INFO)
 
