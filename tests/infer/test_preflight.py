@@ -7,8 +7,8 @@ from itertools import count
 import pyarrow as pa
 import pytest
 import torch
-from kvspark.cache.cache import Cache
 
+from kvspark.cache.cache import Cache
 from kvspark.errors import NotRepeatableError
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor
