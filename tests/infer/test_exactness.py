@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kvspark.cache.cache import Cache
 
+from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor

@@ -8,8 +8,8 @@ from itertools import count
 import pyarrow as pa
 import pytest
 import torch
-from kvspark.cache.cache import Cache
 
+from kvspark.cache.cache import Cache
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
