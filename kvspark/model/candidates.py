@@ -15,7 +15,7 @@ import torch
 from torch import fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from kvspark.errors import CutError
+from kvspark.errors import CutError, ExportError
 from kvspark.model.cut import INPUT_BORDER, Piece, cut_graph
 from kvspark.model.export import Exported, Tensors, tensor_spec
 from kvspark.model.operators import module_paths
@@ -111,7 +111,10 @@ def _candidate(
     before = sum(operations.get(node, 0) for node in piece.part.nodes)
     if not before:
         return None
-    sizes = [tensor_spec("crossing", node).bytes_per_row for node in piece.part.outputs]
+    try:
+        sizes = [tensor_spec("crossing", node).bytes_per_row for node in piece.part.outputs]
+    except ExportError:  # rows are not first in what crosses there
+        return None
     reached = {exported.placeholders.index(argument) for argument in piece.part.arguments}
     return piece.part.outputs, Candidate(
         path=path,

@@ -49,7 +49,8 @@ def cut_graph(exported: Exported, cuts: Sequence[str]) -> tuple[Piece, ...]:
     """
     nodes = list(exported.graph.graph.nodes)
     live = _live(exported.results)
-    results = {path: _crossing(nodes, path, live) for path in cuts}
+    rows = _row_symbols(exported)
+    results = {path: _crossing(nodes, path, live, rows) for path in cuts}
     order = {node: position for position, node in enumerate(nodes)}
     paths = sorted(results, key=lambda path: max(order[node] for node in results[path]))
     cutter = _Cutter(exported, order)
@@ -73,7 +74,9 @@ def _live(results: Sequence[fx.Node]) -> set[fx.Node]:
     return live
 
 
-def _crossing(nodes: Sequence[fx.Node], cut: str, live: set[fx.Node]) -> list[fx.Node]:
+def _crossing(
+    nodes: Sequence[fx.Node], cut: str, live: set[fx.Node], rows: frozenset[object]
+) -> list[fx.Node]:
     path = cut.removesuffix(INPUT_BORDER)
     inside = {node for node in nodes if node.op == "call_function" and path in module_paths(node)}
     if not inside:
@@ -87,6 +90,7 @@ def _crossing(nodes: Sequence[fx.Node], cut: str, live: set[fx.Node]) -> list[fx
     else:
         outside = {n for n in nodes if n not in inside and n.op == "call_function"}
         crossing = _entering(outside, inside & live)
+    crossing = {node for node in crossing if _has_rows(node, rows)}
     if not crossing:
         raise CutError(f"cut {cut!r}: nothing that the model returns needs what crosses there")
     return [node for node in nodes if node in crossing]
@@ -109,9 +113,10 @@ class _Cutter:
         self._exported = exported
         self._order = order
         self._is_heavy: dict[fx.Node, bool] = {}
+        rows = _row_symbols(exported)
         for node in order:
-            self._is_heavy[node] = is_heavy(node) or any(
-                self._is_heavy[argument] for argument in node.all_input_nodes
+            self._is_heavy[node] = _has_rows(node, rows) and (
+                is_heavy(node) or any(self._is_heavy[argument] for argument in node.all_input_nodes)
             )
         self.skipped: tuple[str, fx.Node] | None = None
         """A stage and a node of it that a later stage needs and should not compute again."""
@@ -192,6 +197,25 @@ class _Cutter:
             return top
         names = [spec.name for spec in self._exported.outputs]
         return names[0] if len(names) == 1 else "output"
+
+
+def _row_symbols(exported: Exported) -> frozenset[object]:
+    """The symbols that stand for the number of rows."""
+    sizes = (node.meta["val"].shape[0] for node in exported.placeholders)
+    return frozenset().union(
+        *(s.node.expr.free_symbols for s in sizes if isinstance(s, torch.SymInt))
+    )
+
+
+def _has_rows(node: fx.Node, rows: frozenset[object]) -> bool:
+    """False if `node` is the same for all rows, as rotary positions are: computed again, never stored."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        return True
+    dims: tuple[object, ...] = tuple(value.shape)
+    return any(
+        isinstance(d, torch.SymInt) and not rows.isdisjoint(d.node.expr.free_symbols) for d in dims
+    )
 
 
 def _is_size(node: fx.Node) -> bool:

@@ -7,12 +7,16 @@ this value as well.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import sys
 from functools import lru_cache
 from pathlib import Path
 
 from kvspark.fingerprint import Canonical, digest
+
+_LOG = logging.getLogger(__name__)
 
 _SWITCHES = (
     "ATEN_CPU_CAPABILITY",
@@ -44,8 +48,32 @@ def numerics_digest(*, threads: int) -> bytes:
         "cpu": _cpu(),
         "switches": {name: os.environ.get(name) for name in _SWITCHES},
         "threads": threads,
+        "settled": is_settled(),
     }
     return digest("kvspark.numeric", value)
+
+
+@lru_cache(maxsize=1)
+def is_settled() -> bool:
+    """True if a row gets the same bits wherever it stands in a micro-batch.
+
+    `import kvspark` asks MKL for that, and MKL listens until its first call. A process that has
+    computed with torch before may be too late: its entries have keys of their own.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return True
+    with torch.inference_mode():
+        # A row of 5 floats has another alignment at each place: the case that gave it away.
+        row = torch.linspace(-1.0, 1.0, 5).expand(8, 5).contiguous()
+        made = torch.nn.functional.linear(row, torch.linspace(-3.0, 2.0, 40).reshape(8, 5))
+        is_same = bool((made == made[0]).all())
+    if not is_same:
+        _LOG.warning(
+            "torch computed in this process before kvspark was imported: rows may differ in the last "
+            "bit; import kvspark first, or set MKL_CBWR=AUTO before Python starts"
+        )
+    return is_same
 
 
 @lru_cache(maxsize=1)

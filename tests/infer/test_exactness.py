@@ -46,6 +46,25 @@ def plain(kind: type[torch.nn.Module], cut: str) -> Model:
     return Model.from_torch(seeded(kind()), {"x": torch.zeros(3, 8)}, cuts=[cut], micro_batch=SHAPE)
 
 
+class Narrow(torch.nn.Module):
+    """Rows of 5 floats: each place in a micro-batch has another alignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = torch.nn.Linear(5, 8)
+        self.head = torch.nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.trunk(x)))
+
+
+@once
+def narrow() -> Model:
+    return Model.from_torch(
+        seeded(Narrow()), {"x": torch.zeros(3, 5)}, cuts=["trunk"], micro_batch=SHAPE
+    )
+
+
 def fresh_cache() -> Cache:
     return Cache.connect(f"memory://exactness-{next(NAMES)}", namespace="tests")
 
@@ -77,6 +96,7 @@ def pair_rows(seeds: list[int]) -> dict[str, pa.Array]:
 
 CASES: dict[str, tuple[Callable[[], Model], Callable[[list[int]], dict[str, pa.Array]]]] = {
     "mlp": (lambda: plain(Mlp, "trunk"), lambda seeds: {"x": vector_rows(seeds)}),
+    "narrow": (narrow, lambda seeds: {"x": vector_rows(seeds, 5)}),
     "skip": (lambda: plain(Skip, "middle"), lambda seeds: {"x": vector_rows(seeds)}),
     "towers": (towers, pair_rows),
     "encoder": (lambda: encoder(per_token=False), token_rows),
@@ -145,3 +165,13 @@ def test_nan_and_negative_zero_are_kept_apart() -> None:
     predictor = Predictor(model.bundle, cache=fresh_cache())
     predictor.predict({"x": rows})
     assert predictor.drain().stages["output"].duplicates == 1
+
+
+def test_a_row_has_its_bits_at_every_place_of_a_micro_batch() -> None:
+    bundle = narrow().bundle
+    rows = vector_rows(list(range(8)), 5)
+    expected = bits_of(Predictor(bundle).predict({"x": rows})["output"])
+    for turn in range(1, 8):
+        turned = pa.concat_arrays([rows[turn:], rows[:turn]])
+        made = bits_of(Predictor(bundle).predict({"x": turned})["output"])
+        assert made == expected[turn:] + expected[:turn]
