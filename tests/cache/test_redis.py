@@ -134,6 +134,15 @@ def test_a_late_answer_is_not_taken_for_the_next_one(own_server, connect):
     assert store.get_many([b"b"], timeout_s=5) == [b"2"]
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, also in a process that a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_call_leaves_nothing_behind(own_server):
     store = over_tcp(own_server)
     store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=None)
