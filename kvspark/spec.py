@@ -14,6 +14,9 @@ Rows = npt.NDArray[np.generic] | list[npt.NDArray[np.generic]]
 STRING = "string"
 """The dtype of a text input."""
 
+BINARY = "binary"
+"""The dtype of an input of bytes: the content of an image or a sound file, say."""
+
 ITEM_BYTES = {
     "float32": 4,
     "float64": 8,
@@ -36,14 +39,14 @@ class TensorSpec:
 
     name: str
     dtype: str
-    """A key of `ITEM_BYTES`, or `STRING` for text."""
+    """A key of `ITEM_BYTES`, `STRING` for text, or `BINARY` for bytes."""
     shape: tuple[int | None, ...] = ()
     """The shape of one row, without the batch dimension; None where it varies from row to row."""
 
     @property
     def is_fixed(self) -> bool:
         """True if every row has the same number of bytes."""
-        return self.dtype != STRING and None not in self.shape
+        return self.dtype not in (STRING, BINARY) and None not in self.shape
 
     @property
     def bytes_per_row(self) -> int | None:

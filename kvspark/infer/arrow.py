@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kvspark.errors import DataError, SchemaError
-from kvspark.spec import STRING, Rows, TensorSpec
+from kvspark.spec import BINARY, STRING, Rows, TensorSpec
 
 Array = npt.NDArray[np.generic]
 
@@ -25,6 +25,8 @@ _COLUMN_TYPES = {
     "int64": pa.int64(),
     "uint8": pa.int16(),
     "bool": pa.bool_(),
+    STRING: pa.string(),
+    BINARY: pa.binary(),
 }
 """The column type of each dtype. Spark has neither half floats nor unsigned integers: both widen exactly."""
 
@@ -42,7 +44,7 @@ _WIDENINGS = {
 
 
 def arrow_type(spec: TensorSpec) -> pa.DataType:
-    """The column type of the output `spec`: a scalar, or lists nested once for each dimension."""
+    """The column type of `spec`: a scalar, or lists nested once for each dimension."""
     type_: pa.DataType = _COLUMN_TYPES[spec.dtype]
     for _ in spec.shape:
         type_ = pa.list_(type_)
@@ -62,14 +64,15 @@ def check_input_type(type_: pa.DataType, spec: TensorSpec) -> None:
         item, depth = item.value_type, depth + 1
     if spec.dtype == STRING:
         is_right = pa.types.is_string(item) or pa.types.is_large_string(item)
+    elif spec.dtype == BINARY:
+        is_right = pa.types.is_binary(item) or pa.types.is_large_binary(item)
     else:
         own = "bool" if spec.dtype == "bool" else str(_COLUMN_TYPES[spec.dtype])
         is_right = str(item) in (own, spec.dtype, *_WIDENINGS.get(spec.dtype, ()))
     is_flat = depth == 1 and len(spec.shape) > 1 and None not in spec.shape
     if not is_right or not (depth == len(spec.shape) or is_flat):
-        expected = "string" if spec.dtype == STRING else str(arrow_type(spec))
         raise SchemaError(
-            f"input {spec.name!r}: the column has type {type_}, the model takes {expected}"
+            f"input {spec.name!r}: the column has type {type_}, the model takes {arrow_type(spec)}"
             f"{_shape_text(spec)}; cast the column, or map another one to this input"
         )
 

@@ -1,7 +1,7 @@
 """The values of one model input for n rows: from Arrow, to canonical bytes and to arguments.
 
 Canonical bytes of a value: a tag, its length in bytes (8, little-endian), its content. Text is its
-UTF-8 as it stands (never normalised); a tensor is its little-endian items in C order, after its
+UTF-8 as it stands (never normalised), bytes are themselves; a tensor is its little-endian items in C order, after its
 shape where a dimension varies. -0.0, 0.0 and every NaN payload stay what they are.
 """
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from kvspark.errors import DataError
 from kvspark.infer.arrow import check_input_type, tensor_array
-from kvspark.spec import STRING, Rows, TensorSpec
+from kvspark.spec import BINARY, STRING, Rows, TensorSpec
 
 Indices = npt.NDArray[np.intp]
 
@@ -44,7 +44,7 @@ class Column(ABC):
 
     @abstractmethod
     def argument(self) -> Any:
-        """The rows as a computation takes them: list of text, array, or list of arrays."""
+        """The rows as a computation takes them: list of text or of bytes, array, or list of arrays."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int64] | None:
@@ -68,6 +68,9 @@ def column(array: pa.Array | pa.ChunkedArray, spec: TensorSpec) -> Column:
         )
     if spec.dtype == STRING:
         return TextColumn(array)
+    if spec.dtype == BINARY:
+        # Offsets of 64 bits: gathered pictures pass 2 GiB long before gathered texts do.
+        return BinaryColumn(array.cast(pa.large_binary()))
     rows = tensor_array(array, spec)
     return RaggedColumn(rows) if isinstance(rows, list) else TensorColumn(rows)
 
@@ -80,6 +83,10 @@ def concat_columns(parts: Sequence[Column]) -> Column:
     if isinstance(first, TextColumn):
         arrays = [part.array for part in parts if isinstance(part, TextColumn)]
         return TextColumn(pa.concat_arrays([array.cast(pa.large_string()) for array in arrays]))
+    if isinstance(first, BinaryColumn):
+        return BinaryColumn(
+            pa.concat_arrays([p.array for p in parts if isinstance(p, BinaryColumn)])
+        )
     if isinstance(first, TensorColumn):
         return TensorColumn(np.concatenate([p.array for p in parts if isinstance(p, TensorColumn)]))
     return RaggedColumn([row for p in parts if isinstance(p, RaggedColumn) for row in p.rows])
@@ -114,6 +121,31 @@ class TextColumn(Column):
         values: list[bytes] = self.array.view(
             pa.large_binary() if is_large else pa.binary()
         ).to_pylist()
+        return values
+
+
+@final
+class BinaryColumn(Column):
+    """Bytes that only the first stage can read: pictures, sounds."""
+
+    def __init__(self, array: pa.LargeBinaryArray) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self.array.nbytes)
+
+    def take(self, indices: Indices) -> Column:
+        return BinaryColumn(self.array.take(pa.array(indices)))
+
+    def row_bytes(self) -> list[bytes]:
+        return [b"Y" + len(v).to_bytes(8, "little") + v for v in self.argument()]
+
+    def argument(self) -> list[bytes]:
+        values: list[bytes] = self.array.to_pylist()
         return values
 
 

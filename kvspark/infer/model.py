@@ -18,7 +18,7 @@ from kvspark.model.bundle import MANIFEST, Bundle
 from kvspark.model.describe import Description, describe
 from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.stage import Stage
-from kvspark.spec import STRING, MicroBatch, TensorSpec
+from kvspark.spec import BINARY, STRING, MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +147,7 @@ class Model:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The columns that it takes; dtype `string` for text."""
+        """The columns that it takes; dtype `string` for text, `binary` for bytes."""
         return self.bundle.inputs
 
     @property
@@ -174,8 +174,8 @@ class Model:
     ) -> dict[str, Any]:
         """The outputs for the rows of `columns`, in their order: `{output: array (n, *shape)}`.
 
-        `columns` maps each input to an array, a list, or a tensor with n rows; an output with a
-        varying dimension is a list of n arrays. `threads` defaults to torch's own number.
+        `columns` maps each input to an array, a list (of str for text, of bytes for pictures and
+        sounds), or a tensor with n rows; an output with a varying dimension is a list of n arrays. `threads` defaults to torch's own number.
 
         Raises:
             DataError: a value that is not what the model takes.
@@ -210,6 +210,8 @@ def _arrow(values: Any, spec: TensorSpec) -> pa.Array:
         return values
     if spec.dtype == STRING:
         return _arrow_text(values, spec)
+    if spec.dtype == BINARY:
+        return _arrow_bytes(values, spec)
     wanted = np.dtype(spec.dtype if spec.dtype != "bfloat16" else "float32")
     rows = [np.asarray(row, dtype=wanted) for row in values]
     type_ = arrow_type(spec)
@@ -223,6 +225,18 @@ def _arrow_text(values: Any, spec: TensorSpec) -> pa.Array:
         raise SchemaError(
             f"input {spec.name!r} takes text; got a value that is not a string"
         ) from error
+
+
+def _arrow_bytes(values: Any, spec: TensorSpec) -> pa.Array:
+    rows = list(values)
+    # Arrow would take a string for its UTF-8: a path for the picture that it names.
+    others = [row for row in rows if not isinstance(row, bytes | bytearray | None)]
+    if others:
+        raise SchemaError(
+            f"input {spec.name!r} takes bytes; got a {type(others[0]).__name__}, pass the file's "
+            "content"
+        )
+    return pa.array(rows, type=pa.large_binary())
 
 
 def _column_dtype(spec: TensorSpec) -> np.dtype[Any]:

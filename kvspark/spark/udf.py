@@ -18,7 +18,6 @@ from kvspark.infer.arrow import arrow_type
 from kvspark.infer.plan import Plan
 from kvspark.spark.column_map import column_map
 from kvspark.spark.score import ScoreTask, task_spec
-from kvspark.spec import STRING
 
 if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
@@ -67,9 +66,7 @@ def udf(
         secrets.token_hex(4),
         None,
     )
-    types = tuple(
-        pa.string() if spec.dtype == STRING else arrow_type(spec) for spec in bundle.inputs
-    )
+    types = tuple(arrow_type(spec) for spec in bundle.inputs)
     function: UserDefinedFunctionLike = _declared(_Function(task, types), fields)
     return function.asNondeterministic()
 
