@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
     from kvspark.infer.model import Model, explain_miss
     from kvspark.infer.plan import Plan
+    from kvspark.model.image import ImageFeatures
     from kvspark.model.text import TextFeatures
     from kvspark.spark.score import score
     from kvspark.spark.udf import udf
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cache",
+    "ImageFeatures",
     "KvsparkError",
     "MicroBatch",
     "Model",
@@ -43,6 +45,7 @@ __all__ = [
 
 _HOME = {
     "Cache": "kvspark.cache.cache",
+    "ImageFeatures": "kvspark.model.image",
     "Model": "kvspark.infer.model",
     "Plan": "kvspark.infer.plan",
     "TextFeatures": "kvspark.model.text",

@@ -5,6 +5,7 @@
       SecretError                         77   a secret is missing, unreadable or refused
       DataError(ValueError)               65   the input table is not what the conf says
         SchemaError                       65   a column is missing or has another type
+        RowError                          65   the value of one row cannot be read
       ModelError                          65   the model cannot be used
         ExportError                       65   torch.export cannot turn it into a graph
         CutError(ValueError)              65   it cannot be cut where the caller asked
@@ -69,6 +70,26 @@ class SchemaError(DataError):
     """Raised when a column is missing or has another type than the model takes."""
 
     code = "KVS-1101"
+
+
+@final
+class RowError(DataError):
+    """Raised when the value of one row cannot be read: names its place and never its content."""
+
+    code = "KVS-1102"
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message, row)
+        self.row = row
+        """The row's place among the rows at hand; None once that is part of the message."""
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return message if self.row is None else f"row {self.row} of the batch: {message}"
+
+    def at(self, row: int) -> RowError:
+        """The same error, where the row is at place `row`."""
+        return RowError(str(self.args[0]), row)
 
 
 class ModelError(KvsparkError):

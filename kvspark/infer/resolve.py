@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.errors import DataError
+from kvspark.errors import DataError, RowError
 from kvspark.infer.columns import Column
 from kvspark.infer.microbatch import Values, compute
 from kvspark.infer.plan import Plan
@@ -88,6 +88,7 @@ class Resolver:
         self, bundle: Bundle, plan: Plan, cache: KeySpaces | None, *, threads: int
     ) -> None:
         self._bundle = bundle
+        self._plan = plan
         self._threads = threads
         self._stages = {stage.name: stage for stage in bundle.stages}
         self._computations: dict[str, Computation] = {}
@@ -97,8 +98,7 @@ class Resolver:
             place = numerics_digest(threads=threads)
             for stage in bundle.stages:
                 if plan.stages[stage.name].cached:
-                    # Arithmetic differs between machines, a tokenizer's does not.
-                    identity = stage.fingerprint + (place if stage.kind == "graph" else b"")
+                    identity = stage.fingerprint + (place if stage.has_arithmetic else b"")
                     codec = plan.stages[stage.name].codec
                     self._key_spaces[stage.name] = cache.keyspace(
                         identity, _entry_specs(stage), codec=codec
@@ -111,11 +111,14 @@ class Resolver:
         if not len(missing):
             return _scattered(stage, asked, asked.values, None)
         rows = asked.first_row[missing]
-        made = self.make(
-            stage,
-            [asked.keys[i] for i in missing],
-            {name: column.take(rows) for name, column in columns.items()},
-        )
+        try:
+            made = self.make(
+                stage,
+                [asked.keys[i] for i in missing],
+                {name: column.take(rows) for name, column in columns.items()},
+            )
+        except RowError as error:
+            raise error.at(int(rows[error.row or 0])) from None
         return _scattered(stage, asked, asked.values, made)
 
     def ask(
@@ -143,7 +146,31 @@ class Resolver:
         return Asked(keys, key_of_row, first_row, found, values)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
-        """Computes the rows of `columns`, which are distinct at `stage`, and inserts them under `keys`."""
+        """Computes the rows of `columns`, which are distinct at `stage`, and inserts them under `keys`.
+
+        In parts, where the results of the stages before it would take more memory than the plan
+        lets rows wait in: 4,096 pictures of 100 KB are 2.5 GB as tensors.
+        """
+        step = self._rows_at_once(stage)
+        if len(keys) <= step:
+            return self._make(stage, keys, columns)
+        parts = []
+        for start in range(0, len(keys), step):
+            rows = np.arange(start, min(start + step, len(keys)))
+            part = {name: column.take(rows) for name, column in columns.items()}
+            try:
+                parts.append(self._make(stage, keys[start : start + step], part))
+            except RowError as error:
+                raise error.at(start + (error.row or 0)) from None
+        return _joined(stage, parts)
+
+    def _rows_at_once(self, stage: Stage) -> int:
+        sizes = [self._stages[name].bytes_per_row or 0 for name in stage.upstream]
+        full = self._bundle.micro_batch.rows
+        # Whole micro-batches, so that parts cost no padding where rows have no lengths.
+        return max(1, self._plan.max_held_bytes // max(1, sum(sizes)) // full) * full
+
+    def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
         count = len(keys)
         arguments, lengths = self.arguments(stage, columns, count)
         self.computation(stage)  # opened outside the measured seconds
@@ -274,6 +301,17 @@ def _scattered(stage: Stage, asked: Asked, found: Values, made: Values | None) -
     known = [part.lengths for part in parts if part.lengths is not None]
     lengths = np.concatenate(known)[index] if known and _varies(stage) else None
     return Values(columns, lengths)
+
+
+def _joined(stage: Stage, parts: Sequence[Values]) -> Values:
+    """The values of `parts`, one after the other."""
+    index = np.arange(sum(len(part.columns[0]) for part in parts))
+    columns = tuple(
+        scatter([part.columns[i] for part in parts], index, spec)
+        for i, spec in enumerate(stage.outputs)
+    )
+    known = [part.lengths for part in parts if part.lengths is not None]
+    return Values(columns, np.concatenate(known) if known else None)
 
 
 def _varies(stage: Stage) -> bool:

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
+from kvspark.errors import RowError
 from kvspark.infer.columns import Column, concat_columns
 from kvspark.infer.microbatch import Values
 from kvspark.infer.plan import Plan
@@ -88,11 +89,22 @@ class Window(Generic[T]):
             columns: Mapping[str, Column] = {
                 name: concat_columns([part[name] for part in self._pooled]) for name in names
             }
-            made = self._resolver.make(self._stage, list(self._pool), columns)
+            try:
+                made = self._resolver.make(self._stage, list(self._pool), columns)
+            except RowError as error:
+                raise error.at(self._row_of(error.row or 0)) from None
         self._pool, self._pooled, self._held_bytes = {}, [], 0
         while self._held:
             held = self._held.popleft()
             yield held.tag, self._rows(held, made)
+
+    def _row_of(self, place: int) -> int:
+        """The row, in its own batch, that asked first for what is at `place` of the pool."""
+        for held in self._held:
+            asking = np.flatnonzero(held.index == -1 - place)
+            if len(asking):
+                return int(asking[0])
+        return place
 
     def _rows(self, held: _Held[T], made: Values | None) -> tuple[Rows, ...]:
         found = len(held.values.columns[0])

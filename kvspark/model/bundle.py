@@ -3,7 +3,7 @@
     manifest.json                       everything below, with the sha256 of every other file
     stages/<stage>/graph.json           the program of a graph stage
     stages/<stage>/weights.safetensors  its distinct weights, named "0", "1", ... in order of first use
-    stages/<stage>/tokenizer.json ...   the files of a feature stage
+    stages/<stage>/tokenizer.json ...   the files of a feature stage (image.json, audio.json)
 
 Nothing in it is code: no pickle, no module, no `.pt`. A bundle in use holds only the manifest; a
 stage's files are opened, and checked against their sha256, when rows of that stage must be computed.
@@ -23,12 +23,19 @@ from typing import Any, final
 from kvspark.errors import BundleError
 from kvspark.fingerprint import Fingerprint, file_sha256
 from kvspark.model.computation import Computation, GraphComputation
+from kvspark.model.image import ImageComputation
 from kvspark.model.stage import Source, Stage, fingerprinted
 from kvspark.model.text import TextComputation
 from kvspark.spec import MicroBatch, TensorSpec
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+
+_FEATURES: Mapping[str, Callable[[Stage, Mapping[str, Path]], Computation]] = {
+    "text": TextComputation.open,
+    "image": ImageComputation.open,
+}
+"""What opens the stage of each kind of features."""
 
 OpenFile = Callable[[str], Path]
 """Gives the local path of a file of the bundle, by its name in the manifest."""
@@ -137,8 +144,8 @@ class Bundle:
         files = {PurePosixPath(name).name: self.path(name) for name in self.stage_files[stage.name]}
         if stage.kind == "graph":
             return GraphComputation(stage, files, threads=threads)
-        if stage.kind == "text":
-            return TextComputation.open(stage, files)
+        if stage.kind in _FEATURES:
+            return _FEATURES[stage.kind](stage, files)
         raise BundleError(
             f"stage {stage.name!r} is of kind {stage.kind!r}, which this version does not know"
         )
@@ -193,7 +200,7 @@ def _stage_json(stage: Stage) -> dict[str, Any]:
         "sources": [asdict(source) for source in stage.sources],
         "outputs": [asdict(spec) for spec in stage.outputs],
         "content": stage.content.hex(),
-        "library": stage.library,
+        "libraries": list(stage.libraries),
     }
 
 
@@ -207,7 +214,8 @@ def _stage(value: Mapping[str, Any]) -> Stage:
         ),
         outputs=tuple(map(_spec, value["outputs"])),
         content=bytes.fromhex(value["content"]),
-        library=value["library"],
+        # A bundle that was written before a stage could have several names one.
+        libraries=tuple(value["libraries"]) if "libraries" in value else (value["library"],),
     )
 
 

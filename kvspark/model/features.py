@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kvspark.errors import BundleError, RowError
 from kvspark.model.computation import Computation
+from kvspark.model.stage import Stage
 from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 class Features(ABC):
     """A pure function of a row's raw columns, with files that its bundle carries."""
 
     kind: str
-    library: str
-    """The distribution whose build decides its results."""
+    libraries: tuple[str, ...]
+    """The distributions whose builds decide its results."""
 
     @property
     @abstractmethod
@@ -52,3 +57,43 @@ class Features(ABC):
     @abstractmethod
     def example(self) -> dict[str, torch.Tensor]:
         """Two rows of its outputs, padded: what torch.export is shown."""
+
+
+def each_row(
+    stage: str, what: str, contents: Sequence[bytes], read: Callable[[bytes], T]
+) -> Iterator[tuple[int, T]]:
+    """Each row's place and what `read` makes of its content; `what` it is called in an error.
+
+    Raises:
+        RowError: `read` failed. Names the stage, the place and the kind of trouble, and is chained to
+            nothing: the text of a decoder's own error may quote the content.
+    """
+    for row, content in enumerate(contents):
+        try:
+            made = read(content)
+        except MemoryError:
+            raise
+        except RowError as error:
+            raise _at(row, stage, f"{what} {error}") from None
+        except Exception as error:  # noqa: BLE001 - decoders raise what they like
+            raise _at(row, stage, f"{what} cannot be decoded ({type(error).__name__})") from None
+        yield row, made
+
+
+def _at(row: int, stage: str, trouble: str) -> RowError:
+    return RowError(f"stage {stage!r}: the {trouble}; filter the row out, or mend it", row)
+
+
+def read_settings(stage: Stage, path: Path) -> dict[str, Any]:
+    """The settings that a feature stage of a bundle was written with.
+
+    Raises:
+        BundleError: they cannot be read.
+    """
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"stage {stage.name!r}: its settings cannot be read ({type(error).__name__})"
+        ) from error
+    return settings

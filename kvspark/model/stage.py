@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import final
 
 from kvspark.fingerprint import FORMAT_VERSION, Canonical, Fingerprint, digest
+from kvspark.model.library import build_of
 from kvspark.spec import MicroBatch, TensorSpec
 
 
@@ -33,7 +33,7 @@ class Stage:
 
     name: str
     kind: str
-    """`graph` for a program of torch operators, else the kind of its features (`text`)."""
+    """`graph` for a program of torch operators, else the kind of its features (`text`, `image`, `audio`)."""
     inputs: tuple[str, ...]
     """The model inputs that reach this stage, in the model's order."""
     sources: tuple[Source, ...]
@@ -41,8 +41,8 @@ class Stage:
     outputs: tuple[TensorSpec, ...]
     content: bytes
     """Digest of what it computes with: graph, weights and buffers, or tokenizer files."""
-    library: str
-    """The distribution whose build decides its bits."""
+    libraries: tuple[str, ...]
+    """The distributions whose builds decide its bits."""
     fingerprint: Fingerprint = Fingerprint(b"")
 
     @property
@@ -55,6 +55,14 @@ class Stage:
         """Bytes of one row's result; None where they vary."""
         sizes = [spec.bytes_per_row for spec in self.outputs]
         return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def has_arithmetic(self) -> bool:
+        """True if the machine decides its last bits too: it adds floats, in whatever order is fast there.
+
+        A decoder of sound does; a tokenizer does not, nor does Pillow, which computes in integers.
+        """
+        return self.kind in ("graph", "audio")
 
     @property
     def has_lengths(self) -> bool:
@@ -74,7 +82,7 @@ def fingerprinted(stages: Sequence[Stage], micro_batch: MicroBatch) -> tuple[Sta
             "format": FORMAT_VERSION,
             "content": stage.content,
             "device": "cpu",
-            "build": f"{stage.library} {version(stage.library)}",
+            "build": ", ".join(map(build_of, stage.libraries)),
             "shape": _shape_class(stage, micro_batch),
             "sources": [_wiring(stage, source, done) for source in stage.sources],
             "outputs": [[spec.dtype, list(spec.shape)] for spec in stage.outputs],

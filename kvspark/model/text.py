@@ -34,7 +34,7 @@ class TextFeatures(Features):
     """
 
     kind = "text"
-    library = "tokenizers"
+    libraries = ("tokenizers",)
 
     def __init__(
         self,

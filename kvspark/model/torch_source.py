@@ -75,6 +75,13 @@ def _feature_part(features: Features | None, exported: Exported) -> list[_Part]:
             f"the model takes {missing[0]!r}, the features give {', '.join(sorted(given))}; "
             "give the features that column, or a module that does without it"
         )
+    for spec in exported.inputs:
+        made = next(output for output in features.outputs if output.name == spec.name)
+        if (made.dtype, made.shape) != (spec.dtype, spec.shape):
+            raise ExportError(
+                f"the model was shown {spec.name!r} as {spec.dtype} {spec.shape}, the features give "
+                f"{made.dtype} {made.shape}; leave example_inputs out, or make them alike"
+            )
     stage = Stage(
         name=FEATURES,
         kind=features.kind,
@@ -82,7 +89,7 @@ def _feature_part(features: Features | None, exported: Exported) -> list[_Part]:
         sources=tuple(Source(spec) for spec in features.inputs),
         outputs=features.outputs,
         content=features.content,
-        library=features.library,
+        libraries=features.libraries,
     )
     return [(stage, features.write)]
 
@@ -109,7 +116,7 @@ def _graph_part(
         sources=sources,
         outputs=_outputs(piece, exported),
         content=digest("kvspark.graph", [program, [tensor_digest(weight) for weight in weights]]),
-        library="torch",
+        libraries=("torch",),
     )
     return stage, partial(_write_graph, program, weights)
 
