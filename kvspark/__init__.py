@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
     from kvspark.infer.model import Model, explain_miss
     from kvspark.infer.plan import Plan
+    from kvspark.model.audio import AudioFeatures
     from kvspark.model.image import ImageFeatures
     from kvspark.model.text import TextFeatures
     from kvspark.spark.score import score
@@ -30,6 +31,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 __version__ = "0.1.0"
 
 __all__ = [
+    "AudioFeatures",
     "Cache",
     "ImageFeatures",
     "KvsparkError",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "AudioFeatures": "kvspark.model.audio",
     "Cache": "kvspark.cache.cache",
     "ImageFeatures": "kvspark.model.image",
     "Model": "kvspark.infer.model",

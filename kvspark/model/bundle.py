@@ -22,6 +22,7 @@ from typing import Any, final
 
 from kvspark.errors import BundleError
 from kvspark.fingerprint import Fingerprint, file_sha256
+from kvspark.model.audio import AudioComputation
 from kvspark.model.computation import Computation, GraphComputation
 from kvspark.model.image import ImageComputation
 from kvspark.model.stage import Source, Stage, fingerprinted
@@ -34,6 +35,7 @@ MANIFEST = "manifest.json"
 _FEATURES: Mapping[str, Callable[[Stage, Mapping[str, Path]], Computation]] = {
     "text": TextComputation.open,
     "image": ImageComputation.open,
+    "audio": AudioComputation.open,
 }
 """What opens the stage of each kind of features."""
 
