@@ -22,7 +22,7 @@ import torch
 from torch import fx
 
 from kvspark.errors import CutError
-from kvspark.model.export import Exported
+from kvspark.model.export import Exported, live_nodes, row_symbols
 from kvspark.model.operators import is_heavy, module_paths
 from kvspark.model.program import Slice
 
@@ -48,8 +48,8 @@ def cut_graph(exported: Exported, cuts: Sequence[str]) -> tuple[Piece, ...]:
         CutError: a path that is no module of the model, or a cut that no set of tensors carries.
     """
     nodes = list(exported.graph.graph.nodes)
-    live = _live(exported.results)
-    rows = _row_symbols(exported)
+    live = live_nodes(exported.results)
+    rows = row_symbols(exported.placeholders[0])
     results = {path: _crossing(nodes, path, live, rows) for path in cuts}
     order = {node: position for position, node in enumerate(nodes)}
     paths = sorted(results, key=lambda path: max(order[node] for node in results[path]))
@@ -60,18 +60,6 @@ def cut_graph(exported: Exported, cuts: Sequence[str]) -> tuple[Piece, ...]:
             return tuple(pieces)
         path, node = cutter.skipped
         results[path].append(node)
-
-
-def _live(results: Sequence[fx.Node]) -> set[fx.Node]:
-    """The nodes that a result of the model needs."""
-    live: set[fx.Node] = set()
-    stack = list(results)
-    while stack:
-        node = stack.pop()
-        if node not in live:
-            live.add(node)
-            stack.extend(node.all_input_nodes)
-    return live
 
 
 def _crossing(
@@ -113,7 +101,7 @@ class _Cutter:
         self._exported = exported
         self._order = order
         self._is_heavy: dict[fx.Node, bool] = {}
-        rows = _row_symbols(exported)
+        rows = row_symbols(exported.placeholders[0])
         for node in order:
             self._is_heavy[node] = _has_rows(node, rows) and (
                 is_heavy(node) or any(self._is_heavy[argument] for argument in node.all_input_nodes)
@@ -197,14 +185,6 @@ class _Cutter:
             return top
         names = [spec.name for spec in self._exported.outputs]
         return names[0] if len(names) == 1 else "output"
-
-
-def _row_symbols(exported: Exported) -> frozenset[object]:
-    """The symbols that stand for the number of rows."""
-    sizes = (node.meta["val"].shape[0] for node in exported.placeholders)
-    return frozenset().union(
-        *(s.node.expr.free_symbols for s in sizes if isinstance(s, torch.SymInt))
-    )
 
 
 def _has_rows(node: fx.Node, rows: frozenset[object]) -> bool:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from kvspark.errors import ExportError
-from kvspark.model.operators import WRAPPER
+from kvspark.model.companions import check_companions
+from kvspark.model.operators import WRAPPER, check_repeatable, operator_name, place
+from kvspark.model.outputs import Named
+from kvspark.model.refusal import Dims, refusal
+from kvspark.model.regions import drop_writes, inline_regions, is_plain
 from kvspark.spec import ITEM_BYTES, TensorSpec
 
 Tensors = Mapping[str, torch.Tensor]
@@ -41,55 +46,68 @@ def export_module(
     Raises:
         ExportError: the module is in training mode, or torch.export cannot capture it; says why.
     """
-    # torch.compile changes no bits that we keep: the module inside is what is exported.
-    module = getattr(module, "_orig_mod", module)
-    _check_inputs(module, example_inputs, variable_length)
-    wrapper = _Named(module, tuple(example_inputs))
-    examples = tuple(_at_least_two_rows(tensor) for tensor in example_inputs.values())
-    with torch.no_grad():
-        names = _output_names(module(**dict(zip(example_inputs, examples, strict=True))))
+    module = _unwrapped(module)
+    names = tuple(example_inputs)
+    _check_module(module)
+    _check_inputs(example_inputs, variable_length)
+    wrapper = Named(module, names)
+    examples = tuple(_at_least_two_rows(tensor).detach() for tensor in example_inputs.values())
     dynamic = torch.export.Dim.DYNAMIC
-    shapes = tuple(
-        {0: dynamic, 1: dynamic} if name in variable_length else {0: dynamic}
-        for name in example_inputs
+    free: Dims = tuple(
+        {0: dynamic, 1: dynamic} if name in variable_length else {0: dynamic} for name in names
     )
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # torch.export calls torch's own deprecated functions, which no user can change.
-            warnings.simplefilter("ignore")
-            program = torch.export.export(wrapper, examples, dynamic_shapes=(shapes,))
-            if any(_is_mutable(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})
+        program = _export(wrapper, examples, free)
+    except ExportError:
+        raise
     except Exception as error:  # torch.export raises whatever the module's own code raises
+        retry = partial(_export, wrapper, examples)
+        raise refusal(wrapper, names, examples, free, error, retry) from error
+    exported = _exported(program, names)
+    check_companions(exported.graph, exported.results, _row_dims(exported), examples)
+    return exported
+
+
+def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The module inside wrappers that change its names and none of its bits."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(compiled := getattr(module, "_orig_mod", None), nn.Module):
+            module = compiled  # torch.compile
+        else:
+            return module
+
+
+def _export(
+    wrapper: torch.nn.Module, examples: tuple[torch.Tensor, ...], free: Dims
+) -> torch.export.ExportedProgram:
+    with torch.no_grad(), warnings.catch_warnings():
+        # torch.export calls torch's own deprecated functions, which no user can change.
+        warnings.simplefilter("ignore")
+        program = torch.export.export(wrapper, examples, dynamic_shapes=(free,))
+        return program if is_plain(program.graph_module) else program.run_decompositions({})
+
+
+def _check_module(module: Any) -> None:
+    # Any: the caller may pass anything, whatever the types say.
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         raise ExportError(
-            f"torch.export cannot capture {type(module).__name__}: {_first_line(error)}; "
-            "rewrite that line without data-dependent Python, or pass the model as from_callable"
-        ) from error
-    return _exported(program.module(check_guards=False), tuple(example_inputs), names)
-
-
-@final
-class _Named(torch.nn.Module):
-    """Calls the module by keyword and returns its tensors as a flat tuple."""
-
-    def __init__(self, module: torch.nn.Module, names: tuple[str, ...]) -> None:
-        super().__init__()
-        setattr(self, WRAPPER, module)
-        self._names = names
-
-    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        result = self.get_submodule(WRAPPER)(**dict(zip(self._names, tensors, strict=True)))
-        return tuple(_named_outputs(result).values())
-
-
-def _check_inputs(
-    module: torch.nn.Module, example_inputs: Tensors, variable_length: Sequence[str]
-) -> None:
+            f"a {type(module).__qualname__} cannot be exported; pass the torch.nn.Module that it was made of"
+        )
+    if torch.is_autocast_enabled("cpu"):
+        raise ExportError(
+            "torch.autocast is on around the export, which would not be seen when rows are scored; "
+            "leave its block first, or use autocast inside the model's forward"
+        )
     training = [path or "the model" for path, part in module.named_modules() if part.training]
     if training:
         raise ExportError(
             f"{training[0]} is in training mode (and {len(training) - 1} more modules); call model.eval() first"
         )
+
+
+def _check_inputs(example_inputs: Tensors, variable_length: Sequence[str]) -> None:
     if not example_inputs:
         raise ExportError("example_inputs is empty; pass a dict of tensors with the batch first")
     for name, tensor in example_inputs.items():
@@ -115,27 +133,13 @@ def _at_least_two_rows(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if len(tensor) > 1 else torch.cat([tensor, tensor])
 
 
-def _named_outputs(result: Any) -> dict[str, torch.Tensor]:
-    if isinstance(result, torch.Tensor):
-        return {"output": result}
-    if isinstance(result, Mapping):
-        return {str(name): value for name, value in result.items() if value is not None}
-    if isinstance(result, list | tuple):
-        return {f"output_{i}": value for i, value in enumerate(result)}
-    raise ExportError(
-        f"forward returned a {type(result).__qualname__}; expected a tensor, a dict or a tuple of tensors"
-    )
-
-
-def _output_names(result: Any) -> tuple[str, ...]:
-    outputs = _named_outputs(result)
-    for name, value in outputs.items():
-        if not isinstance(value, torch.Tensor):
-            raise ExportError(f"output {name!r} is a {type(value).__qualname__}; expected a tensor")
-    return tuple(outputs)
-
-
-def _exported(graph: fx.GraphModule, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Exported:
+def _exported(program: torch.export.ExportedProgram, inputs: tuple[str, ...]) -> Exported:
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    outputs = tuple(spec.context)  # the keys of the dict that Named returns
+    graph = program.module(check_guards=False)
+    inline_regions(graph)
+    drop_writes(graph)
     placeholders = tuple(node for node in graph.graph.nodes if node.op == "placeholder")
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     results = tuple(_leaves(output.args[0]))
@@ -144,6 +148,7 @@ def _exported(graph: fx.GraphModule, inputs: tuple[str, ...], outputs: tuple[str
             f"the graph has {len(placeholders)} inputs and {len(results)} outputs, "
             f"the module {len(inputs)} and {len(outputs)}"
         )
+    _check_nodes(graph, live_nodes(results), program.graph_signature.buffers_to_mutate)
     symbols: dict[str, tuple[int, int]] = {}
     for position, node in enumerate(placeholders):
         for dim, size in enumerate(node.meta["val"].shape):
@@ -169,6 +174,67 @@ def _leaves(value: Any) -> list[fx.Node]:
     )
 
 
+def live_nodes(results: Sequence[fx.Node]) -> set[fx.Node]:
+    """The nodes that `results` need."""
+    live: set[fx.Node] = set()
+    stack = list(results)
+    while stack:
+        node = stack.pop()
+        if node not in live:
+            live.add(node)
+            stack.extend(node.all_input_nodes)
+    return live
+
+
+def _check_nodes(graph: fx.GraphModule, live: set[fx.Node], written: Mapping[str, str]) -> None:
+    """Returns if every operator that a result needs is a pure function of the rows' shapes and values.
+
+    `written` has the buffers that a call of the model changes.
+    """
+    inputs = graph.graph.find_nodes(op="placeholder")
+    known = _symbols(size for node in inputs for size in node.meta["val"].shape)
+    for node in graph.graph.nodes:
+        if node not in live:
+            continue
+        if node.op == "get_attr" and node.target in written.values():
+            raise ExportError(
+                f"buffer {node.target.removeprefix(WRAPPER + '.')!r} is changed by every call of the "
+                "model, and its results depend on it; they cannot be re-used"
+            )
+        if node.op == "call_function":
+            operator_name(node)
+            check_repeatable(node)
+            if not _symbols(getattr(node.meta.get("val"), "shape", ())) <= known:
+                raise ExportError(
+                    f"operator {node.target} at {place(node)} gives a tensor whose size depends on "
+                    "values, so rows would be computed in other shapes among other rows; use a mask"
+                )
+
+
+def _symbols(sizes: Iterable[object]) -> frozenset[object]:
+    """The symbols in `sizes`."""
+    return frozenset().union(
+        *(size.node.expr.free_symbols for size in sizes if isinstance(size, torch.SymInt))
+    )
+
+
+def row_symbols(node: fx.Node) -> frozenset[object]:
+    """The symbols that stand for the number of rows in the graph of `node`."""
+    inputs = node.graph.find_nodes(op="placeholder")
+    return _symbols(one.meta["val"].shape[0] for one in inputs)
+
+
+def _row_dims(exported: Exported) -> dict[fx.Node, int]:
+    """The nodes that have a dimension for the rows, or for several lines of each, and which it is."""
+    rows = row_symbols(exported.placeholders[0])
+    found: dict[fx.Node, int] = {}
+    for node in exported.graph.graph.nodes:
+        for dim, size in enumerate(getattr(node.meta.get("val"), "shape", ())):
+            if not rows.isdisjoint(_symbols([size])):
+                found.setdefault(node, dim)
+    return found
+
+
 def tensor_spec(name: str, node: fx.Node) -> TensorSpec:
     """What `node` gives for one row.
 
@@ -182,28 +248,25 @@ def tensor_spec(name: str, node: fx.Node) -> TensorSpec:
         )
     # torch annotates a shape as ints; in a graph a free size is a SymInt.
     dims: tuple[Any, ...] = tuple(value.shape)
-    if not dims or not isinstance(dims[0], torch.SymInt):
+    rows = row_symbols(node)
+    if not dims or not isinstance(dims[0], torch.SymInt) or dims[0].node.expr not in rows:
         raise ExportError(
             f"{name!r} has shape {dims} in the graph: its first dimension is not the batch, "
             "so rows cannot be told apart"
+        )
+    if not rows.isdisjoint(_symbols(dims[1:])):
+        raise ExportError(
+            f"{name!r} has shape {dims} in the graph: a row of it grows with the number of rows, so "
+            f"operator {node.target} at {place(node)}, or one before it, mixes rows"
         )
     dtype = _dtype_name(value.dtype)
     if dtype not in ITEM_BYTES:
         raise ExportError(
             f"{name!r} has dtype {value.dtype}; expected one of {', '.join(ITEM_BYTES)}"
         )
-    shape = tuple(None if isinstance(dim, torch.SymInt) else int(dim) for dim in dims[1:])
+    shape = tuple(None if _symbols([dim]) else int(dim) for dim in dims[1:])
     return TensorSpec(name, dtype, shape)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _is_mutable(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

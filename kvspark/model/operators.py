@@ -35,6 +35,12 @@ PYTHON_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ceil": math.ceil,
     "floor": math.floor,
     "trunc": math.trunc,
+    "and": operator.and_,
+    "or": operator.or_,
+    "pos": operator.pos,
+    "abs": operator.abs,
+    "round": round,
+    "sym_sum": torch.sym_sum,
     "sym_max": torch.sym_max,
     "sym_min": torch.sym_min,
     "sym_not": torch.sym_not,
@@ -64,9 +70,22 @@ def operator_name(node: fx.Node) -> str:
     if target in _NAMES:
         return f"python.{_NAMES[target]}"
     raise ExportError(
-        f"operator {target} at {module_path(node) or 'the top of the model'} cannot be part of a stage; "
+        f"operator {target} at {place(node)} cannot be part of a stage; "
         "only torch's aten operators can. Replace it, or leave that module out of the model"
     )
+
+
+def place(node: fx.Node) -> str:
+    """Where the model calls the operator of `node`, for a message."""
+    return module_path(node) or "the top of the model"
+
+
+def is_mutable(node: fx.Node) -> bool:
+    """True if the operator of `node` writes into one of its arguments."""
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or target is torch.ops.aten.detach_.default:
+        return False  # detach_ forgets the gradient's history, and there is none
+    return target._schema.is_mutable
 
 
 def resolve_operator(name: str) -> Callable[..., Any]:
@@ -106,9 +125,10 @@ def module_paths(node: fx.Node) -> list[str]:
     paths = []
     for entry in stack.values():
         # A module that is called again is recorded as `path@1`.
-        path = ".".join(part.split("@")[0] for part in str(entry[0]).split("."))
-        paths.append(path.removeprefix(WRAPPER).removeprefix("."))
-    return [path for path in paths if path]
+        parts = [part.split("@")[0] for part in str(entry[0]).split(".")]
+        # torch.compile wraps a module and has no say in what it computes.
+        paths.append(".".join(part for part in parts[1:] if part != "_orig_mod"))
+    return [path for path in dict.fromkeys(paths) if path]
 
 
 WRAPPER = "module"
@@ -124,8 +144,8 @@ def check_repeatable(node: fx.Node) -> None:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return
-    where = module_path(node) or "the top of the model"
-    if target._schema.is_mutable:
+    where = place(node)
+    if is_mutable(node):
         raise ExportError(
             f"operator {target} at {where} writes in place; a stage must be a pure function"
         )

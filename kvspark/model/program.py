@@ -30,6 +30,8 @@ from kvspark.errors import BundleError, ExportError
 from kvspark.model.operators import check_repeatable, module_path, operator_name, resolve_operator
 
 FORMAT = 1
+_PASSING = ("aten.dropout.default", "aten.detach_.default")
+"""Operators that give their argument: without gradients, and switched off as check_repeatable sees."""
 _TORCH_VALUES = {
     "dtype": torch.dtype,
     "layout": torch.layout,
@@ -116,7 +118,7 @@ class _Encoder:
             return  # numbered where it is first used, whatever the order of the state dict
         check_repeatable(node)
         name = operator_name(node)
-        if name == "aten.dropout.default":  # switched off, as check_repeatable has just seen
+        if name in _PASSING:
             self._known[node] = self.argument(node.args[0])
             return
         kwargs = {key: self.argument(value) for key, value in node.kwargs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from kvspark.errors import CutError, ExportError
 from kvspark.fingerprint import digest
 from kvspark.model.bundle import Bundle, write_bundle
-from kvspark.model.candidates import choose_cuts, find_candidates
+from kvspark.model.candidates import Candidate, choose_cuts, find_candidates
 from kvspark.model.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.cut import Piece, cut_graph
 from kvspark.model.export import Exported, Tensors, export_module, tensor_spec
@@ -22,6 +23,11 @@ from kvspark.model.stage import Source, Stage
 from kvspark.spec import MicroBatch, TensorSpec
 
 FEATURES = "features"
+
+MOST_ATTEMPTS = 4
+"""Sets of cuts that `auto` tries; a cut that changes bits is rare, two in a row were not seen."""
+
+_LOG = logging.getLogger(__name__)
 
 _Part = tuple[Stage, Callable[[Path], None]]
 
@@ -44,9 +50,72 @@ def bundle_from_torch(
     """
     if features is not None:
         variable_length = [spec.name for spec in features.outputs if None in spec.shape]
-    exported = export_module(module, example_inputs, variable_length)
-    if cuts is None:
-        cuts = choose_cuts(exported, find_candidates(exported, example_inputs))
+    return bundle_from_exported(
+        export_module(module, example_inputs, variable_length),
+        example_inputs,
+        features=features,
+        cuts=cuts,
+        name=name,
+        micro_batch=micro_batch,
+    )
+
+
+def bundle_from_exported(
+    exported: Exported,
+    example_inputs: Tensors,
+    *,
+    features: Features | None,
+    cuts: Sequence[str] | None,
+    name: str,
+    micro_batch: MicroBatch,
+) -> Bundle:
+    """The bundle of a graph that is there, cut at `cuts`; None finds them.
+
+    Raises:
+        CutError: it cannot be cut there.
+    """
+
+    def cut_at(paths: Sequence[str]) -> Bundle:
+        bundle = write_bundle(
+            name=name,
+            inputs=exported.inputs if features is None else features.inputs,
+            outputs=exported.outputs,
+            micro_batch=micro_batch,
+            stages=_parts(exported, paths, features),
+        )
+        _check_stages(bundle, exported, example_inputs)
+        return bundle
+
+    if cuts is not None:
+        return cut_at(cuts)
+    return _cut_by_itself(cut_at, exported, find_candidates(exported, example_inputs))
+
+
+def _cut_by_itself(
+    cut_at: Callable[[Sequence[str]], Bundle], exported: Exported, candidates: Sequence[Candidate]
+) -> Bundle:
+    """The bundle of the best cuts that keep every bit; one stage where none of the first few does."""
+    left = list(candidates)
+    for _ in range(MOST_ATTEMPTS):
+        cuts = choose_cuts(exported, left)
+        try:
+            return cut_at(cuts)
+        except CutError as error:
+            _LOG.info("cut at %s left out: %s", ", ".join(cuts), error)
+        refused = [path for path in cuts if len(cuts) == 1 or not _holds(cut_at, path)]
+        left = [c for c in left if c.path not in (refused or cuts)]
+    return cut_at([])
+
+
+def _holds(cut_at: Callable[[Sequence[str]], Bundle], path: str) -> bool:
+    try:
+        cut_at([path])
+    except CutError:
+        return False
+    return True
+
+
+def _parts(exported: Exported, cuts: Sequence[str], features: Features | None) -> list[_Part]:
     pieces = cut_graph(exported, cuts)
     parts = _feature_part(features, exported)
     known = {stage.name: stage for stage, _ in parts}
@@ -54,15 +123,7 @@ def bundle_from_torch(
         stage, write = _graph_part(piece, exported, known, features)
         known[stage.name] = stage
         parts.append((stage, write))
-    bundle = write_bundle(
-        name=name,
-        inputs=exported.inputs if features is None else features.inputs,
-        outputs=exported.outputs,
-        micro_batch=micro_batch,
-        stages=parts,
-    )
-    _check_stages(bundle, exported, example_inputs)
-    return bundle
+    return parts
 
 
 def _feature_part(features: Features | None, exported: Exported) -> list[_Part]:
@@ -179,7 +240,8 @@ def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -
         if _bits(got) != _bits(expected):
             raise CutError(
                 f"the stages of {bundle.name!r} do not give the bits of the whole model in output "
-                f"{spec.name!r}; cut elsewhere, or leave the cuts out"
+                f"{spec.name!r}: results are stored packed, and behind a slice or a transposed view the "
+                "next operator may add in another order; cut behind it, or leave the cuts out"
             )
 
 

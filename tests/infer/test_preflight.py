@@ -21,10 +21,10 @@ ROWS = {"x": vector_rows(list(range(20)))}
 
 
 class Centred(torch.nn.Module):
-    """Mixes rows: what a row gets depends on the others."""
+    """Mixes rows where one has a large value, which no example shows when it is exported."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x - x.mean(dim=0, keepdim=True)
+        return x - x.mean(dim=0, keepdim=True) * (x.abs().amax() > 2)
 
 
 class Ranked(torch.nn.Module):
