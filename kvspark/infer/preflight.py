@@ -63,7 +63,7 @@ def preflight(
     if not len(next(iter(columns.values()))):
         return ()
     checked = []
-    for stage in (stage for stage in bundle.stages if stage.kind == "graph"):
+    for stage in (stage for stage in bundle.stages if stage.is_batched):
         mark = None if cache is None else _mark(cache, stage, threads)
         if mark is not None and mark.lookup(mark.digests(_MARK)).found[0]:
             continue
