@@ -105,7 +105,7 @@ def _stage(graph: OnnxGraph, piece: OnnxPiece, program: bytes, known: Mapping[st
         sources=tuple(sources),
         outputs=_outputs(graph, piece),
         content=digest("kvspark.onnx", blake2b(program, digest_size=32).digest()),
-        library="onnxruntime",
+        libraries=("onnxruntime",),
     )
 
 
