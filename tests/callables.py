@@ -38,7 +38,7 @@ def halved(x: Any) -> Any:
     return x[: len(x) // 2]
 
 
-_BUFFER = np.zeros((8, 4), dtype="float32")
+_BUFFER = np.zeros((32, 4), dtype="float32")
 
 
 def reused(x: Any) -> Any:

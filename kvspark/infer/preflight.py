@@ -55,6 +55,7 @@ def preflight(
     plan = plan or Plan()
     if plan.micro_batch is not None:
         bundle = bundle.with_micro_batch(plan.micro_batch)
+    threads = bundle.micro_batch.threads(threads)
     reading = None if cache is None else _Reading(cache)
     resolver = Resolver(bundle, plan.for_bundle(bundle), reading, threads=threads)
     columns: Columns = {

@@ -78,7 +78,7 @@ def test_rows_keep_their_bits_in_any_company(name: str) -> None:
         module,
         inputs,
         variable_length=row.variable_length,
-        micro_batch=MicroBatch(rows=4, tokens=32),
+        micro_batch=MicroBatch(),
     )
     again = Model.from_torch(module, inputs, variable_length=row.variable_length)
     assert [s.content for s in again.stages] == [s.content for s in model.stages]

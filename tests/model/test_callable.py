@@ -22,7 +22,7 @@ from tests import callables
 
 X, Y = TensorSpec("x", "float32", (4,)), TensorSpec("y", "float32", (4,))
 LOW, TOTAL = TensorSpec("low", "float32", (4,)), TensorSpec("total", "float32")
-SHAPE = MicroBatch(rows=8, tokens=64)
+SHAPE = MicroBatch(rows=32, tokens=512)
 
 
 def rows(count: int = 30, seed: int = 3) -> Any:
@@ -95,7 +95,7 @@ def test_the_fingerprint_is_the_owners_and_the_tensors() -> None:
             doubled(fingerprint="v2"),
             doubled(fingerprint=b"v1"),
             doubled(outputs=[TensorSpec("z", "float32", (4,))]),
-            doubled(micro_batch=SHAPE),
+            doubled(micro_batch=MicroBatch(rows=64)),
         )
     }
     assert len(prints) == 5

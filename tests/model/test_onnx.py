@@ -53,9 +53,10 @@ def bits(made: dict[str, Any]) -> dict[str, Any]:
 
 def test_an_uncut_file_gives_the_bits_of_its_session_in_micro_batches(tmp_path: Path) -> None:
     path = cnn(tmp_path / "m.onnx")
-    made = Model.from_onnx(path, micro_batch=MicroBatch(rows=25)).predict(pictures(), threads=1)
+    rows = pictures(64)
+    made = Model.from_onnx(path, micro_batch=MicroBatch(rows=32)).predict(rows, threads=1)
     session = open_session(path, threads=1)
-    parts = [session.run(None, {"image": half}) for half in np.split(pictures()["image"], 2)]
+    parts = [session.run(None, {"image": half}) for half in np.split(rows["image"], 2)]
     for place, name in enumerate(["scores", "label"]):
         assert made[name].tobytes() == np.concatenate([part[place] for part in parts]).tobytes()
 
@@ -199,7 +200,7 @@ def test_a_saved_model_has_the_same_fingerprint_and_bits(tmp_path: Path) -> None
 
 def test_the_micro_batch_is_part_of_the_fingerprint(tmp_path: Path) -> None:
     model = Model.from_onnx(cnn(tmp_path / "m.onnx"))
-    assert model.with_micro_batch(MicroBatch(rows=8)).fingerprint != model.fingerprint
+    assert model.with_micro_batch(MicroBatch(rows=64)).fingerprint != model.fingerprint
 
 
 def test_a_stage_that_mixes_rows_fails_the_preflight(tmp_path: Path) -> None:
