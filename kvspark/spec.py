@@ -8,6 +8,8 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from kvspark.errors import UsageError
+
 Rows = npt.NDArray[np.generic] | list[npt.NDArray[np.generic]]
 """The values of one tensor for n rows: an array (n, *shape), or a list of n arrays where a dimension varies."""
 
@@ -66,19 +68,39 @@ class TensorSpec:
         return dtype
 
 
+ROWS_UNIT = 32
+"""Rows of a call come in multiples of this. torch computes sigmoid, GELU and their like two vectors at
+a time and what is left over one by one, with other last bits: a row at the end of a call of 8 had
+other bits than at its start. 32 rows leave nothing over, with AVX-512 too (2 x 16 floats)."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
     """The shapes in which a model is called: part of every fingerprint.
 
     torch may give one row other bits at another batch shape, and gives the same bits at the same
-    shape whatever the other rows are. So a row's shape follows from its own length alone.
+    shape, wherever the row stands and whatever the other rows are. So a row's shape follows from
+    its own length alone.
+
+    Raises:
+        UsageError: `rows` is neither 1 nor a multiple of `ROWS_UNIT`, or `tokens` is not positive.
     """
 
-    rows: int = 32
-    """Rows of one call of the model, and the most that a call with lengths has."""
-    tokens: int = 512
-    """The most padded tokens of a call with lengths; 512 keeps a CPU core busy at any length."""
+    rows: int = ROWS_UNIT
+    """Rows of one call of the model: 1, or a multiple of `ROWS_UNIT`; 32 for each thread."""
+    tokens: int = 2048
+    """The most padded tokens of a call with lengths; where `rows` rows would have more, a row is
+    computed alone. On a CPU core rows of 64 tokens and less gain from company, longer ones hardly."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or (self.rows > 1 and self.rows % ROWS_UNIT):
+            raise UsageError(
+                f"micro_batch.rows must be 1 or a multiple of {ROWS_UNIT}, got {self.rows}: with others a "
+                "row's last bits depend on its place among the rows"
+            )
+        if self.tokens < 1:
+            raise UsageError(f"micro_batch.tokens must be at least 1, got {self.tokens}")
 
     def bucket(self, length: int) -> int:
         """The padded length of a row of `length` tokens.
@@ -90,6 +112,16 @@ class MicroBatch:
         return max(step, -(-length // step) * step)
 
     def rows_at(self, bucket: int) -> int:
-        """The rows of one call at padded length `bucket`: a power of two within both limits."""
-        fit = max(1, self.tokens // bucket)
-        return min(self.rows, 1 << (fit.bit_length() - 1))
+        """The rows of one call at padded length `bucket`: `rows` if `tokens` allows them, else 1."""
+        return self.rows if self.rows * bucket <= self.tokens else 1
+
+    def threads(self, most: int) -> int:
+        """The threads to compute with, of at most `most`: a power of two with 32 rows for each.
+
+        torch gives each thread an equal share of a large tensor, and a share that is no multiple of
+        two vectors has a remainder of its own.
+        """
+        threads = 1
+        while threads * 2 <= most and self.rows % (ROWS_UNIT * threads * 2) == 0:
+            threads *= 2
+        return threads

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark import errors
-from kvspark.errors import FingerprintError, KvsparkError
+from kvspark.errors import FingerprintError, KvsparkError, UsageError
 from kvspark.fingerprint import Canonical, canonical_bytes, digest
 from kvspark.spec import ITEM_BYTES, STRING, MicroBatch, TensorSpec
 from kvspark.stats import NOTHING, RunStats, StageStats
@@ -221,7 +221,7 @@ def test_every_dtype_has_a_little_endian_numpy_dtype_of_its_size(dtype: str) -> 
     assert carried.newbyteorder("<") == carried
 
 
-@given(st.integers(0, 5000), st.integers(1, 256), st.integers(1, 8192))
+@given(st.integers(0, 5000), st.sampled_from([1, 32, 64, 96, 256]), st.integers(1, 8192))
 def test_a_bucket_holds_its_rows_and_a_call_holds_its_limits(
     length: int, rows: int, tokens: int
 ) -> None:
@@ -230,8 +230,21 @@ def test_a_bucket_holds_its_rows_and_a_call_holds_its_limits(
     at_once = shapes.rows_at(bucket)
     assert length <= bucket <= max(4, math.ceil(length * 1.25) + 3)
     assert shapes.bucket(bucket) == bucket
-    assert 1 <= at_once <= rows
+    assert at_once in (1, rows)
     assert at_once == 1 or at_once * bucket <= tokens
+
+
+@pytest.mark.parametrize("rows", [0, -32, 2, 8, 16, 33])
+def test_a_micro_batch_whose_rows_leave_a_remainder_is_refused(rows: int) -> None:
+    with pytest.raises(UsageError, match=r"must be 1 or a multiple of 32, got"):
+        MicroBatch(rows=rows)
+
+
+def test_each_thread_has_32_rows() -> None:
+    wide = MicroBatch(rows=128)
+    assert [wide.threads(most) for most in (1, 2, 3, 4, 16)] == [1, 2, 2, 4, 4]
+    assert MicroBatch(rows=96).threads(8) == 1
+    assert MicroBatch().threads(8) == 1
 
 
 @given(st.integers(0, 5000))

@@ -43,12 +43,14 @@ class MicroBatchConfig(Section):
     """The shapes in which the model is called; part of every fingerprint."""
 
     rows: int = Field(
-        default=MicroBatch().rows, gt=0, description="The most rows of one call of the model."
+        default=MicroBatch().rows,
+        gt=0,
+        description="Rows of one call of the model: 1, or a multiple of 32.",
     )
     tokens: int = Field(
         default=MicroBatch().tokens,
         gt=0,
-        description="The most padded tokens of one call, where rows have lengths.",
+        description="The most padded tokens of one call, where rows have lengths; above it, one row a call.",
     )
 
     def value(self) -> MicroBatch:

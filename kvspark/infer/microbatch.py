@@ -54,7 +54,7 @@ def compute(
     Raises:
         OutputMismatchError: the stage gives other rows, shapes or dtypes than it promises.
     """
-    if stage.kind != "graph":
+    if not stage.is_batched:
         columns = computation.run(arguments)
         _check(stage, columns, count)
         varies = [c for c, spec in zip(columns, stage.outputs, strict=True) if not spec.is_fixed]

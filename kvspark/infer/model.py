@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 import pyarrow as pa
 
-from kvspark.errors import SchemaError, UsageError
+from kvspark.errors import ModelError, SchemaError, UsageError
 from kvspark.fingerprint import Fingerprint
 from kvspark.infer.arrow import arrow_type
 from kvspark.infer.plan import Plan
@@ -107,6 +107,76 @@ class Model:
         encoder, features = load_sentence_encoder(path, max_length=max_length)
         return cls.from_torch(
             encoder, features=features, name=name or Path(path).name, micro_batch=micro_batch
+        )
+
+    @classmethod
+    def from_onnx(
+        cls,
+        path: str | Path,
+        *,
+        cuts: Sequence[str] | None = None,
+        name: str | None = None,
+        micro_batch: MicroBatch | None = None,
+        variable_length: Sequence[str] = (),
+    ) -> Model:
+        """The model in the ONNX file `path`, cut at the values that `cuts` names, run by onnxruntime.
+
+        The first dimension of each input and output is the batch, and free in the file; names are
+        the file's own. `variable_length` names inputs whose next dimension differs from row to row.
+
+        Raises:
+            ExportError: the file holds no model, or its rows cannot be told apart.
+            CutError: a cut is no value of the graph, or its stages give other bits than the uncut file.
+            ModelError: the extra `onnx` is not installed.
+        """
+        try:
+            from kvspark.model.onnx_source import bundle_from_onnx
+        except ModuleNotFoundError as error:
+            raise ModelError("an ONNX file needs onnx; install kvspark[onnx]") from error
+
+        return cls(
+            bundle_from_onnx(
+                Path(path),
+                cuts=list(cuts or ()),
+                variable_length=variable_length,
+                name=name or Path(path).stem,
+                micro_batch=micro_batch or MicroBatch(),
+            )
+        )
+
+    @classmethod
+    def from_callable(
+        cls,
+        fn: Callable[..., Any],
+        *,
+        fingerprint: str | bytes,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        name: str | None = None,
+        micro_batch: MicroBatch | None = None,
+    ) -> Model:
+        """The model that the function `fn` is: one stage, whose fingerprint its owner gives.
+
+        `fn` takes an array (rows, *shape) for each of `inputs`, in their order, and returns an array, a
+        tuple in the order of `outputs`, or a dict with their names. It must change `fingerprint` with
+        its results, and be importable by name on workers: no code travels in a bundle.
+
+        Raises:
+            UsageError: `fn` cannot be imported by name, the fingerprint is empty, a tensor is not one
+                that a function can take or give.
+        """
+        from kvspark.model.bundle import write_bundle
+        from kvspark.model.callable_source import callable_stage
+
+        part = callable_stage(fn, fingerprint=fingerprint, inputs=inputs, outputs=outputs)
+        return cls(
+            write_bundle(
+                name=name or fn.__name__,
+                inputs=inputs,
+                outputs=outputs,
+                micro_batch=micro_batch or MicroBatch(),
+                stages=[part],
+            )
         )
 
     @classmethod

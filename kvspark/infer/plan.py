@@ -29,7 +29,7 @@ class Plan:
 
     stages: Mapping[str, StagePlan] = field(default_factory=dict)
     """By stage; a stage that is not named gets the default: cached if it gives the outputs, or if it
-    is a graph whose results have a fixed size."""
+    is no feature stage and its results have a fixed size."""
     micro_batch: MicroBatch | None = None
     """Other shapes than the model's own; they change its fingerprints."""
     max_pending_rows: int = 4096
@@ -59,4 +59,4 @@ class Plan:
 
 
 def _default(stage: Stage, *, is_last: bool) -> StagePlan:
-    return StagePlan(is_last or (stage.kind == "graph" and stage.bytes_per_row is not None))
+    return StagePlan(is_last or (stage.is_batched and stage.bytes_per_row is not None))

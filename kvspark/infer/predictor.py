@@ -41,7 +41,9 @@ class Predictor:
         cache: Cache | None = None,
         threads: int = 1,
     ) -> None:
-        """A predictor of `bundle` that computes with `threads` threads.
+        """A predictor of `bundle` that computes with `threads` threads at the most.
+
+        With one thread for every 32 rows of a micro-batch: more could change last bits.
 
         Opens nothing: a stage's weights are opened when rows of that stage must be computed.
 
@@ -53,6 +55,7 @@ class Predictor:
         plan = plan or Plan()
         if plan.micro_batch is not None:
             bundle = bundle.with_micro_batch(plan.micro_batch)
+        threads = bundle.micro_batch.threads(threads)
         self.bundle = bundle
         self.plan = plan.for_bundle(bundle)
         self._cache = cache

@@ -55,6 +55,7 @@ def preflight(
     plan = plan or Plan()
     if plan.micro_batch is not None:
         bundle = bundle.with_micro_batch(plan.micro_batch)
+    threads = bundle.micro_batch.threads(threads)
     reading = None if cache is None else _Reading(cache)
     resolver = Resolver(bundle, plan.for_bundle(bundle), reading, threads=threads)
     columns: Columns = {
@@ -63,7 +64,7 @@ def preflight(
     if not len(next(iter(columns.values()))):
         return ()
     checked = []
-    for stage in (stage for stage in bundle.stages if stage.kind == "graph"):
+    for stage in (stage for stage in bundle.stages if stage.is_batched):
         mark = None if cache is None else _mark(cache, stage, threads)
         if mark is not None and mark.lookup(mark.digests(_MARK)).found[0]:
             continue

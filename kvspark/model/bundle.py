@@ -3,9 +3,12 @@
     manifest.json                       everything below, with the sha256 of every other file
     stages/<stage>/graph.json           the program of a graph stage
     stages/<stage>/weights.safetensors  its distinct weights, named "0", "1", ... in order of first use
+    stages/<stage>/model.onnx           the program and the weights of an ONNX stage
+    stages/<stage>/callable.json        the name of a function that is installed where it runs
     stages/<stage>/tokenizer.json ...   the files of a feature stage (image.json, audio.json)
 
-Nothing in it is code: no pickle, no module, no `.pt`. A bundle in use holds only the manifest; a
+Nothing in it is code: no pickle, no module, no `.pt`. (A stage of kind `callable` names code that must
+be there already; such a bundle is trusted as far as it is allowed to name it.) A bundle in use holds only the manifest; a
 stage's files are opened, and checked against their sha256, when rows of that stage must be computed.
 """
 
@@ -23,8 +26,10 @@ from typing import Any, final
 from kvspark.errors import BundleError
 from kvspark.fingerprint import Fingerprint, file_sha256
 from kvspark.model.audio import AudioComputation
+from kvspark.model.callable_source import CallableComputation
 from kvspark.model.computation import Computation, GraphComputation
 from kvspark.model.image import ImageComputation
+from kvspark.model.onnx_computation import OnnxComputation
 from kvspark.model.stage import Source, Stage, fingerprinted
 from kvspark.model.text import TextComputation
 from kvspark.spec import MicroBatch, TensorSpec
@@ -146,6 +151,10 @@ class Bundle:
         files = {PurePosixPath(name).name: self.path(name) for name in self.stage_files[stage.name]}
         if stage.kind == "graph":
             return GraphComputation(stage, files, threads=threads)
+        if stage.kind == "onnx":
+            return OnnxComputation(stage, files, threads=threads)
+        if stage.kind == "callable":
+            return CallableComputation.open(stage, files)
         if stage.kind in _FEATURES:
             return _FEATURES[stage.kind](stage, files)
         raise BundleError(

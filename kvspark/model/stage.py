@@ -10,6 +10,9 @@ from kvspark.fingerprint import FORMAT_VERSION, Canonical, Fingerprint, digest
 from kvspark.model.library import build_of
 from kvspark.spec import MicroBatch, TensorSpec
 
+_BATCHED = frozenset({"graph", "onnx", "callable"})
+"""Kinds whose bits depend on the shape of a call; a tokenizer's do not."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Stage:
 
     name: str
     kind: str
-    """`graph` for a program of torch operators, else the kind of its features (`text`, `image`, `audio`)."""
+    """`graph` for a program of torch operators, `onnx` for one of ONNX operators, `callable` for a
+    function that is known by its name alone, else the kind of its features (`text`, `image`, `audio`)."""
     inputs: tuple[str, ...]
     """The model inputs that reach this stage, in the model's order."""
     sources: tuple[Source, ...]
@@ -42,13 +46,18 @@ class Stage:
     content: bytes
     """Digest of what it computes with: graph, weights and buffers, or tokenizer files."""
     libraries: tuple[str, ...]
-    """The distributions whose builds decide its bits."""
+    """The distributions whose builds decide its bits; none where the content answers for them."""
     fingerprint: Fingerprint = Fingerprint(b"")
 
     @property
     def upstream(self) -> tuple[str, ...]:
         """Names of the stages whose results this one takes, in order of first use."""
         return tuple(dict.fromkeys(s.stage for s in self.sources if s.stage is not None))
+
+    @property
+    def is_batched(self) -> bool:
+        """True if it is called in micro-batches of a fixed shape, and its bits follow the machine."""
+        return self.kind in _BATCHED
 
     @property
     def bytes_per_row(self) -> int | None:
@@ -62,7 +71,7 @@ class Stage:
 
         A decoder of sound does; a tokenizer does not, nor does Pillow, which computes in integers.
         """
-        return self.kind in ("graph", "audio")
+        return self.kind in _BATCHED or self.kind == "audio"
 
     @property
     def has_lengths(self) -> bool:
@@ -92,7 +101,7 @@ def fingerprinted(stages: Sequence[Stage], micro_batch: MicroBatch) -> tuple[Sta
 
 
 def _shape_class(stage: Stage, micro_batch: MicroBatch) -> Canonical:
-    if stage.kind != "graph":
+    if not stage.is_batched:
         return None
     if stage.has_lengths:
         return [micro_batch.rows, micro_batch.tokens]

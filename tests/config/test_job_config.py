@@ -84,9 +84,9 @@ def test_a_derived_run_id_names_a_folder(name: str) -> None:
 
 
 def test_a_micro_batch_of_the_conf_is_one_of_the_model() -> None:
-    config = job(model={"path": "bundle", "micro_batch": {"rows": 8}})
+    config = job(model={"path": "bundle", "micro_batch": {"rows": 64}})
     assert config.model.micro_batch is not None
-    assert config.model.micro_batch.value() == MicroBatch(rows=8)
+    assert config.model.micro_batch.value() == MicroBatch(rows=64)
 
 
 @pytest.mark.parametrize(

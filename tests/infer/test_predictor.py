@@ -115,7 +115,7 @@ def test_a_retrained_head_runs_no_trunk_and_opens_no_trunk() -> None:
 
 def test_another_number_of_threads_is_another_key() -> None:
     cache, rows = fresh_cache(), {"x": vector_rows([1, 2, 3])}
-    bundle = plain(Mlp, "trunk").bundle
+    bundle = plain(Mlp, "trunk").with_micro_batch(MicroBatch(rows=64)).bundle
     Predictor(bundle, cache=cache, threads=1).predict(rows)
     two = Predictor(bundle, cache=cache, threads=2)
     two.predict(rows)

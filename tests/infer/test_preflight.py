@@ -13,6 +13,7 @@ from kvspark.errors import NotRepeatableError
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor
 from kvspark.infer.preflight import preflight
+from kvspark.spec import MicroBatch
 from tests.infer.test_exactness import encoder, plain, token_rows, vector_rows
 from tests.small_models import Mlp
 
@@ -53,7 +54,7 @@ def test_a_row_wise_model_passes() -> None:
 
 def test_what_was_checked_is_not_checked_again() -> None:
     cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
-    bundle = plain(Mlp, "trunk").bundle
+    bundle = plain(Mlp, "trunk").with_micro_batch(MicroBatch(rows=64)).bundle
     assert preflight(bundle, ROWS, cache=cache) == ("trunk", "output")
     assert preflight(bundle, ROWS, cache=cache) == ()
     assert preflight(bundle, ROWS, cache=cache, threads=2) == ("trunk", "output")

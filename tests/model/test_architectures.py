@@ -142,6 +142,28 @@ def test_each_bound_has_its_operator_to_blame() -> None:
         torch.backends.mha.set_fastpath_enabled(True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["residual-cnn", "bert", "clip", "dlrm", "tabular", "llama-rope"])
+def test_rows_keep_their_bits_in_any_company(name: str) -> None:
+    row = ARCHITECTURES[name]
+    module, inputs = seeded(row.make()), row.inputs()
+    model = Model.from_torch(
+        module,
+        inputs,
+        variable_length=row.variable_length,
+        micro_batch=MicroBatch(),
+    )
+    again = Model.from_torch(module, inputs, variable_length=row.variable_length)
+    assert [s.content for s in again.stages] == [s.content for s in model.stages]
+    together = model.predict({name: tensor.numpy() for name, tensor in inputs.items()})
+    for place in range(3):
+        alone = model.predict(
+            {k: tensor[place : place + 1].numpy() for k, tensor in inputs.items()}
+        )
+        for output, values in together.items():
+            assert alone[output][0].tobytes() == values[place].tobytes()
+
+
 def test_each_side_of_a_text_and_image_model_has_its_own_inputs() -> None:
     row = ARCHITECTURES["clip-pairs"]
     model = Model.from_torch(seeded(row.make()), row.inputs(), variable_length=row.variable_length)

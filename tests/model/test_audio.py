@@ -187,7 +187,7 @@ def loudness(samples: int | None) -> Model:
         seeded(Loudness()),
         features=AudioFeatures(rate=RATE, samples=samples, mask="mask"),
         cuts=None,
-        micro_batch=MicroBatch(rows=4, tokens=8192),
+        micro_batch=MicroBatch(),
     )
 
 

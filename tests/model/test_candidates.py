@@ -96,6 +96,6 @@ def test_a_miss_is_explained_by_the_first_difference() -> None:
     first, second = explain_miss(before, after).splitlines()
     assert first.startswith("trunk: shared, fingerprint")
     assert second == "output: differs in weights or buffers"
-    other = after.with_micro_batch(MicroBatch(rows=4))
+    other = after.with_micro_batch(MicroBatch(rows=64))
     assert "trunk: differs in micro-batch" in explain_miss(after, other)
     assert "trunk: shared" in explain_miss(after, after)

@@ -97,10 +97,10 @@ def test_dtype_and_micro_batch_count() -> None:
     double = Model.from_torch(
         seeded(Mlp()).double(), {"x": torch.zeros(3, 8).double()}, cuts=["trunk"]
     )
-    other_shape = mlp(micro_batch=MicroBatch(rows=16))
+    other_shape = mlp(micro_batch=MicroBatch(rows=64))
     prints = {model.stages[0].fingerprint for model in (mlp(), double, other_shape)}
     assert len(prints) == 3
-    assert mlp().with_micro_batch(MicroBatch(rows=16)).fingerprint == other_shape.fingerprint
+    assert mlp().with_micro_batch(MicroBatch(rows=64)).fingerprint == other_shape.fingerprint
 
 
 def test_tokens_of_a_micro_batch_count_only_where_lengths_vary() -> None:

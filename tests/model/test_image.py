@@ -71,7 +71,7 @@ class Small(torch.nn.Module):
 def small(**settings: Any) -> Model:
     features = ImageFeatures(**{**PLAIN, "size": 16, "scale": 255.0, **settings})
     return Model.from_torch(
-        seeded(Small()), features=features, cuts=None, micro_batch=MicroBatch(rows=4)
+        seeded(Small()), features=features, cuts=None, micro_batch=MicroBatch(rows=32)
     )
 
 
@@ -233,10 +233,10 @@ def test_a_model_of_pictures_gives_the_bits_of_its_module() -> None:
 
 
 def test_rows_are_decoded_in_parts_and_the_bits_stay() -> None:
-    rows = [encoded(noise(16, 16, seed=seed)) for seed in range(11)]
+    rows = [encoded(noise(16, 16, seed=seed)) for seed in range(70)]
     model = small()
     whole = model.predict({"image": rows})["output"]
-    parts = Plan(max_held_bytes=5 * PICTURE_BYTES)  # one micro-batch of 4
+    parts = Plan(max_held_bytes=40 * PICTURE_BYTES)  # one micro-batch of 32
     predictor = Predictor(model.bundle, plan=Plan(max_held_bytes=1 << 30))
     predictor.predict({"image": image_column(rows)})
     at_once = predictor.drain().stages["output"]
@@ -245,7 +245,7 @@ def test_rows_are_decoded_in_parts_and_the_bits_stay() -> None:
     in_parts = predictor.drain().stages["output"]
     assert model.predict({"image": rows}, plan=parts)["output"].tobytes() == whole.tobytes()
     assert (at_once.micro_batches, in_parts.micro_batches) == (3, 3)
-    assert (at_once.padding_rows, in_parts.padding_rows) == (1, 1)
+    assert (at_once.padding_rows, in_parts.padding_rows) == (26, 26)
 
 
 def test_decoded_pictures_can_be_cached_like_any_stage() -> None:
@@ -323,7 +323,7 @@ def test_pillow_and_its_decoders_are_in_the_fingerprint(monkeypatch: pytest.Monk
     assert "libjpeg_turbo" in build_of("pillow")
     model = small()
     monkeypatch.setattr("kvspark.model.stage.build_of", lambda name: f"{name} with other decoders")
-    other = Model(model.bundle.with_micro_batch(MicroBatch(rows=4)))
+    other = Model(model.bundle.with_micro_batch(MicroBatch(rows=64)))
     assert other.stages[0].fingerprint != model.stages[0].fingerprint
 
 

@@ -137,7 +137,7 @@ def test_efficientnet_scores_real_pictures_and_computes_none_again(
     )
     module, contents = efficientnet(), pictures()
     model = Model.from_torch(
-        module, features=features, name="efficientnet-lite0", micro_batch=MicroBatch(rows=8)
+        module, features=features, name="efficientnet-lite0", micro_batch=MicroBatch(rows=32)
     )
     model.save(tmp_path / "model")
     write_table(tmp_path, contents)

@@ -1,0 +1,47 @@
+"""Functions that tests score with: a worker imports them by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def doubled(x: Any) -> Any:
+    """x: float32 (rows, 4) -> float32 (rows, 4)."""
+    return x * np.float32(2)
+
+
+def described(x: Any, y: Any) -> Any:
+    """Two inputs, two results by name."""
+    return {"low": np.minimum(x, y), "total": (x + y).sum(axis=1)}
+
+
+def paired(x: Any, y: Any) -> Any:
+    """The results of `described` as a tuple."""
+    made = described(x, y)
+    return made["low"], made["total"]
+
+
+def centred(x: Any) -> Any:
+    """Mixes rows: what a row gets depends on the others."""
+    return x - x.mean(axis=0, keepdims=True)
+
+
+def per_token(x: Any) -> Any:
+    """x: int64 (rows, length) -> float32 (rows, length)."""
+    return np.sqrt(x.astype("float32"))
+
+
+def halved(x: Any) -> Any:
+    """Loses rows."""
+    return x[: len(x) // 2]
+
+
+_BUFFER = np.zeros((32, 4), dtype="float32")
+
+
+def reused(x: Any) -> Any:
+    """Gives the same buffer at each call, as many runtimes do."""
+    np.multiply(x, np.float32(3), out=_BUFFER[: len(x)])
+    return _BUFFER[: len(x)]
