@@ -6,19 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-import numpy as np
-import pyarrow as pa
-
 from kvspark.errors import ModelError, SchemaError, UsageError
 from kvspark.fingerprint import Fingerprint
-from kvspark.infer.arrow import arrow_type
+from kvspark.infer.array_columns import arrow_column, numpy_column
 from kvspark.infer.plan import Plan
 from kvspark.infer.predictor import Predictor
 from kvspark.model.bundle import MANIFEST, Bundle
 from kvspark.model.describe import Description, describe
 from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.stage import Stage
-from kvspark.spec import BINARY, STRING, MicroBatch, TensorSpec
+from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -260,10 +257,10 @@ class Model:
             raise SchemaError(
                 f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}"
             )
-        arrays = {spec.name: _arrow(columns[spec.name], spec) for spec in self.inputs}
+        arrays = {spec.name: arrow_column(columns[spec.name], spec) for spec in self.inputs}
         predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
         made = predictor.predict(arrays)
-        return {spec.name: _numpy(made[spec.name], spec) for spec in self.outputs}
+        return {spec.name: numpy_column(made[spec.name], spec) for spec in self.outputs}
 
     def __repr__(self) -> str:
         stages = " -> ".join(stage.name for stage in self.stages)
@@ -273,54 +270,3 @@ class Model:
 def explain_miss(a: Model, b: Model) -> str:
     """Why entries of model `a` are misses for model `b`, stage by stage to the first that differs."""
     return explain_bundles(a.bundle, b.bundle)
-
-
-def _arrow(values: Any, spec: TensorSpec) -> pa.Array:
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values
-    if spec.dtype == STRING:
-        return _arrow_text(values, spec)
-    if spec.dtype == BINARY:
-        return _arrow_bytes(values, spec)
-    wanted = np.dtype(spec.dtype if spec.dtype != "bfloat16" else "float32")
-    rows = [np.asarray(row, dtype=wanted) for row in values]
-    type_ = arrow_type(spec)
-    return pa.array([row.astype(_column_dtype(spec)).tolist() for row in rows], type=type_)
-
-
-def _arrow_text(values: Any, spec: TensorSpec) -> pa.Array:
-    try:
-        return pa.array(list(values), type=pa.string())
-    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise SchemaError(
-            f"input {spec.name!r} takes text; got a value that is not a string"
-        ) from error
-
-
-def _arrow_bytes(values: Any, spec: TensorSpec) -> pa.Array:
-    rows = list(values)
-    # Arrow would take a string for its UTF-8: a path for the picture that it names.
-    others = [row for row in rows if not isinstance(row, bytes | bytearray | None)]
-    if others:
-        raise SchemaError(
-            f"input {spec.name!r} takes bytes; got a {type(others[0]).__name__}, pass the file's "
-            "content"
-        )
-    return pa.array(rows, type=pa.large_binary())
-
-
-def _column_dtype(spec: TensorSpec) -> np.dtype[Any]:
-    return np.dtype(
-        {"float16": "float32", "bfloat16": "float32", "uint8": "int16"}.get(spec.dtype, spec.dtype)
-    )
-
-
-def _numpy(array: pa.Array, spec: TensorSpec) -> Any:
-    if not spec.is_fixed:
-        return [np.array(row.as_py(), dtype=_column_dtype(spec)) for row in array]
-    flat = array
-    for _ in spec.shape:
-        flat = flat.flatten()
-    shape = tuple(dim or 0 for dim in spec.shape)
-    dtype = "float32" if spec.dtype == "bfloat16" else spec.dtype
-    return flat.to_numpy(zero_copy_only=False).astype(dtype, copy=False).reshape(len(array), *shape)

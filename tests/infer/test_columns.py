@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.errors import DataError, SchemaError
+from kvspark.infer.array_columns import arrow_column
 from kvspark.infer.arrow import arrow_type, check_input_type
 from kvspark.infer.columns import BinaryColumn, column, concat_columns
-from kvspark.infer.model import _arrow
 from kvspark.spec import BINARY, STRING, TensorSpec
 
 IMAGE = TensorSpec("image", BINARY)
@@ -97,9 +97,9 @@ def test_a_column_of_another_type_is_refused(spec: TensorSpec, type_: pa.DataTyp
 
 
 def test_a_list_of_bytes_is_an_input() -> None:
-    assert _arrow([b"a", bytearray(b"b")], IMAGE).to_pylist() == [b"a", b"b"]
+    assert arrow_column([b"a", bytearray(b"b")], IMAGE).to_pylist() == [b"a", b"b"]
 
 
 def test_a_path_is_not_taken_for_the_content_of_its_file() -> None:
     with pytest.raises(SchemaError, match="takes bytes; got a str, pass the file's content"):
-        _arrow([b"a", "cat.png"], IMAGE)
+        arrow_column([b"a", "cat.png"], IMAGE)
