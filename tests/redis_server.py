@@ -53,6 +53,17 @@ class RedisAddress:
                 return int(line.partition("=")[2].partition(",")[0])
         return 0
 
+    def info(self, section: str, name: str) -> int:
+        """A number that the server says of itself."""
+        for line in self.ask("INFO", section).decode().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.partition(":")[2])
+        raise LookupError(f"INFO {section} has no {name}")
+
+    def used_bytes(self) -> int:
+        """Memory that the server has taken."""
+        return self.info("memory", "used_memory")
+
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the server, for example SIGSTOP, SIGCONT or SIGKILL."""
         os.kill(self.pid, number)

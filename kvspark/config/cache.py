@@ -42,6 +42,12 @@ class CacheConfig(Section):
         gt=0,
         description="Seconds that an entry is kept after it was written.",
     )
+    budget_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Memory that the job's entries may take in the store. Where all rows would take more, a "
+        "fixed part of them is remembered, instead of all for a while. No limit without it.",
+    )
     timeout_ms: int = Field(
         default=250,
         gt=0,

@@ -84,6 +84,13 @@ class StageConfig(Section):
         description="Look this stage up in the store, and insert what is computed."
     )
     codec: Name = Field(default="raw", description="How its entries are written: `raw` or `zstd`.")
+    share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="The share of distinct rows that are remembered, the same ones every night; what "
+        "`cache.budget_bytes` affords without it.",
+    )
 
 
 @final

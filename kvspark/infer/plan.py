@@ -20,6 +20,13 @@ class StagePlan:
     cached: bool
     """Looked up before it is computed, and stored afterwards."""
     codec: str = "raw"
+    share: float = 1.0
+    """The share of distinct rows that are remembered, the same ones every night; the others are
+    neither stored nor looked up."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(f"share must be above 0 and at most 1, got {self.share}")
 
 
 @final

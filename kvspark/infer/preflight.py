@@ -19,7 +19,7 @@ from kvspark.fingerprint import digest
 from kvspark.infer.columns import column
 from kvspark.infer.microbatch import Values
 from kvspark.infer.plan import Plan
-from kvspark.infer.resolve import Columns, Entries, Resolver
+from kvspark.infer.resolve import Columns, Resolver
 from kvspark.model.bundle import Bundle
 from kvspark.model.numerics import numerics_digest
 from kvspark.model.stage import Stage
@@ -27,6 +27,7 @@ from kvspark.spec import Rows, TensorSpec
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache, KeySpace, Lookup
+    from kvspark.cache.entries import Entries
 
 SAMPLE_ROWS = 64
 """Rows from which those of one length bucket are taken: enough to fill most of a micro-batch."""

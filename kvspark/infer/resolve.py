@@ -14,11 +14,13 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
+from kvspark.cache.admission import admitted
+from kvspark.cache.entries import Entries, KeySpaces
 from kvspark.errors import DataError, RowError
 from kvspark.infer.columns import Column
 from kvspark.infer.microbatch import Values, compute
@@ -30,38 +32,9 @@ from kvspark.model.stage import Stage
 from kvspark.spec import Rows, TensorSpec
 from kvspark.stats import StageStats
 
-if TYPE_CHECKING:
-    from kvspark.cache.cache import Lookup
-
 Columns = Mapping[str, Column]
 LENGTH = TensorSpec("length", "int64", ())
 """Stored with the results of a stage that have a varying dimension."""
-
-
-class Entries(Protocol):
-    """The entries of one stage: `kvspark.cache.cache.KeySpace`, or a wrapper of it."""
-
-    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
-        """The digest of each row's canonical bytes."""
-        ...
-
-    def lookup(self, digests: Sequence[bytes]) -> Lookup:
-        """What is known of the digests."""
-        ...
-
-    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
-        """Bytes that were written."""
-        ...
-
-
-class KeySpaces(Protocol):
-    """What gives a stage its entries: `kvspark.cache.cache.Cache`, or a wrapper of it."""
-
-    def keyspace(
-        self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
-    ) -> Entries:
-        """The entries of the stage whose results `identity` names."""
-        ...
 
 
 @final
@@ -97,12 +70,11 @@ class Resolver:
         if cache is not None:
             place = numerics_digest(threads=threads)
             for stage in bundle.stages:
-                if plan.stages[stage.name].cached:
+                planned = plan.stages[stage.name]
+                if planned.cached:
                     identity = stage.fingerprint + (place if stage.has_arithmetic else b"")
-                    codec = plan.stages[stage.name].codec
-                    self._key_spaces[stage.name] = cache.keyspace(
-                        identity, _entry_specs(stage), codec=codec
-                    )
+                    space = cache.keyspace(identity, _entry_specs(stage), codec=planned.codec)
+                    self._key_spaces[stage.name] = admitted(space, planned.share)
 
     def resolve(self, stage: Stage, columns: Columns, count: int) -> Values:
         """The results of `stage` for the `count` rows of `columns`, in their order."""

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from kvspark import __version__
 from kvspark.config.job import JobConfig
 from kvspark.errors import CacheRequiredError, KvsparkError, UsageError
+from kvspark.infer.budget import within_budget
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.spark.column_map import ColumnMap, check_columns, column_map, quoted
 from kvspark.spark.failure import explained
@@ -95,6 +96,7 @@ class _Run:
                 source = read_source(spark, config.input, columns=list(columns.inputs.values()))
                 check_columns(columns, source.df.schema, model.bundle)
                 told.append(f"{source.rows:,} rows in {len(source.files):,} files")
+            plan = _affordable(config, model, plan, source.rows)
             with self._phases.phase("preflight") as told:
                 told.append(_preflight(source, model, columns, plan, cache))
             return self._score(source, model, columns, plan, cache, trouble)
@@ -193,13 +195,29 @@ def open_model(config: JobConfig) -> Model:
 def plan_of(config: JobConfig) -> Plan:
     """The plan that `config` writes out."""
     stages = {
-        name: StagePlan(stage.cached, stage.codec) for name, stage in config.plan.stages.items()
+        name: StagePlan(stage.cached, stage.codec, stage.share or 1.0)
+        for name, stage in config.plan.stages.items()
     }
     return Plan(
         stages,
         max_pending_rows=config.plan.max_pending_rows,
         max_held_bytes=config.plan.max_held_bytes,
     )
+
+
+def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
+    """`plan` with the shares that the cache's budget affords, where it has one."""
+    budget_bytes = None if config.cache is None else config.cache.budget_bytes
+    if budget_bytes is None:
+        return plan
+    chosen = {name for name, stage in config.plan.stages.items() if stage.share is not None}
+    plan = within_budget(plan, model.stages, rows=rows, budget_bytes=budget_bytes, chosen=chosen)
+    for name, stage in plan.stages.items():
+        if stage.cached and stage.share < 1:
+            log.info(
+                "stage %s: %.0f %% of its rows fit into the cache's budget", name, 100 * stage.share
+            )
+    return plan
 
 
 def _open_cache(config: JobConfig) -> Cache | None:

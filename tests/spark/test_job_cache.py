@@ -70,6 +70,23 @@ def test_the_second_night_computes_what_changed_and_gives_the_same_bits(
     assert third.seconds_saved is not None
 
 
+def test_within_a_budget_the_same_part_of_the_rows_is_remembered_every_night(
+    spark: SparkSession, folder: Path, redis: RedisAddress
+) -> None:
+    night = write_night(folder / "night", 400)
+    _, without = run(spark, folder, night, None)
+    small = {"url": redis.url, "namespace": "tests", "budget_bytes": 100_000}
+    first = run_score(job(folder, night, cache=small), spark=spark)
+    keys = redis.ask("DBSIZE")
+    second = run_score(job(folder, night, cache=small), spark=spark)
+    hits = second.stats.stages["output"].hits
+    assert first.stats.stages["output"].computed == 400
+    assert 0 < hits < 400
+    assert second.stats.stages["output"].computed == 400 - hits
+    assert redis.ask("DBSIZE") == keys
+    assert published(folder / "out").equals(without)
+
+
 def test_a_new_head_uses_the_old_trunk_and_never_opens_its_weights(
     spark: SparkSession, folder: Path, redis: RedisAddress
 ) -> None:

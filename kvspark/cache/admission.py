@@ -1,0 +1,90 @@
+"""Which rows may take room in the store, where there is room for a part of them only.
+
+A nightly scan of more than fits is the worst case of every eviction policy: each entry is evicted
+just before it is asked for again. Of twice what fits, a server with LRU answers a quarter of the
+look-ups, one with LFU a third. Here the digest decides: the rows whose digest lies below a threshold
+are remembered, every night the same ones, and the others are never asked for. What fits is then what
+hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.cache.entries import Entries
+from kvspark.cache.keyspace import Lookup
+from kvspark.spec import Rows
+
+FILLED = 0.95
+"""Of a budget; the rest is for the server's own growth."""
+
+_PER_KEY_BYTES = 144
+"""A key of 27 bytes with its expiry: what `used_memory` of Redis 7 grew by, beyond the value, over
+4,096 keys. It was 128 to 144."""
+
+_ENVELOPE_BYTES = 60
+"""The header of an entry with one tensor, and its checksum."""
+
+_STEPS = 4
+"""jemalloc has four sizes in each power of two, and a value takes the next one."""
+
+_DECIDING = slice(28, 32)
+"""The bytes of a digest that decide; the first ones choose a cluster's slot."""
+
+
+def entry_memory_bytes(payload_bytes: int) -> int:
+    """Bytes of memory that an entry of `payload_bytes` takes in Redis, its key and expiry included."""
+    value_bytes = payload_bytes + _ENVELOPE_BYTES
+    step = max(16, 1 << max(0, (value_bytes - 1).bit_length() - 1)) // _STEPS
+    return -(-value_bytes // step) * step + _PER_KEY_BYTES
+
+
+def affordable_share(budget_bytes: int, needed_bytes: int) -> float:
+    """The share of rows that fit into `budget_bytes`, if all would take `needed_bytes`; 0 to 1."""
+    if needed_bytes <= 0:
+        return 1.0
+    return min(1.0, max(0.0, FILLED * budget_bytes / needed_bytes))
+
+
+def admitted(entries: Entries, share: float) -> Entries:
+    """`entries`, or of them the part that `share` admits."""
+    return entries if share >= 1 else AdmittedEntries(entries, share)
+
+
+@final
+class AdmittedEntries:
+    """The entries of one stage of which a share of all rows is remembered, always the same rows."""
+
+    def __init__(self, entries: Entries, share: float) -> None:
+        self._entries = entries
+        self._below = int(share * 2**32)
+
+    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
+        """The digest of each row's canonical bytes."""
+        return self._entries.digests(rows)
+
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        """What is known of the digests; those that are never stored are misses and not asked for."""
+        asked = self._admits(digests)
+        lookup = self._entries.lookup([digests[i] for i in np.flatnonzero(asked).tolist()])
+        asked[asked] = lookup.found
+        return Lookup(asked, lookup.columns, lookup.size_bytes)
+
+    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        """Bytes that were written, of the rows that are stored."""
+        places = np.flatnonzero(self._admits(digests)).tolist()
+        if not places:
+            return 0
+        kept: tuple[Rows, ...] = tuple(
+            [rows[i] for i in places] if isinstance(rows, list) else rows[places]
+            for rows in columns
+        )
+        return self._entries.insert([digests[i] for i in places], kept, cost_us=cost_us)
+
+    def _admits(self, digests: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+        deciding = b"".join([digest[_DECIDING] for digest in digests])
+        return np.frombuffer(deciding, dtype="<u4") < self._below
