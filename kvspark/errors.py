@@ -5,7 +5,8 @@
       SecretError                         77   a secret is missing, unreadable or refused
       DataError(ValueError)               65   the input table is not what the conf says
         SchemaError                       65   a column is missing or has another type
-        RowError                          65   the value of one row cannot be read
+        RowError                          65   a row has no result: its value, or a stage on it
+        BadRowsError                      65   more rows are bad than the conf allows
       ModelError                          65   the model cannot be used
         ExportError                       65   torch.export cannot turn it into a graph
         CutError(ValueError)              65   it cannot be cut where the caller asked
@@ -74,14 +75,20 @@ class SchemaError(DataError):
 
 @final
 class RowError(DataError):
-    """Raised when the value of one row cannot be read: names its place and never its content."""
+    """Raised when a row has no result: names its place and never its content."""
 
     code = "KVS-1102"
 
-    def __init__(self, message: str, row: int | None = None) -> None:
-        super().__init__(message, row)
+    def __init__(
+        self, message: str, row: int | None = None, trouble: str | None = None, kind: str = ""
+    ) -> None:
+        super().__init__(message, row, trouble, kind)
         self.row = row
         """The row's place among the rows at hand; None once that is part of the message."""
+        self.trouble = trouble or message
+        """What is wrong with the row, without where and what to do."""
+        self.kind = kind or "RowError"
+        """The class of what a decoder or a stage raised, or `NullValue`, `WrongValue`."""
 
     def __str__(self) -> str:
         message = str(self.args[0])
@@ -89,7 +96,14 @@ class RowError(DataError):
 
     def at(self, row: int) -> RowError:
         """The same error, where the row is at place `row`."""
-        return RowError(str(self.args[0]), row)
+        return RowError(str(self.args[0]), row, self.trouble, self.kind)
+
+
+@final
+class BadRowsError(DataError):
+    """Raised when more rows are bad than the conf allows."""
+
+    code = "KVS-1103"
 
 
 class ModelError(KvsparkError):

@@ -51,6 +51,8 @@ class RunStats:
     """Lookups and inserts that did not go as they should, by reason."""
     degraded: frozenset[str] = frozenset()
     """Reasons why the cache was not, or not always, used; empty in a healthy run."""
+    bad_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Rows that have no result, by the stage that could not compute them and by the kind of error."""
 
     def __add__(self, other: RunStats) -> RunStats:
         stages = dict(self.stages)
@@ -59,7 +61,17 @@ class RunStats:
         errors = dict(self.cache_errors)
         for reason, count in other.cache_errors.items():
             errors[reason] = errors.get(reason, 0) + count
-        return RunStats(self.rows + other.rows, stages, errors, self.degraded | other.degraded)
+        bad = {place: dict(kinds) for place, kinds in self.bad_rows.items()}
+        for place, kinds in other.bad_rows.items():
+            into = bad.setdefault(place, {})
+            for kind, count in kinds.items():
+                into[kind] = into.get(kind, 0) + count
+        return RunStats(self.rows + other.rows, stages, errors, self.degraded | other.degraded, bad)
+
+    @property
+    def bad_row_count(self) -> int:
+        """Rows that have no result."""
+        return sum(sum(kinds.values()) for kinds in self.bad_rows.values())
 
     def to_json(self) -> dict[str, Any]:
         """This value as plain JSON types, sorted where order has no meaning."""
@@ -68,13 +80,22 @@ class RunStats:
             "stages": {name: asdict(stage) for name, stage in self.stages.items()},
             "cache_errors": dict(sorted(self.cache_errors.items())),
             "degraded": sorted(self.degraded),
+            "bad_rows": {
+                stage: dict(sorted(kinds.items())) for stage, kinds in sorted(self.bad_rows.items())
+            },
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunStats:
         """The value that `to_json` wrote."""
         stages = {name: StageStats(**stage) for name, stage in value["stages"].items()}
-        return cls(value["rows"], stages, dict(value["cache_errors"]), frozenset(value["degraded"]))
+        return cls(
+            value["rows"],
+            stages,
+            dict(value["cache_errors"]),
+            frozenset(value["degraded"]),
+            value.get("bad_rows", {}),  # reports of 0.1 before bad rows have none
+        )
 
 
 NOTHING = RunStats()

@@ -25,9 +25,12 @@ def arrow_column(values: Any, spec: TensorSpec) -> pa.Array:
     if spec.dtype == BINARY:
         return _arrow_bytes(values, spec)
     wanted = np.dtype(spec.dtype if spec.dtype != "bfloat16" else "float32")
-    rows = [np.asarray(row, dtype=wanted) for row in values]
-    type_ = arrow_type(spec)
-    return pa.array([row.astype(_column_dtype(spec)).tolist() for row in rows], type=type_)
+    column = _column_dtype(spec)
+    rows = [
+        None if row is None else np.asarray(row, dtype=wanted).astype(column).tolist()
+        for row in values
+    ]
+    return pa.array(rows, type=arrow_type(spec))
 
 
 def numpy_column(array: pa.Array, spec: TensorSpec) -> Any:

@@ -7,14 +7,17 @@ the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
 from kvspark.errors import OutputMismatchError
+from kvspark.infer.bad_row_rule import BadRowRule, Refuse
+from kvspark.infer.bad_rows import BadRow, BadRows, Indices
 from kvspark.model.computation import Computation
 from kvspark.model.stage import Stage
 from kvspark.spec import MicroBatch, Rows, TensorSpec
@@ -34,6 +37,20 @@ class Values:
     """The rows' lengths before padding, where a dimension varies."""
     micro_batches: int = 0
     padding_rows: int = 0
+    bad: BadRows = field(default_factory=dict)
+    """The rows that have no result; in their places are zeros."""
+
+    def good(self, keys: Sequence[bytes]) -> tuple[Values, Sequence[bytes]]:
+        """The rows that have a result, and of `keys` those that are theirs."""
+        if not self.bad:
+            return self, keys
+        rows = np.array([i for i in range(len(keys)) if i not in self.bad], dtype=np.intp)
+        columns = tuple(
+            [column[i] for i in rows] if isinstance(column, list) else column[rows]
+            for column in self.columns
+        )
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Values(columns, lengths), [keys[i] for i in rows]
 
 
 def compute(
@@ -45,58 +62,126 @@ def compute(
     micro_batch: MicroBatch,
     *,
     trims: bool,
+    rule: BadRowRule | None = None,
+    bad: Mapping[int, BadRow] | None = None,
 ) -> Values:
-    """The results of `stage` for `count` rows.
+    """The results of `stage` for `count` rows, but for those that are `bad` already.
 
     Shapes: an argument is an array (n, *shape), a list of n arrays, or a list of n texts. With
     `trims` a result's padding is cut off, else it is kept, bit for bit, for the next stage.
 
     Raises:
         OutputMismatchError: the stage gives other rows, shapes or dtypes than it promises.
+        RowError: the stage raises on a row, and `rule` does not set it aside.
     """
+    rule, found = rule or Refuse(), dict(bad or {})
+    rows = np.setdiff1d(np.arange(count), list(found)) if found else np.arange(count)
+    caller = _Caller(stage, computation, arguments)
     if not stage.is_batched:
-        columns = computation.run(arguments)
-        _check(stage, columns, count)
+        columns = _features(caller, rows, count, rule, found)
         varies = [c for c, spec in zip(columns, stage.outputs, strict=True) if not spec.is_fixed]
-        return Values(columns, np.array([len(row) for row in varies[0]]) if varies else lengths)
+        own = np.array([len(row) for row in varies[0]], dtype=np.int64) if varies else lengths
+        return Values(columns, own, bad=found)
     results = [_empty(spec, count) for spec in stage.outputs]
-    calls = padding = 0
-    for bucket, size, rows in _calls(lengths, count, micro_batch):
+    for bucket, size, group in _calls(lengths, rows, micro_batch):
+        call = partial(caller.in_shape, bucket, size)
+        for part, made in rule.results(stage.name, group, call, found):
+            for result, array, spec in zip(results, made, stage.outputs, strict=True):
+                if isinstance(result, list):
+                    _place_varying(result, array, spec, part, bucket, lengths if trims else None)
+                else:
+                    result[part] = array[: len(part)]
+    _fill(results, stage.outputs, found)
+    return Values(tuple(results), lengths, caller.calls, caller.padding_rows, found)
+
+
+@final
+class _Caller:
+    """Calls a stage for some of the rows of its arguments, and counts the calls."""
+
+    def __init__(self, stage: Stage, computation: Computation, arguments: Sequence[Any]) -> None:
+        self.stage = stage
+        self._computation = computation
+        self._arguments = arguments
+        self.calls = 0
+        self.padding_rows = 0
+
+    def in_shape(self, bucket: int, size: int, rows: Indices) -> tuple[Rows, ...]:
+        """The results of `rows`, and behind them of the copies that fill the call up to `size`."""
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
         given = [
             _batched(argument, source.tensor, filled, bucket, source.pad)
-            for argument, source in zip(arguments, stage.sources, strict=True)
+            for argument, source in zip(self._arguments, self.stage.sources, strict=True)
         ]
-        made = computation.run(given)
-        _check(stage, made, size)
-        for result, array, spec in zip(results, made, stage.outputs, strict=True):
+        self.calls += 1
+        self.padding_rows += size - len(rows)
+        made = self._computation.run(given)
+        _check(self.stage, made, size)
+        return made
+
+    def as_it_is(self, count: int, rows: Indices) -> tuple[Rows, ...]:
+        """The results of `rows`, of `count`, where the shape of a call does not matter."""
+        given = self._arguments
+        if len(rows) < count:
+            given = [
+                [argument[i] for i in rows] if isinstance(argument, list) else argument[rows]
+                for argument in given
+            ]
+        made = self._computation.run(given)
+        _check(self.stage, made, len(rows))
+        return made
+
+
+def _features(
+    caller: _Caller, rows: Indices, count: int, rule: BadRowRule, bad: dict[int, BadRow]
+) -> tuple[Rows, ...]:
+    """The results of a stage that is not called in a fixed shape, and so can give all rows at once."""
+    stage = caller.stage
+    call = partial(caller.as_it_is, count)
+    parts = [
+        part
+        for portion in rule.portions(rows)
+        for part in rule.results(stage.name, portion, call, bad)
+    ]
+    if len(parts) == 1 and len(parts[0][0]) == count:
+        return tuple(parts[0][1])
+    results = [_empty(spec, count) for spec in stage.outputs]
+    for places, made in parts:
+        for result, column in zip(results, made, strict=True):
             if isinstance(result, list):
-                _place_varying(result, array, spec, rows, bucket, lengths if trims else None)
+                for place, row in zip(places, column, strict=True):
+                    result[place] = row
             else:
-                result[rows] = array[: len(rows)]
-        calls += 1
-        padding += size - len(rows)
-    return Values(tuple(results), lengths, calls, padding)
+                result[places] = column
+    _fill(results, stage.outputs, bad)
+    return tuple(results)
+
+
+def _fill(results: Sequence[Any], specs: Sequence[TensorSpec], bad: BadRows) -> None:
+    """Zeros in the place of results that there are not."""
+    for result, spec in zip(results, specs, strict=True):
+        for row in bad:
+            result[row] = np.zeros(tuple(dim or 0 for dim in spec.shape), spec.numpy_dtype)
 
 
 def _calls(
-    lengths: Lengths | None, count: int, micro_batch: MicroBatch
-) -> Iterator[tuple[int, int, npt.NDArray[np.intp]]]:
-    """The calls of the model: padded length (0 without lengths), rows of the call, rows to compute."""
+    lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch
+) -> Iterator[tuple[int, int, Indices]]:
+    """The calls for `rows`: padded length (0 without lengths), rows of the call, rows to compute."""
     if lengths is None:
-        groups = [(0, micro_batch.rows, np.arange(count))]
+        groups = [(0, micro_batch.rows, rows)]
     else:
-        buckets = np.array([micro_batch.bucket(int(length)) for length in lengths], dtype=np.int64)
+        buckets = np.array([micro_batch.bucket(int(lengths[row])) for row in rows], dtype=np.int64)
         order = np.argsort(buckets, kind="stable")
         found, starts = np.unique(buckets[order], return_index=True)
-        parts = np.split(order, starts[1:]) if count else []
+        parts = np.split(rows[order], starts[1:]) if len(rows) else []
         groups = [
             (int(bucket), micro_batch.rows_at(int(bucket)), part)
             for bucket, part in zip(found, parts, strict=True)
         ]
-    for bucket, size, rows in groups:
-        for start in range(0, len(rows), size):
-            yield bucket, size, rows[start : start + size]
+    for bucket, size, group in groups:
+        for start in range(0, len(group), size):
+            yield bucket, size, group[start : start + size]
 
 
 def _batched(

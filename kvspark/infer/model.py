@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from kvspark.errors import ModelError, SchemaError, UsageError
 from kvspark.fingerprint import Fingerprint
 from kvspark.infer.array_columns import arrow_column, numpy_column
+from kvspark.infer.bad_rows import OnBadRow
 from kvspark.infer.plan import Plan
+from kvspark.infer.predict_apart import check_on_bad_row, predict_apart
 from kvspark.infer.predictor import Predictor
 from kvspark.model.bundle import MANIFEST, Bundle
 from kvspark.model.describe import Description, describe
@@ -238,14 +240,19 @@ class Model:
         *,
         plan: Plan | None = None,
         threads: int | None = None,
+        on_bad_row: OnBadRow = "error",
     ) -> dict[str, Any]:
         """The outputs for the rows of `columns`, in their order: `{output: array (n, *shape)}`.
 
         `columns` maps each input to an array, a list (of str for text, of bytes for pictures and
         sounds), or a tensor with n rows; an output with a varying dimension is a list of n arrays. `threads` defaults to torch's own number.
 
+        With `on_bad_row="null"` a row that cannot be scored (a null, a damaged picture, a value on which
+        the model raises) is masked in the outputs, which are masked arrays then, or None in a list;
+        with "quarantine" `_kvspark_error` also holds a `BadRow` for each of them, None for the others.
+
         Raises:
-            DataError: a value that is not what the model takes.
+            DataError: a row is bad and `on_bad_row` is "error"; says which.
             SchemaError: an input is missing or has another type.
         """
         if threads is None:
@@ -259,6 +266,9 @@ class Model:
             )
         arrays = {spec.name: arrow_column(columns[spec.name], spec) for spec in self.inputs}
         predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
+        if on_bad_row != "error":
+            check_on_bad_row(on_bad_row)
+            return predict_apart(predictor, arrays, on_bad_row)
         made = predictor.predict(arrays)
         return {spec.name: numpy_column(made[spec.name], spec) for spec in self.outputs}
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar, final
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
+import numpy as np
 import pyarrow as pa
 
 from kvspark.errors import SchemaError, UsageError
 from kvspark.infer.arrow import output_array
-from kvspark.infer.columns import column
+from kvspark.infer.bad_rows import BadRow, BadRows
 from kvspark.infer.plan import Plan
+from kvspark.infer.readable import Readable, read_all, readable
 from kvspark.infer.resolve import Columns, Resolver
 from kvspark.infer.window import Window
 from kvspark.model.bundle import Bundle
@@ -23,6 +27,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ArrowColumns = Mapping[str, pa.Array]
+Read = Callable[[ArrowColumns, tuple[TensorSpec, ...], int], Readable]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Batch(Generic[T]):
+    """A batch on its way through a window: its tag, and the rows that are not on the way."""
+
+    tag: T
+    count: int
+    read: Readable
+
+    @property
+    def nbytes(self) -> int:
+        return int(getattr(self.tag, "nbytes", 0))
 
 
 @final
@@ -60,6 +79,7 @@ class Predictor:
         self.plan = plan.for_bundle(bundle)
         self._cache = cache
         self._rows = 0
+        self._bad_rows: Counter[tuple[str, str]] = Counter()
         # Two pools of threads on one core slow each other down.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
@@ -89,38 +109,77 @@ class Predictor:
         Misses are gathered over batches, within the plan's limits, so a batch may be read long
         before its outputs leave. Raises what `predict` raises.
         """
-        window: Window[T] = Window(self._resolver, self.bundle.stages[-1], self.plan)
-        for tag, rows in window.results(self._checked(batches)):
-            yield (
-                tag,
-                {
-                    spec.name: output_array(values, spec)
-                    for spec, values in zip(self.outputs, rows, strict=True)
-                },
-            )
+        for tag, outputs, _ in self._results(batches, self._resolver, read_all):
+            yield tag, outputs
+
+    def stream_apart(
+        self, batches: Iterable[tuple[T, ArrowColumns]]
+    ) -> Iterator[tuple[T, dict[str, pa.Array], BadRows]]:
+        """What `stream` gives, and the bad rows of each batch: their outputs are null.
+
+        Guarantees: the other rows have the bits that they have without the bad ones.
+
+        Raises:
+            SchemaError: an input is missing or has another type.
+        """
+        yield from self._results(batches, self._resolver.setting_aside(), readable)
+
+    def _results(
+        self, batches: Iterable[tuple[T, ArrowColumns]], resolver: Resolver, read: Read
+    ) -> Iterator[tuple[T, dict[str, pa.Array], BadRows]]:
+        window: Window[_Batch[T]] = Window(resolver, self.bundle.stages[-1], self.plan)
+        for batch, rows, failed in window.results(self._checked(batches, read)):
+            outputs = {
+                spec.name: output_array(values, spec)
+                for spec, values in zip(self.outputs, rows, strict=True)
+            }
+            bad = dict(batch.read.bad)
+            if failed:
+                bad.update({int(batch.read.good[row]): why for row, why in failed.items()})
+            if bad:
+                self._bad_rows.update((why.stage, why.error) for why in bad.values())
+                outputs = _with_nulls(outputs, batch, failed)
+            yield batch.tag, outputs, bad
 
     def drain(self) -> RunStats:
         """What happened since the last drain; the cache's troubles included."""
         rows, self._rows = self._rows, 0
+        bad: dict[str, dict[str, int]] = {}
+        for (stage, error), count in sorted(self._bad_rows.items()):
+            bad.setdefault(stage, {})[error] = count
+        self._bad_rows.clear()
         stages = self._resolver.drain()
         if self._cache is None:
-            return RunStats(rows, stages)
+            return RunStats(rows, stages, bad_rows=bad)
         trouble = self._cache.drain()
-        return RunStats(rows, stages, trouble.errors, trouble.degraded)
+        return RunStats(rows, stages, trouble.errors, trouble.degraded, bad)
 
     def _checked(
-        self, batches: Iterable[tuple[T, ArrowColumns]]
-    ) -> Iterator[tuple[T, Columns, int]]:
+        self, batches: Iterable[tuple[T, ArrowColumns]], read: Read
+    ) -> Iterator[tuple[_Batch[T], Columns, int]]:
         for tag, arrays in batches:
             missing = [spec.name for spec in self.bundle.inputs if spec.name not in arrays]
             if missing:
                 raise SchemaError(
                     f"input {missing[0]!r} of model {self.bundle.name!r} is missing; got {', '.join(arrays)}"
                 )
-            columns = {spec.name: column(arrays[spec.name], spec) for spec in self.bundle.inputs}
-            counts = {name: len(values) for name, values in columns.items()}
+            counts = {spec.name: len(arrays[spec.name]) for spec in self.bundle.inputs}
             if len(set(counts.values())) > 1:
                 raise SchemaError(f"the inputs have different numbers of rows: {counts}")
             count = next(iter(counts.values()))
+            found = read(arrays, self.bundle.inputs, count)
             self._rows += count
-            yield tag, columns, count
+            yield _Batch(tag, count, found), found.columns, len(found.good)
+
+
+def _with_nulls(
+    outputs: Mapping[str, pa.Array], batch: _Batch[T], failed: Mapping[int, BadRow]
+) -> dict[str, pa.Array]:
+    """The outputs of all rows of `batch`; those of the good rows without the `failed` ones are there."""
+    place = np.zeros(batch.count, dtype=np.int64)
+    is_null = np.ones(batch.count, dtype=bool)
+    place[batch.read.good] = np.arange(len(batch.read.good))
+    is_null[batch.read.good] = False
+    is_null[[int(batch.read.good[row]) for row in failed]] = True
+    taken = pa.array(place, mask=is_null)
+    return {name: array.take(taken) for name, array in outputs.items()}

@@ -85,7 +85,7 @@ def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -
     """Checks `stage` on rows that share a bucket, and returns those rows."""
     count = len(next(iter(columns.values())))
     needed = {name: columns[name] for name in stage.inputs}
-    arguments, lengths = resolver.arguments(stage, needed, count)
+    arguments, lengths = resolver.arguments(stage, needed, count, {})
     rows = _company(lengths, count, most_rows)
     arguments = [_rows(argument, rows) for argument in arguments]
     lengths = None if lengths is None else lengths[rows]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -21,7 +22,9 @@ import numpy.typing as npt
 
 from kvspark.cache.admission import admitted
 from kvspark.cache.entries import Entries, KeySpaces
-from kvspark.errors import DataError, RowError
+from kvspark.errors import RowError
+from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
+from kvspark.infer.bad_rows import BadRow, BadRows, bad_at, bad_joined, unequal
 from kvspark.infer.columns import Column
 from kvspark.infer.microbatch import Values, compute
 from kvspark.infer.plan import Plan
@@ -63,6 +66,7 @@ class Resolver:
         self._bundle = bundle
         self._plan = plan
         self._threads = threads
+        self.rule: BadRowRule = Refuse()
         self._stages = {stage.name: stage for stage in bundle.stages}
         self._computations: dict[str, Computation] = {}
         self._stats: dict[str, StageStats] = defaultdict(StageStats)
@@ -75,6 +79,12 @@ class Resolver:
                     identity = stage.fingerprint + (place if stage.has_arithmetic else b"")
                     space = cache.keyspace(identity, _entry_specs(stage), codec=planned.codec)
                     self._key_spaces[stage.name] = admitted(space, planned.share)
+
+    def setting_aside(self) -> Resolver:
+        """This resolver, for which a bad row is one of `Values.bad` and no error; all else is shared."""
+        other = copy(self)
+        other.rule = SetAside()
+        return other
 
     def resolve(self, stage: Stage, columns: Columns, count: int) -> Values:
         """The results of `stage` for the `count` rows of `columns`, in their order."""
@@ -90,7 +100,7 @@ class Resolver:
                 {name: column.take(rows) for name, column in columns.items()},
             )
         except RowError as error:
-            raise error.at(int(rows[error.row or 0])) from None
+            raise error.at(int(rows[error.row or 0])) from error.__cause__
         return _scattered(stage, asked, asked.values, made)
 
     def ask(
@@ -133,7 +143,7 @@ class Resolver:
             try:
                 parts.append(self._make(stage, keys[start : start + step], part))
             except RowError as error:
-                raise error.at(start + (error.row or 0)) from None
+                raise error.at(start + (error.row or 0)) from error.__cause__
         return _joined(stage, parts)
 
     def _rows_at_once(self, stage: Stage) -> int:
@@ -144,14 +154,15 @@ class Resolver:
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
         count = len(keys)
-        arguments, lengths = self.arguments(stage, columns, count)
+        bad: dict[int, BadRow] = {}
+        arguments, lengths = self.arguments(stage, columns, count, bad)
         self.computation(stage)  # opened outside the measured seconds
         started = time.perf_counter()
-        made = self.run(stage, arguments, lengths, count)
+        made = self.run(stage, arguments, lengths, count, bad)
         seconds = time.perf_counter() - started
         self._add(
             stage,
-            computed=count,
+            computed=count - len(made.bad),
             micro_batches=made.micro_batches,
             padding_rows=made.padding_rows,
             seconds_compute=seconds,
@@ -160,7 +171,8 @@ class Resolver:
         if space is not None:
             started = time.perf_counter()
             cost_us = int(seconds / max(1, count) * 1e6)
-            written = space.insert(keys, _entry_columns(stage, made), cost_us=cost_us)
+            known, known_keys = made.good(keys)
+            written = space.insert(known_keys, _entry_columns(stage, known), cost_us=cost_us)
             self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
         return made
 
@@ -170,8 +182,9 @@ class Resolver:
         arguments: Sequence[object],
         lengths: npt.NDArray[np.int64] | None,
         count: int,
+        bad: BadRows | None = None,
     ) -> Values:
-        """Computes `stage` for `count` rows of its own arguments."""
+        """Computes `stage` for `count` rows of its own arguments, but for those that are `bad` already."""
         return compute(
             stage,
             self.computation(stage),
@@ -180,6 +193,8 @@ class Resolver:
             count,
             self._bundle.micro_batch,
             trims=stage is self._bundle.stages[-1],
+            rule=self.rule,
+            bad=bad,
         )
 
     def drain(self) -> dict[str, StageStats]:
@@ -204,12 +219,14 @@ class Resolver:
         return list(place), first_row, key_of_row
 
     def arguments(
-        self, stage: Stage, columns: Columns, count: int
+        self, stage: Stage, columns: Columns, count: int, bad: dict[int, BadRow]
     ) -> tuple[list[object], npt.NDArray[np.int64] | None]:
         """What `stage` takes for the rows, in the order of its sources, and the rows' lengths.
 
+        Rows that are bad before they reach it go to `bad`.
+
         Raises:
-            DataError: two inputs of one row have different lengths.
+            RowError: a row is bad, two of its inputs have different lengths say, and is not set aside.
         """
         results = {}
         for name in stage.upstream:
@@ -217,6 +234,7 @@ class Resolver:
             results[name] = self.resolve(
                 upstream, {input_: columns[input_] for input_ in upstream.inputs}, count
             )
+            bad.update({row: why for row, why in results[name].bad.items() if row not in bad})
         arguments: list[object] = []
         lengths: npt.NDArray[np.int64] | None = None
         for source in stage.sources:
@@ -231,11 +249,8 @@ class Resolver:
                 own = results[source.stage].lengths if None in source.tensor.shape else None
             if own is not None:
                 if lengths is not None and not np.array_equal(lengths, own):
-                    row = int(np.flatnonzero(lengths != own)[0])
-                    raise DataError(
-                        f"input {source.tensor.name!r} has length {own[row]} where another input of the "
-                        f"same row has {lengths[row]}; inputs of varying length must agree"
-                    )
+                    for row, why in unequal(source.tensor.name, own, lengths).items():
+                        self.rule.found(row, why, bad)
                 lengths = own
         return arguments, lengths
 
@@ -272,7 +287,8 @@ def _scattered(stage: Stage, asked: Asked, found: Values, made: Values | None) -
     )
     known = [part.lengths for part in parts if part.lengths is not None]
     lengths = np.concatenate(known)[index] if known and _varies(stage) else None
-    return Values(columns, lengths)
+    bad = {} if made is None else bad_at(made.bad, index - hits)
+    return Values(columns, lengths, bad=bad)
 
 
 def _joined(stage: Stage, parts: Sequence[Values]) -> Values:
@@ -283,7 +299,8 @@ def _joined(stage: Stage, parts: Sequence[Values]) -> Values:
         for i, spec in enumerate(stage.outputs)
     )
     known = [part.lengths for part in parts if part.lengths is not None]
-    return Values(columns, np.concatenate(known) if known else None)
+    bad = bad_joined([(part.bad, len(part.columns[0])) for part in parts])
+    return Values(columns, np.concatenate(known) if known else None, bad=bad)
 
 
 def _varies(stage: Stage) -> bool:

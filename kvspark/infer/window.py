@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.errors import RowError
+from kvspark.infer.bad_rows import BadRows, bad_at
 from kvspark.infer.columns import Column, concat_columns
 from kvspark.infer.microbatch import Values
 from kvspark.infer.plan import Plan
@@ -53,8 +54,8 @@ class Window(Generic[T]):
 
     def results(
         self, batches: Iterable[tuple[T, Columns, int]]
-    ) -> Iterator[tuple[T, tuple[Rows, ...]]]:
-        """The results of each batch, in the order of `batches`."""
+    ) -> Iterator[tuple[T, tuple[Rows, ...], BadRows]]:
+        """The results of each batch, and which of its rows are bad, in the order of `batches`."""
         for tag, columns, count in batches:
             self._hold(tag, columns, count)
             is_full = (
@@ -82,7 +83,7 @@ class Window(Generic[T]):
         # The caller's batch waits as well; Arrow's batches know their size.
         self._held_bytes += int(getattr(tag, "nbytes", 0)) + _size_bytes(asked.values)
 
-    def _release(self) -> Iterator[tuple[T, tuple[Rows, ...]]]:
+    def _release(self) -> Iterator[tuple[T, tuple[Rows, ...], BadRows]]:
         made: Values | None = None
         if self._pool:
             names = self._pooled[0]
@@ -92,11 +93,12 @@ class Window(Generic[T]):
             try:
                 made = self._resolver.make(self._stage, list(self._pool), columns)
             except RowError as error:
-                raise error.at(self._row_of(error.row or 0)) from None
+                raise error.at(self._row_of(error.row or 0)) from error.__cause__
         self._pool, self._pooled, self._held_bytes = {}, [], 0
         while self._held:
             held = self._held.popleft()
-            yield held.tag, self._rows(held, made)
+            bad = {} if made is None else bad_at(made.bad, -1 - held.index)
+            yield held.tag, self._rows(held, made), bad
 
     def _row_of(self, place: int) -> int:
         """The row, in its own batch, that asked first for what is at `place` of the pool."""

@@ -74,14 +74,16 @@ def each_row(
         except MemoryError:
             raise
         except RowError as error:
-            raise _at(row, stage, f"{what} {error}") from None
+            raise _at(row, stage, f"the {what} {error}", "RowError") from None
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
-            raise _at(row, stage, f"{what} cannot be decoded ({type(error).__name__})") from None
+            kind = type(error).__name__
+            raise _at(row, stage, f"the {what} cannot be decoded ({kind})", kind) from None
         yield row, made
 
 
-def _at(row: int, stage: str, trouble: str) -> RowError:
-    return RowError(f"stage {stage!r}: the {trouble}; filter the row out, or mend it", row)
+def _at(row: int, stage: str, trouble: str, kind: str) -> RowError:
+    advice = "filter the row out, mend it, or choose on_bad_row"
+    return RowError(f"stage {stage!r}: {trouble}; {advice}", row, trouble, kind)
 
 
 def read_settings(stage: Stage, path: Path) -> dict[str, Any]:

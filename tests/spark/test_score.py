@@ -154,7 +154,8 @@ def test_a_null_names_column_partition_and_count(spark: SparkSession, mlp: Model
 def test_a_ragged_row_is_refused(spark: SparkSession, mlp: Model) -> None:
     df = spark.createDataFrame([(0, [0.0] * 8), (1, [0.0] * 7)], "id long, x array<float>")
     with pytest.raises(
-        PythonException, match=r"kvspark\.errors\.DataError: partition \d+: input 'x'"
+        PythonException,
+        match=r"kvspark\.errors\.RowError: partition \d+: row \d+ of the batch: input 'x'",
     ):
         score(df, mlp).collect()
 
