@@ -17,6 +17,7 @@ from typing import final
 from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.redis_error import is_timeout
+from kvspark.cache.wait_budget import WaitBudget
 from kvspark.errors import StoreFullError, StoreRefusedError
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ TIMEOUT = "timeout"
 UNAVAILABLE = "unavailable"
 FULL = "full"
 REFUSED = "refused"
+SLOW = "slow"
+"""Answers that come, and too late to be worth it."""
 SKIPPED = "skipped"
 """A call that was not made because an earlier one had failed."""
 
@@ -51,8 +54,9 @@ class CacheStats:
 class Guard:
     """A store that never fails and is never waited for long; safe between threads.
 
-    Two breakers: `_link` for a store that does not answer, `_writes` for one that answers and
-    takes no writes. A write that was not answered counts for both; a read that was closes `_link`.
+    Two breakers: `_link` for a store that does not answer, or not soon enough to be worth it, and
+    `_writes` for one that answers and takes no writes. A write that was not answered counts for
+    both; a read that was closes `_link`.
     """
 
     def __init__(
@@ -64,45 +68,72 @@ class Guard:
         self._lock = threading.Lock()
         self._link = Breaker(clock=clock)
         self._writes = Breaker(clock=clock)
+        self._budget = WaitBudget(timeout_s, clock=clock)
         self._errors: Counter[str] = Counter()
         self._degraded: set[str] = set()
 
     def get_many(self, keys: Sequence[bytes], *, expected_bytes: int) -> list[bytes | None]:
         """The values of `keys`, None for those that are missing or could not be had.
 
-        `expected_bytes` is what a value has, about.
+        `expected_bytes` is what a value has, about. Who looked what they are worth says so to
+        `weigh`.
         """
         values: list[bytes | None] = [None] * len(keys)
         if not keys or not self._may_go(self._link):
             return values
         size = max(1, min(WINDOW_KEYS, WINDOW_BYTES // max(1, expected_bytes)))
-        ends = self._clock() + self._timeout_s
+        call = _Call(self._clock, self._timeout_s)
         for at in range(0, len(keys), size):
             window = keys[at : at + size]
-            ends += len(window) * expected_bytes / SLOWEST_BYTES_PER_S
+            call.moves(len(window) * expected_bytes)
             try:
-                values[at : at + size] = self._store.get_many(window, timeout_s=self._left_s(ends))
+                values[at : at + size] = self._store.get_many(window, timeout_s=call.left_s())
             except Exception as exc:  # noqa: BLE001 - whatever it is, the rows are computed
                 self._not_read(exc)
-                return values
-        self._went_well(self._link)
+                break
+        else:
+            self._went_well(self._link)
+        self._count_waiting(call)
         return values
+
+    @property
+    def is_owed(self) -> bool:
+        """True if the store has been slow, so that `weigh` must know what its hits are worth."""
+        return self._budget.is_owed
+
+    def weigh(self, saved_s: float) -> None:
+        """Sets what the hits of a look-up would have taken to compute against what was waited."""
+        with self._lock:
+            self._budget.saved(saved_s)
+            opened = self._budget.is_spent and not self._link.reason
+            if opened:
+                self._note(SLOW)
+                self._link.trip(SLOW)
+        if opened:
+            _LOG.warning("the cache is not asked for now: it takes longer than it saves")
+
+    def distrust(self) -> None:
+        """Throws the connection away: what came over it may be the answer to another question."""
+        self._store.close()
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes]], *, ttl_s: float) -> int:
         """Bytes of the values that were taken."""
         if not entries or not self._may_go(self._writes) or not self._may_go(self._link):
             return 0
         written_bytes = 0
-        ends = self._clock() + self._timeout_s
+        call = _Call(self._clock, self._timeout_s)
         for window, size_bytes in _windows(entries):
-            ends += size_bytes / SLOWEST_BYTES_PER_S
+            call.moves(size_bytes)
             try:
-                self._store.set_many(window, ttl_s=ttl_s, timeout_s=self._left_s(ends))
+                self._store.set_many(window, ttl_s=ttl_s, timeout_s=call.left_s())
             except Exception as exc:  # noqa: BLE001 - the rows were computed, nothing is lost
                 self._not_written(exc)
-                return written_bytes
+                break
             written_bytes += size_bytes
-        self._went_well(self._link, self._writes)
+        else:
+            self._went_well(self._link, self._writes)
+        self._count_waiting(call)
+        self.weigh(0.0)
         return written_bytes
 
     def count(self, errors: Mapping[str, int]) -> None:
@@ -118,11 +149,9 @@ class Guard:
             self._degraded.clear()
         return stats
 
-    def _left_s(self, ends: float) -> float:
-        left_s = ends - self._clock()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
+    def _count_waiting(self, call: _Call) -> None:
+        with self._lock:
+            self._budget.waited(call.took_s(), calls=call.windows, moved_s=call.moved_s)
 
     def _may_go(self, breaker: Breaker) -> bool:
         with self._lock:
@@ -164,6 +193,38 @@ class Guard:
     def _note(self, reason: str) -> None:
         self._errors[reason] += 1
         self._degraded.add(reason)
+
+
+@final
+class _Call:
+    """The time that one call of many windows has: one deadline, and what its bytes take."""
+
+    def __init__(self, clock: Callable[[], float], timeout_s: float) -> None:
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._started = clock()
+        self.windows = 0
+        self.moved_s = 0.0
+
+    def moves(self, size_bytes: int) -> None:
+        """Makes room for another window."""
+        self.windows += 1
+        self.moved_s += size_bytes / SLOWEST_BYTES_PER_S
+
+    def took_s(self) -> float:
+        """Seconds since the call began."""
+        return self._clock() - self._started
+
+    def left_s(self) -> float:
+        """Seconds until its deadline.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        left_s = self._timeout_s + self.moved_s - self.took_s()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
 
 
 def reason_of(exc: BaseException) -> str:

@@ -49,6 +49,7 @@ CRC_OF_WHOLE = 0x2144DF1C
 """The CRC-32 of any bytes that are followed by their CRC-32."""
 
 TIMES_AT = 20
+COST_AT = 24
 TAIL_AT = 28
 TENSORS_AT = 44
 
@@ -84,6 +85,11 @@ _DTYPE_CODES = {
     "uint8": 9,
     "bool": 10,
 }
+
+
+def cost_us(entry: bytes) -> int:
+    """Microseconds that the row of a right entry took to compute."""
+    return int.from_bytes(entry[COST_AT:TAIL_AT], "little")
 
 
 @final

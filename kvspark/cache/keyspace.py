@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import Guard
+from kvspark.cache.header import MISPLACED, cost_us
 from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys
 from kvspark.spec import Rows
 
@@ -75,6 +76,13 @@ class KeySpace:
         decoded = self._format.decode_many(values, digests)
         if decoded.reasons:
             self._guard.count(decoded.reasons)
+            if MISPLACED in decoded.reasons:
+                self._guard.distrust()
+        if self._guard.is_owed:
+            found = [
+                value for value, is_right in zip(values, decoded.found, strict=True) if is_right
+            ]
+            self._guard.weigh(sum(cost_us(value) for value in found if value is not None) / 1e6)
         present = [value for value in values if value is not None]
         size_bytes = sum(map(len, present))
         if present and not self._format.is_fixed:

@@ -12,9 +12,8 @@ and parses; this file packs the commands itself and bounds the time:
 - redis-py's timeout is per `recv`, so that a server that sends a few bytes at a time is waited
   for without end. Here each call has one moment at which all its waiting ends. Only the look-up
   of a host name is outside of it: the resolver knows no timeout.
-- Nothing is tried again but this: a connection that was found closed is opened once more.
-- After any other trouble the connection is thrown away: what is left in it would be taken for
-  the answer to the next call.
+- A connection that was found closed is opened once more; nothing else is tried again. After other
+  trouble it is thrown away: what is left in it would answer the next call.
 """
 
 from __future__ import annotations
@@ -100,7 +99,11 @@ class RedisStore(Store):
         pieces: list[bytes] = []
         for key, value in entries:
             pieces += (start, b"$%d\r\n%b\r\n$%d\r\n" % (len(key), key, len(value)), value, end)
-        return len(self._call(pieces, len(entries), timeout_s))
+        taken = self._call(pieces, len(entries), timeout_s).count(b"OK")
+        if taken < len(entries):
+            self.close()
+            raise StoreUnavailableError(f"{self._endpoint} answered a write with something else")
+        return taken
 
     @override
     def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
@@ -119,8 +122,8 @@ class RedisStore(Store):
 
     def _own_link(self) -> _Link:
         if self._link.pid != os.getpid():
-            # A forked child: the parent goes on with its connection, and a thread of it may have
-            # held the lock. Dropping the copy closes our end and tells the server nothing.
+            # A forked child: a thread of the parent, which goes on with its connection, may have held
+            # the lock. Dropping the copy closes our end and tells the server nothing.
             self._link = _Link(self._endpoint)
         return self._link
 
@@ -337,11 +340,8 @@ def _connection(endpoint: Endpoint, protocol: int) -> _Wire:
 
 def _array(name: bytes, arguments: Sequence[bytes]) -> bytes:
     """A command as RESP writes it: an array of bulk strings."""
-    return b"*%d\r\n%b%b" % (
-        len(arguments) + 1,
-        name,
-        b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments]),
-    )
+    bulks = b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments])
+    return b"*%d\r\n%b%b" % (len(arguments) + 1, name, bulks)
 
 
 def _knows_no_hello(exc: redis.ResponseError) -> bool:
