@@ -10,7 +10,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.config.job import SparkConfig
+from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.session import open_session
+from tests.sealing_keys import TEST_KEYS
+
+# Entries are sealed wherever a test does not say otherwise, in workers and subprocesses too.
+os.environ[KEY_ENV] = TEST_KEYS
 
 hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
 hypothesis.settings.register_profile(

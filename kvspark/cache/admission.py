@@ -26,8 +26,8 @@ _PER_KEY_BYTES = 144
 """A key of 27 bytes with its expiry: what `used_memory` of Redis 7 grew by, beyond the value, over
 4,096 keys. It was 128 to 144."""
 
-_ENVELOPE_BYTES = 60
-"""The header of an entry with one tensor, and its checksum."""
+_ENVELOPE_BYTES = 84
+"""The header of an entry with one tensor, its nonce and its tag; 20 less in clear."""
 
 _STEPS = 4
 """jemalloc has four sizes in each power of two, and a value takes the next one."""

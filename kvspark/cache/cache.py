@@ -18,9 +18,12 @@ from kvspark.cache.codec import codec_named
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import FULL, CacheStats, Guard, reason_of
 from kvspark.cache.key import RowDigests, StageKeys, namespace_key
+from kvspark.cache.keyring import KeyRing
 from kvspark.cache.keyspace import KeySpace, Lookup
+from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.url import open_store, resolved
 from kvspark.config.cache import TWO_WEEKS_S, CacheConfig
+from kvspark.config.sealing import SealingConfig
 from kvspark.errors import (
     CacheRequiredError,
     SecretError,
@@ -43,12 +46,13 @@ class Cache:
 
     Raises:
         UsageError: the URL names no store that can be opened.
-        SecretError: a secret is named and cannot be read.
+        SecretError: a secret is named and cannot be read, or entries are to be sealed without keys.
     """
 
     def __init__(self, config: CacheConfig) -> None:
         self._config = resolved(config)
-        self._key = namespace_key(config.namespace, config.secret())
+        self._ring = open_ring(self._config)
+        self._key = namespace_key(config.namespace, _secret(config, self._ring), config.tenant)
         self._store = open_store(self._config)
         self._timeout_s = config.timeout_ms / 1_000
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
@@ -66,6 +70,10 @@ class Cache:
         password_file: str | None = None,
         secret_env: str | None = None,
         secret_file: str | None = None,
+        tenant: str | None = None,
+        sealed: bool | None = None,
+        key_file: str | None = None,
+        key_env: str | None = None,
         tls_ca_file: str | None = None,
         required: bool = False,
     ) -> Cache:
@@ -78,6 +86,10 @@ class Cache:
         timeout_ms: what one lookup or insert may take before its rows are computed instead.
         password_env, password_file: where the store's password is; read now, on each process.
         secret_env, secret_file: where the namespace's secret is; keys are hashed under it.
+        tenant: whose rows these are; equal rows of two tenants never meet.
+        sealed: False stores entries in clear where others can read them; left out, they are sealed
+            in every store but `embedded:` and `memory://`.
+        key_file, key_env: where the sealing keys are; made with `kvspark keygen FILE`.
         required: `check` raises when the store is not there.
 
         Raises:
@@ -95,6 +107,9 @@ class Cache:
                 password_file=password_file,
                 secret_env=secret_env,
                 secret_file=secret_file,
+                tenant=tenant,
+                sealed=sealed,
+                sealing=SealingConfig.checked(key_file=key_file, key_env=key_env),
                 tls_ca_file=tls_ca_file,
                 required=required,
             )
@@ -146,12 +161,13 @@ class Cache:
     ) -> KeySpace:
         """The entries of the stage whose results `identity` names, with the tensors `specs`.
 
-        `codec` is for writing, "raw" or "zstd"; entries of either are read.
+        `codec` is for writing, one of `kvspark.cache.codec`; entries of any of them are read.
 
         Raises:
             UsageError: the codec is unknown, or the tensors have no entry (text).
         """
-        entry_format = EntryFormat(specs, codec_named(codec))
+        seal = seal_of(self._ring, self._key, identity)
+        entry_format = EntryFormat(specs, codec_named(codec), seal=seal)
         return KeySpace(self._guard, self._key, identity, entry_format, ttl_s=self._config.ttl_s)
 
     def drain(self) -> CacheStats:
@@ -167,3 +183,9 @@ class Cache:
             "a Cache holds a connection and cannot be pickled; send cache.config and open it there "
             "with Cache.from_config, or give the cache to kvspark.score, which does so"
         )
+
+
+def _secret(config: CacheConfig, ring: KeyRing | None) -> bytes | None:
+    """What keys the hashes: the namespace's own secret, else the ring's."""
+    secret = config.secret()
+    return ring.keys().hashing if secret is None and ring is not None else secret

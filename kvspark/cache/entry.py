@@ -1,17 +1,17 @@
 """Columns of tensors into entries and back, many rows at a time.
 
-The bytes of an entry are described in `kvspark.cache.header`. Rows of a fixed size that are
-stored raw are written and checked as one table, a column of bytes at a time; all others one by
-one. Reading takes the table only for values that are right in every byte that it can compare,
-and gives the rest to the header's checks, which say why.
+The bytes of an entry are described in `kvspark.cache.header`, what closes them in
+`kvspark.cache.seal`. Headers of rows of a fixed size that are stored raw are written and checked as
+one table, a column of bytes at a time; all others one by one. Reading takes the table only for
+values that are right in every byte that it can compare, and gives the rest to the header's checks,
+which say why.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -19,25 +19,20 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.cache.codec import RAW, Codec
-from kvspark.cache.header import (
-    CRC_BYTES,
-    CRC_OF_WHOLE,
-    MAX_ENTRY_BYTES,
+from kvspark.cache.header import MAX_ENTRY_BYTES, TIMES_AT, EntryHeader, Opened, u32
+from kvspark.cache.key import HALF_BYTES
+from kvspark.cache.seal import (
+    CHECKSUM,
+    KEY_ID_AT,
     TAIL_AT,
     TENSORS_AT,
-    TIMES_AT,
-    EntryHeader,
-    Opened,
     Reason,
-    u32,
+    Seal,
+    Table,
+    tails,
 )
-from kvspark.cache.key import HALF_BYTES
 from kvspark.errors import UsageError
-from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import Rows, TensorSpec
-
-_Table = npt.NDArray[np.uint8]
-"""(rows, bytes)"""
 
 
 @final
@@ -57,7 +52,8 @@ class Decoded:
 class EntryFormat:
     """Writes and reads the entries of one stage, whose tensors are `specs`.
 
-    `codec` is for writing; an entry of any known codec is read.
+    `codec` is for writing; an entry of any known codec is read. `seal` is asked before each call
+    how entries are closed; it always answers with a seal of the same `flags`.
 
     Raises:
         UsageError: `specs` is empty, holds text, or does not fit a header.
@@ -68,20 +64,21 @@ class EntryFormat:
         specs: Sequence[TensorSpec],
         codec: Codec = RAW,
         *,
+        seal: Callable[[], Seal] = lambda: CHECKSUM,
         max_bytes: int = MAX_ENTRY_BYTES,
     ) -> None:
         self._specs = tuple(specs)
         self._codec = codec
+        self._seal = seal
         self._max_bytes = max_bytes
         self._header = EntryHeader(specs)
         self._dtypes = [spec.numpy_dtype for spec in specs]
         self._sizes = [spec.bytes_per_row or 0 for spec in specs]
         self.is_fixed = all(spec.is_fixed for spec in specs)
         """True if all entries that are stored raw have `entry_bytes` bytes."""
-        self.entry_bytes = self._header.size_bytes + sum(self._sizes) + CRC_BYTES
+        self._payload_bytes = sum(self._sizes)
+        self.entry_bytes = self._header.size_bytes + self._payload_bytes + seal().end_bytes
         """Bytes of a raw entry; where they vary, of one whose varying tensors are empty."""
-        self._template = self._fixed_template()
-        self._joined_crcs = [0]
 
     def encode_many(
         self, digests: Sequence[bytes], columns: Sequence[Rows], *, created_s: int, cost_us: int
@@ -99,20 +96,20 @@ class EntryFormat:
             _checked(spec, column, len(digests))
             for spec, column in zip(self._specs, columns, strict=True)
         ]
-        times = (u32(created_s), u32(cost_us))
+        times, seal = (u32(created_s), u32(cost_us)), self._seal()
         if self.is_fixed and self._codec is RAW:
-            return self._encode_table(digests, checked, times)
+            return self._encode_table(digests, checked, times, seal)
         return [
-            self._encode_one(digest, [rows[index] for rows in checked], times)
+            self._encode_one(digest, [rows[index] for rows in checked], times, seal)
             for index, digest in enumerate(digests)
         ]
 
     def decode_many(self, values: Sequence[bytes | None], digests: Sequence[bytes]) -> Decoded:
         """The rows that `values` hold; a value that is not its digest's is not found."""
         found = np.zeros(len(values), dtype=np.bool_)
-        payloads = np.empty((0, sum(self._sizes)), dtype=np.uint8)
+        payloads, seal = np.empty((0, self._payload_bytes), dtype=np.uint8), self._seal()
         if self.is_fixed and self.entry_bytes <= self._max_bytes:
-            payloads, places = self._decode_table(values, digests)
+            payloads, places = self._decode_table(values, digests, seal)
             found[places] = True
             if len(places) == len(values):
                 return Decoded(found, self._cut_table(payloads), {})
@@ -120,7 +117,7 @@ class EntryFormat:
         opened: dict[int, Opened] = {}
         for index, value in enumerate(values):
             if value is not None and not found[index]:
-                entry = self._header.open(value, digests[index], self._max_bytes)
+                entry = self._header.open(value, digests[index], self._max_bytes, seal)
                 if isinstance(entry, Opened):
                     opened[index] = entry
                 else:
@@ -132,10 +129,11 @@ class EntryFormat:
             payloads = _merged(found, payloads, opened)
         return Decoded(found, self._cut_table(payloads), dict(reasons))
 
-    def _fixed_template(self) -> _Table:
+    def _template(self, seal: Seal) -> Table:
         header = self._header.pack(
             RAW,
-            lengths=(u32(sum(self._sizes)),) * 2,
+            seal,
+            lengths=(u32(self._payload_bytes),) * 2,
             times=(0, 0),
             tail=bytes(HALF_BYTES),
             shapes=[_dims(spec) for spec in self._specs],
@@ -143,87 +141,85 @@ class EntryFormat:
         return np.frombuffer(header, dtype=np.uint8)
 
     def _encode_table(
-        self, digests: Sequence[bytes], columns: Sequence[Rows], times: tuple[int, int]
+        self, digests: Sequence[bytes], columns: Sequence[Rows], times: tuple[int, int], seal: Seal
     ) -> list[bytes | None]:
-        count, size = len(digests), self.entry_bytes
-        if size > self._max_bytes or not count:
+        count, head, size = len(digests), self._header.size_bytes, self._payload_bytes
+        if self.entry_bytes > self._max_bytes or not count:
             return [None] * count
-        at = self._header.size_bytes
-        table = np.empty((count, size), dtype=np.uint8)
-        table[:, :at] = self._template
+        table = np.empty((count, head), dtype=np.uint8)
+        table[:] = self._template(seal)
         table[:, TIMES_AT:TAIL_AT] = np.array([times], dtype="<u4").view(np.uint8)
-        table[:, TAIL_AT:TENSORS_AT] = _tails(digests)
-        for column, size_bytes in zip(columns, self._sizes, strict=True):
-            if size_bytes:
-                rows = np.ascontiguousarray(column).reshape(count, -1)
-                table[:, at : at + size_bytes] = rows.view(np.uint8)
-                at += size_bytes
-        starts = range(0, count * size, size)
-        view = table.reshape(-1).data
-        crcs = [zlib.crc32(view[start : start + size - CRC_BYTES]) for start in starts]
-        table[:, -CRC_BYTES:] = np.array(crcs, dtype="<u4").view(np.uint8).reshape(count, CRC_BYTES)
-        whole = table.tobytes()
-        return [whole[start : start + size] for start in starts]
+        table[:, TAIL_AT:TENSORS_AT] = tails(digests)
+        joined = table.tobytes()
+        heads = [joined[at : at + head] for at in range(0, count * head, head)]
+        rows = self._payloads(columns, count).reshape(-1).data
+        payloads = [rows[at * size : (at + 1) * size] for at in range(count)]
+        return [*seal.close_many(heads, payloads, digests)]
+
+    def _payloads(self, columns: Sequence[Rows], count: int) -> Table:
+        tables = [
+            np.ascontiguousarray(column).reshape(count, -1).view(np.uint8)
+            for column, size_bytes in zip(columns, self._sizes, strict=True)
+            if size_bytes
+        ]
+        if len(tables) == 1:
+            return tables[0]
+        return np.hstack(tables) if tables else np.empty((count, 0), dtype=np.uint8)
 
     def _encode_one(
-        self, digest: bytes, arrays: Sequence[npt.NDArray[np.generic]], times: tuple[int, int]
+        self,
+        digest: bytes,
+        arrays: Sequence[npt.NDArray[np.generic]],
+        times: tuple[int, int],
+        seal: Seal,
     ) -> bytes | None:
-        room = self._max_bytes - self._header.size_bytes - CRC_BYTES
+        room = self._max_bytes - self._header.size_bytes - seal.end_bytes
         if sum(array.nbytes for array in arrays) > room:
             return None
         raw = b"".join(array.tobytes() for array in arrays)
-        payload = self._codec.encode(raw)
+        payload = self._codec.encode(raw, self._header.item_bytes)
         if len(payload) > room:
             return None
         header = self._header.pack(
             self._codec,
+            seal,
             lengths=(len(raw), len(payload)),
             times=times,
             tail=digest[HALF_BYTES:],
             shapes=[array.shape for array in arrays],
         )
-        body = header + payload
-        return body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
+        return seal.close_many([header], [memoryview(payload)], [digest])[0]
 
     def _decode_table(
-        self, values: Sequence[bytes | None], digests: Sequence[bytes]
-    ) -> tuple[_Table, npt.NDArray[np.intp]]:
+        self, values: Sequence[bytes | None], digests: Sequence[bytes], seal: Seal
+    ) -> tuple[Table, npt.NDArray[np.intp]]:
         """The payloads of the raw values that are right in every byte, and their places."""
-        size = self.entry_bytes
-        likely, places = _of_size(values, size)
+        likely, places = _of_size(values, self.entry_bytes)
+        if not likely:
+            return np.empty((0, self._payload_bytes), dtype=np.uint8), places
         if len(likely) < len(values):
             digests = [digests[i] for i in places]
-        joined = b"".join(likely)
-        table = np.frombuffer(joined, dtype=np.uint8).reshape(-1, size)
-        head = self._header.size_bytes
-        right = np.ones(len(likely), dtype=np.bool_)
-        if zlib.crc32(joined) != self._crc_of_joined(len(likely)):
-            right[:] = [zlib.crc32(value) == CRC_OF_WHOLE for value in likely]
-        right &= (table[:, :TIMES_AT] == self._template[:TIMES_AT]).all(axis=1)
-        right &= (table[:, TAIL_AT:TENSORS_AT] == _tails(digests)).all(axis=1)
-        right &= (table[:, TENSORS_AT:head] == self._template[TENSORS_AT:]).all(axis=1)
-        payloads = table[:, head:-CRC_BYTES]
+        template = self._template(seal)
+        opened = seal.open_many(likely, digests, self._header.size_bytes)
+        payloads, right, table = opened.payloads, opened.right, opened.heads
+        right &= (table[:, :KEY_ID_AT] == template[:KEY_ID_AT]).all(axis=1)
+        right &= (table[:, KEY_ID_AT + 2 : TIMES_AT] == template[KEY_ID_AT + 2 : TIMES_AT]).all(
+            axis=1
+        )
+        right &= (table[:, TAIL_AT:TENSORS_AT] == tails(digests)).all(axis=1)
+        right &= (table[:, TENSORS_AT:] == template[TENSORS_AT:]).all(axis=1)
+        if not seal.key_id:
+            right &= (table[:, KEY_ID_AT : KEY_ID_AT + 2] == 0).all(axis=1)
         if right.all():
             return payloads, places
         return payloads[right], places[right]
 
-    def _crc_of_joined(self, count: int) -> int:
-        """The CRC-32 of `count` right entries of `entry_bytes`, whatever they hold, in one string.
-
-        One call for all of them takes two thirds of the time of one call each. The CRC-32 of `b`
-        that goes on from `c` is that of `b` alone, xor what `c` becomes by as many zeros.
-        """
-        crcs = self._joined_crcs
-        if len(crcs) <= count:
-            crcs = crcs.copy()
-            zeros = bytes(self.entry_bytes)
-            while len(crcs) <= count:
-                crcs.append(zlib.crc32(zeros, crcs[-1]) ^ zlib.crc32(zeros) ^ CRC_OF_WHOLE)
-            # At once: another thread may be counting too.
-            self._joined_crcs = crcs
-        return crcs[count]
-
-    def _cut_table(self, payloads: _Table) -> tuple[Rows, ...]:
+    def _cut_table(self, payloads: Table) -> tuple[Rows, ...]:
+        if len(self._specs) == 1 and payloads.flags.writeable and payloads.size:
+            # Fresh memory that nobody else has: it is the column.
+            (spec,) = self._specs
+            flat = np.ascontiguousarray(payloads).reshape(-1).view(spec.numpy_dtype)
+            return (flat.reshape(len(payloads), *_dims(spec)),)
         columns: list[Rows] = []
         at = 0
         for spec, size_bytes in zip(self._specs, self._sizes, strict=True):
@@ -281,11 +277,6 @@ def _dims(spec: TensorSpec) -> tuple[int, ...]:
     return tuple(dim or 0 for dim in spec.shape)
 
 
-def _tails(digests: Sequence[bytes]) -> _Table:
-    table = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
-    return table[:, HALF_BYTES:]
-
-
 def _of_size(
     values: Sequence[bytes | None], size: int
 ) -> tuple[Sequence[bytes], npt.NDArray[np.intp]]:
@@ -298,7 +289,7 @@ def _of_size(
     return [value for value in present if len(value) == size], np.array(places, dtype=np.intp)
 
 
-def _merged(found: npt.NDArray[np.bool_], payloads: _Table, opened: Mapping[int, Opened]) -> _Table:
+def _merged(found: npt.NDArray[np.bool_], payloads: Table, opened: Mapping[int, Opened]) -> Table:
     """The payloads of the rows that were found at once and of those in `opened`, in row order."""
     at_once = found.copy()
     found[list(opened)] = True

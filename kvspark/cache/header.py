@@ -1,14 +1,14 @@
-"""The bytes of one entry: a self-describing header, the tensors of one row, a checksum.
+"""The bytes of one entry: a self-describing header, the tensors of one row, and what closes it.
 
 Little-endian throughout; the payload starts at a multiple of 8.
 
     offset  bytes
     0       4    "KVS1"
-    4       1    version = 1
-    5       1    flags: 1 sealed, 2 negative, 4 lossy; none is in use yet
+    4       1    version = 2
+    5       1    flags: 1 sealed, 2 negative, 4 lossy; negative and lossy are not in use yet
     6       1    codec of the payload
     7       1    number of tensors
-    8       2    id of the sealing key; 0 = not sealed
+    8       2    number of the sealing key; 0 = not sealed
     10      2    0
     12      4    raw_len: bytes of the payload before the codec
     16      4    payload_len: bytes of the payload as stored
@@ -18,43 +18,34 @@ Little-endian throughout; the payload starts at a multiple of 8.
     44      -    per tensor: dtype u8, number of dims u8, 0 u16, dims u32 each
     -       -    zeros up to a multiple of 8
     -       -    payload: the tensors' bytes in C order, one after the other, through the codec
-    -4      4    CRC-32 (zlib's) of everything before it
+    -8      8    XXH3-64 of everything before, the highest byte first; of a sealed entry instead
+    -28     16   the tag of AES-256-GCM, whose cipher the payload is
+    -12     12   the nonce
 
-The checksum comes last so that one call over the whole value verifies it: the CRC-32 of any bytes
-followed by their CRC-32 is a constant.
-
-A reader trusts nothing. It knows the tensors that it expects, and a value that differs in any way
-is a miss with a reason; it never raises, and never allocates by a size that it has not checked.
+A reader trusts nothing. It knows the tensors that it expects and whether they must be sealed, and a
+value that differs in any way is a miss with a reason; it never raises, and never allocates by a
+size that it has not checked.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from kvspark.cache.codec import Codec, codec_coded
 from kvspark.cache.key import HALF_BYTES
+from kvspark.cache.seal import CORRUPT, TAIL_AT, TENSORS_AT, Reason, Seal
 from kvspark.errors import UsageError
 from kvspark.spec import ITEM_BYTES, TensorSpec
 
 MAX_ENTRY_BYTES = 4 * 2**20
 """Larger values are not stored: a Redis server is blocked for milliseconds when one goes."""
 
-CRC_BYTES = 4
-CRC_OF_WHOLE = 0x2144DF1C
-"""The CRC-32 of any bytes that are followed by their CRC-32."""
-
 TIMES_AT = 20
 COST_AT = 24
-TAIL_AT = 28
-TENSORS_AT = 44
-
-Reason = str
-"""Why a value is not the entry that was looked for."""
 
 OVERSIZE = "oversize"
 """Longer than this reader accepts."""
@@ -64,11 +55,11 @@ UNEXPECTED = "unexpected"
 """An entry with other tensors than the stage has."""
 MISPLACED = "misplaced"
 """An entry of another row."""
-CORRUPT = "corrupt"
-"""Lengths that do not agree, a wrong checksum, or a payload that does not decode."""
+NOT_SEALED = "not_sealed"
+"""An entry in clear where entries are sealed: anybody could have written it."""
 
-_START = b"KVS1\x01\x00"
-_FIXED = struct.Struct("<6sBBHHIIII16s")
+_START = b"KVS1\x02"
+_FIXED = struct.Struct("<5sBBBHHIIII16s")
 _U8_MAX = 2**8 - 1
 _U32_MAX = 2**32 - 1
 
@@ -118,6 +109,8 @@ class EntryHeader:
         self.size_bytes = -(-(TENSORS_AT + self._tensors.size) // 8) * 8
         """Bytes of the header, padding included; the same for all rows of the stage."""
         self._items = [ITEM_BYTES[spec.dtype] for spec in specs]
+        self.item_bytes = self._items[0] if len(set(self._items)) == 1 else 1
+        """Bytes of a number of the payload, for codecs that want to know; 1 where they differ."""
         self._dims: list[slice] = []
         """Where the dims of each tensor are among the numbers of `_tensors`."""
         self._known: list[tuple[int, int]] = []
@@ -132,6 +125,7 @@ class EntryHeader:
     def pack(
         self,
         codec: Codec,
+        seal: Seal,
         *,
         lengths: tuple[int, int],
         times: tuple[int, int],
@@ -142,55 +136,59 @@ class EntryHeader:
         tensors: list[int] = []
         for spec, shape in zip(self._specs, shapes, strict=True):
             tensors += (_DTYPE_CODES[spec.dtype], len(shape), 0, *shape)
-        fixed = _FIXED.pack(
-            _START, codec.code, len(self._specs), 0, 0, *lengths, *map(u32, times), tail
-        )
+        start = (_START, seal.flags, codec.code, len(self._specs), seal.key_id, 0)
+        fixed = _FIXED.pack(*start, *lengths, *map(u32, times), tail)
         return (fixed + self._tensors.pack(*tensors)).ljust(self.size_bytes, b"\0")
 
-    def open(self, value: bytes, digest: bytes, max_bytes: int) -> Opened | Reason:
+    def open(self, value: bytes, digest: bytes, max_bytes: int, seal: Seal) -> Opened | Reason:
         """The entry in `value` if it is the one of `digest`, else the reason why it is not."""
-        reason = self._refuse_start(value, max_bytes)
+        reason = self._refuse_start(value, max_bytes, seal)
         if reason is not None:
             return reason
         shapes = self._shapes(value)
         if shapes is None:
             return UNEXPECTED
-        reason = self._refuse_lengths(value, shapes, max_bytes)
+        reason = self._refuse_lengths(value, shapes, max_bytes, seal.end_bytes)
         if reason is not None:
             return reason
-        _, code, _, _, _, raw_len, _, _, _, tail = _FIXED.unpack_from(value)
+        _, _, code, _, _, _, raw_len, _, _, _, tail = _FIXED.unpack_from(value)
         if tail != digest[HALF_BYTES:]:
             return MISPLACED
-        if zlib.crc32(value) != CRC_OF_WHOLE:
-            return CORRUPT
+        payload = seal.open_one(value, digest, self.size_bytes)
+        if isinstance(payload, Reason):
+            return payload
         codec = codec_coded(code)
         if codec is None:
             return FOREIGN
         try:
-            raw = codec.decode(memoryview(value)[self.size_bytes : -CRC_BYTES], raw_len)
+            raw = codec.decode(payload, raw_len, self.item_bytes)
         except ValueError:
             return CORRUPT
         return Opened(raw, shapes)
 
-    def _refuse_start(self, value: bytes, max_bytes: int) -> Reason | None:
+    def _refuse_start(self, value: bytes, max_bytes: int, seal: Seal) -> Reason | None:
         if len(value) > max_bytes:
             return OVERSIZE
         if not value.startswith(_START):
             return CORRUPT if _START.startswith(value) else FOREIGN
-        if len(value) < TENSORS_AT + CRC_BYTES:
+        if len(value) < TENSORS_AT + seal.end_bytes:
             return CORRUPT
-        _, code, count, key_id, zero, *_ = _FIXED.unpack_from(value)
-        if key_id or zero or codec_coded(code) is None:
+        _, flags, code, count, key_id, zero, *_ = _FIXED.unpack_from(value)
+        if not flags and seal.flags:
+            return NOT_SEALED
+        if flags != seal.flags or bool(key_id) != bool(seal.key_id) or zero:
+            return FOREIGN
+        if codec_coded(code) is None:
             return FOREIGN
         if count != len(self._specs):
             return UNEXPECTED
-        return CORRUPT if len(value) < self.size_bytes + CRC_BYTES else None
+        return CORRUPT if len(value) < self.size_bytes + seal.end_bytes else None
 
     def _refuse_lengths(
-        self, value: bytes, shapes: Sequence[tuple[int, ...]], max_bytes: int
+        self, value: bytes, shapes: Sequence[tuple[int, ...]], max_bytes: int, end_bytes: int
     ) -> Reason | None:
-        _, _, _, _, _, raw_len, payload_len, *_ = _FIXED.unpack_from(value)
-        if len(value) != self.size_bytes + payload_len + CRC_BYTES:
+        _, _, _, _, _, _, raw_len, payload_len, *_ = _FIXED.unpack_from(value)
+        if len(value) != self.size_bytes + payload_len + end_bytes:
             return CORRUPT
         if raw_len > max_bytes or _reach_bytes(self._items, shapes) > max_bytes:
             return OVERSIZE

@@ -29,7 +29,9 @@ _CHECKS = frozenset({"ssl_cert_reqs", "ssl_check_hostname"})
 
 
 def resolved(config: CacheConfig) -> CacheConfig:
-    """`config` with a folder that means the same in every process, whatever its directory is."""
+    """`config` with names that mean the same in every process, whatever its directory is."""
+    if config.is_sealed and config.sealing.is_named:
+        config = config.model_copy(update={"sealing": config.sealing.explicit()})
     if not config.url.startswith(_EMBEDDED):
         return config
     path, bound = _embedded(config.url)

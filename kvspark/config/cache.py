@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from kvspark.config.base import Name, Section
+from kvspark.config.sealing import SealingConfig
 from kvspark.config.secret import resolve_secret
 
 __all__ = ["CacheConfig", "resolve_secret"]
@@ -70,6 +71,18 @@ class CacheConfig(Section):
     secret_file: Name | None = Field(
         default=None, description="The file that holds the namespace's secret."
     )
+    tenant: Name | None = Field(
+        default=None,
+        description="Whose rows these are: equal rows of two tenants never meet, in no namespace.",
+    )
+    sealed: bool | None = Field(
+        default=None,
+        description="Whether entries are encrypted (AES-256-GCM) before they leave the process. Left "
+        "out: in every store but `embedded:` and `memory://`.",
+    )
+    sealing: SealingConfig = Field(
+        default=SealingConfig(), description="Where the keys of sealed entries are."
+    )
     tls_ca_file: Name | None = Field(
         default=None,
         description="The CA certificates (PEM) that the store's certificate is checked against; "
@@ -114,6 +127,13 @@ class CacheConfig(Section):
             if getattr(self, f"{secret}_env") and getattr(self, f"{secret}_file"):
                 raise ValueError(f"{secret}_env and {secret}_file are both given; keep one")
         return self
+
+    @property
+    def is_sealed(self) -> bool:
+        """True if entries are sealed: as `sealed` says, else where others can reach the store."""
+        if self.sealed is not None:
+            return self.sealed
+        return urlsplit(self.url).scheme not in _LOCAL
 
     def password(self) -> bytes | None:
         """The store's password, read now; None if none is named.

@@ -1,4 +1,4 @@
-"""Secrets by reference: the conf names an environment variable or a file, never the secret.
+"""Secrets by reference: the conf names a variable, a file or a command, never the secret.
 
 The reference may travel to executors and appear in logs; the secret is read where it is used,
 each time it is used, and is held by nobody.
@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvspark.errors import SecretError, UsageError
@@ -19,6 +20,9 @@ _LOG = logging.getLogger(__name__)
 
 MAX_SECRET_BYTES = 65_536
 """A longer file is not a secret but a mistake in the conf."""
+
+COMMAND_S = 20.0
+"""Seconds that a command which prints a secret may take."""
 
 # A user alone is no secret: `abfss://CONTAINER@ACCOUNT/…` names a folder.
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s@]*:[^/\s]*@")
@@ -49,6 +53,40 @@ def resolve_secret(
     if file is not None:
         return _from_file(Path(file))
     return None
+
+
+def secret_from_command(words: Sequence[str]) -> bytes:
+    """What the program `words[0]` prints with the other words as its arguments; no shell reads them.
+
+    Raises:
+        SecretError: it cannot be run, fails, takes too long, or prints nothing or too much. What it
+            prints is never part of the message.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - the conf names the program; there is no shell.
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=COMMAND_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SecretError(
+            f"the command {words[0]} should print a secret and took more than {COMMAND_S:g} s"
+        ) from None
+    except OSError as exc:
+        raise SecretError(f"the command {words[0]} cannot be run ({exc.strerror})") from None
+    if done.returncode:
+        raise SecretError(
+            f"the command {words[0]} should print a secret and ended with exit code {done.returncode}"
+        )
+    if len(done.stdout) > MAX_SECRET_BYTES:
+        raise SecretError(f"the command {words[0]} printed more than {MAX_SECRET_BYTES} bytes")
+    secret = _without_line_break(done.stdout)
+    if not secret:
+        raise SecretError(f"the command {words[0]} should print a secret and printed nothing")
+    return secret
 
 
 def has_password(text: str) -> bool:

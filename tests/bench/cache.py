@@ -1,84 +1,179 @@
-"""What the cache adds to a bare MGET and SET: `python -m tests.bench.cache`.
+"""What a hit and an insert cost beside a bare MGET and MSET: `python -m tests.bench.cache`.
 
-Ten batches of 1,024 entries of 1,536 bytes (384 float32) from a redis-server of its own on
-loopback, in microseconds a row. The contestants take turns, and the best of their rounds counts:
-what else runs on the machine makes a round slower, never faster.
+Values of 768 bytes and of 64 KB from a redis-server of its own on loopback, by one client: everything
+that a hit needs, from digests to the tensor, sealed (AES-256-GCM) and in clear, as a multiple of the
+rate of redis-py's own `mget` and `mset` of the same values. Then what the server's memory holds for
+an entry. The contestants take turns, and the best of their rounds counts: what else runs on the
+machine makes a round slower, never faster. Exit code 1 if a target is missed.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import redis
+from rich.console import Console
+from rich.table import Table
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis import RedisStore
-from kvspark.spec import TensorSpec
+from kvspark.cache.key import KEY_BYTES, StageKeys
+from kvspark.config.sealing import KEY_ENV
+from kvspark.spark.worker import _keep_freed_memory
+from kvspark.spec import Rows, TensorSpec
 from tests.redis_server import RedisAddress, running_redis
+from tests.sealing_keys import TEST_KEYS
 
-BATCHES, ROWS, WIDTH, ROUNDS = 10, 1_024, 384, 20
+ROUNDS = 25
+SIZES = {768: 1_024, 65_536: 64}
+"""Bytes of a value, and rows of a batch of them: not more than one write takes."""
+
+READ, WRITE = "get_many", "set_many"
+TARGETS = {
+    (READ, 768, "sealed"): 0.35,
+    (READ, 65_536, "sealed"): 0.8,
+    (READ, 768, "in clear"): 0.7,
+    (READ, 65_536, "in clear"): 0.9,
+    (WRITE, 768, "sealed"): 0.4,
+    (WRITE, 65_536, "sealed"): 0.8,
+    (WRITE, 768, "in clear"): 0.4,
+    (WRITE, 65_536, "in clear"): 0.8,
+}
+"""The least that our rate is, as a multiple of redis-py's."""
+
+MEMORY_TARGETS = {1_536: 1.30, 3_072: 1.25}
+"""The most that the server's memory is, time to live included, as a multiple of the value."""
 
 
-def us_a_row(works: dict[str, Callable[[int], object]]) -> dict[str, float]:
-    """The best time of each, over all batches, after one round to warm up."""
+@final
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One comparison."""
+
+    name: str
+    us_per_row: float
+    ratio: float | None = None
+    target: float | None = None
+
+    @property
+    def is_missed(self) -> bool:
+        return self.ratio is not None and self.target is not None and self.ratio < self.target
+
+
+def us_a_row(works: dict[str, Callable[[], object]], rows: int) -> dict[str, float]:
+    """The best time of each, after one round to warm up."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(ROUNDS + 1):
         for name, work in works.items():
             begun = time.perf_counter()
-            for batch in range(BATCHES):
-                work(batch)
+            for _ in range(4):
+                work()
             times[name].append(time.perf_counter() - begun)
-    return {name: min(each[1:]) / (BATCHES * ROWS) * 1e6 for name, each in times.items()}
+    return {name: min(each[1:]) / (4 * rows) * 1e6 for name, each in times.items()}
 
 
-def measure(server: RedisAddress) -> dict[str, float]:
-    """Microseconds a row by what was done."""
-    cache = Cache.connect(server.url, namespace="bench", timeout_ms=5_000)
-    space = cache.keyspace(b"stage", (TensorSpec("embedding", "float32", (WIDTH,)),))
-    batches = [[b"row %d of %d" % (row, b) for row in range(ROWS)] for b in range(BATCHES)]
-    digests = [space.digests(rows) for rows in batches]
-    rows = np.random.default_rng(0).standard_normal((ROWS, WIDTH)).astype("<f4")
-    keys = [space._keys.of(each) for each in digests]
-    client = redis.Redis(port=server.port)
-    store = RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=5)
-    for each in digests:
-        space.insert(each, (rows,), cost_us=100)
-    values = [[value or b"" for value in store.get_many(each)] for each in keys]
-    entries = [list(zip(k, v, strict=True)) for k, v in zip(keys, values, strict=True)]
-
-    def pipeline(b: int) -> None:
-        pipe = client.pipeline(transaction=False)
-        for key, value in entries[b]:
-            pipe.set(key, value, px=1_209_600_000)
-        pipe.execute()
-
-    times = us_a_row(
-        {
-            "redis-py mget of 1,024": lambda b: client.mget(keys[b]),
-            "store.get_many": lambda b: store.get_many(keys[b]),
-            "lookup": lambda b: space.lookup(digests[b]),
-            "of it: keys": lambda b: space._keys.of(digests[b]),
-            "of it: decode and verify": lambda b: space._format.decode_many(values[b], digests[b]),
-            "redis-py pipeline of SET PX": pipeline,
-            "store.set_many": lambda b: store.set_many(entries[b], ttl_s=1_209_600),
-            "insert": lambda b: space.insert(digests[b], (rows,), cost_us=100),
-            "digests": lambda b: space.digests(batches[b]),
-        }
-    )
-    if cache.drain().errors or not space.lookup(digests[-1]).found.all():
+def works_of(server: RedisAddress, rows: Rows, *, sealed: bool) -> dict[str, Callable[[], object]]:
+    """What is timed: our lookups and inserts of `rows`, and the parts of each."""
+    how, count, width = "sealed" if sealed else "in clear", len(rows), rows[0].size
+    cache = Cache.connect(server.url, namespace=how, timeout_ms=5_000, sealed=sealed)
+    space = cache.keyspace(b"stage", (TensorSpec("embedding", "float32", (width,)),))
+    digests = space.digests([b"row %d" % row for row in range(count)])
+    keys = StageKeys(cache._key, b"stage").of(digests)
+    space.insert(digests, (rows,), cost_us=100)
+    values = cache._store.get_many(keys)
+    entries = list(zip(keys, [value or b"" for value in values], strict=True))
+    if not space.lookup(digests).found.all():
         raise SystemExit("something was not found; these times mean nothing")
-    return times
+    encode = space._format.encode_many
+    return {
+        f"{READ} {how}": lambda: space.lookup(digests),
+        f"{READ} {how}: keys": lambda: space._keys.of(digests),
+        f"{READ} {how}: store": lambda: cache._store.get_many(keys),
+        f"{READ} {how}: decode": lambda: space._format.decode_many(values, digests),
+        f"{WRITE} {how}": lambda: space.insert(digests, (rows,), cost_us=100),
+        f"{WRITE} {how}: encode": lambda: encode(digests, (rows,), created_s=1, cost_us=1),
+        f"{WRITE} {how}: store": lambda: cache._store.set_many(entries, ttl_s=1_209_600),
+    }
 
 
-def main() -> None:
-    """Prints a line for each."""
+def measure(server: RedisAddress, size_bytes: int, count: int) -> list[Line]:
+    """Our reads and writes beside redis-py's for values of `size_bytes`, and where the time goes."""
+    client = redis.Redis(port=server.port)
+    rows = np.random.default_rng(0).standard_normal((count, size_bytes // 4)).astype("<f4")
+    bare = {os.urandom(KEY_BYTES): row.tobytes() for row in rows}
+    bare_keys = list(bare)
+    works: dict[str, Callable[[], object]] = {
+        "redis-py mget": lambda: client.mget(bare_keys),
+        "redis-py mset": lambda: client.mset(bare),
+    }
+    for sealed in (True, False):
+        works |= works_of(server, rows, sealed=sealed)
+    times = us_a_row(works, count)
+    lines = []
+    for name, us in times.items():
+        what, _, how = name.partition(" ")
+        target = TARGETS.get((what, size_bytes, how))
+        bare_us = times["redis-py mget" if what == READ else "redis-py mset"]
+        lines.append(Line(name, us, bare_us / us if target is not None else None, target))
+    return lines
+
+
+def memory_ratio(size_bytes: int, *, sealed: bool, count: int = 4_096) -> float:
+    """Bytes of the server's memory for an entry, time to live included, over those of its value."""
     with running_redis() as server:
-        for name, each in measure(server).items():
-            print(f"{name:28} {each:6.2f} us/row")
+        client = redis.Redis(port=server.port)
+        cache = Cache.connect(server.url, namespace="memory", timeout_ms=5_000, sealed=sealed)
+        space = cache.keyspace(b"stage", (TensorSpec("embedding", "float32", (size_bytes // 4,)),))
+        digests = space.digests([b"row %d" % row for row in range(count)])
+        rows = np.random.default_rng(0).standard_normal((count, size_bytes // 4)).astype("<f4")
+        # The tables of keys and times double by powers of two; the first rows pay for an empty one.
+        space.insert(digests[:1], (rows[:1],), cost_us=100)
+        before = int(client.info("memory")["used_memory"])
+        space.insert(digests[1:], (rows[1:],), cost_us=100)
+        after = int(client.info("memory")["used_memory"])
+        if not space.lookup(digests).found.all():
+            raise SystemExit("something was not found; this memory means nothing")
+        return (after - before) / (count - 1) / size_bytes
+
+
+def main() -> int:
+    """Prints a table for each size, and one of memory; returns the exit code."""
+    os.environ.setdefault(KEY_ENV, TEST_KEYS)
+    _keep_freed_memory()  # as a worker of Spark does
+    console, is_missed = Console(), False
+    with running_redis() as server:
+        for size_bytes, count in SIZES.items():
+            lines = measure(server, size_bytes, count)
+            is_missed |= any(line.is_missed for line in lines)
+            console.print(shown(f"{size_bytes:,} bytes a value, {count:,} at a time", lines))
+    for size_bytes, most in MEMORY_TARGETS.items():
+        for how, sealed in (("sealed", True), ("in clear", False)):
+            ratio = memory_ratio(size_bytes, sealed=sealed)
+            is_missed |= ratio > most
+            console.print(f"memory of {size_bytes:,} bytes, {how}: {ratio:.3f}x, at most {most}x")
+    console.print(f"targets {'MISSED' if is_missed else 'met'}")
+    return int(is_missed)
+
+
+def shown(title: str, lines: list[Line]) -> Table:
+    """The lines as a table."""
+    table = Table("what", title=title, title_justify="left")
+    for heading in ("us/row", "x redis-py", "target"):
+        table.add_column(heading, justify="right")
+    for line in lines:
+        table.add_row(
+            line.name,
+            f"{line.us_per_row:.2f}",
+            "" if line.ratio is None else f"{line.ratio:.2f}",
+            "" if line.target is None else f">= {line.target}",
+        )
+    return table
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -65,7 +65,7 @@ def test_bytes_written_are_bytes_read(cache):
     space = cache.keyspace(b"stage", EMBEDDING)
     digests = space.digests(rows_of(10))
     written = space.insert(digests, embeddings(10), cost_us=0)
-    assert written == space.lookup(digests).size_bytes == 10 * (56 + 16 + 4)
+    assert written == space.lookup(digests).size_bytes == 10 * (56 + 16 + 8)
 
 
 @pytest.mark.parametrize(

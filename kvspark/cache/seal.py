@@ -1,0 +1,129 @@
+"""What closes an entry, and tells when it is opened whether it is whole.
+
+    not sealed    header, payload, XXH3-64 of both (8 bytes, the highest first)
+    sealed        header, payload in cipher, GCM's tag (16 bytes), nonce (12 bytes)
+
+A seal is a frozen value that belongs to one stage. Here is the one without keys; the one with keys
+is in `kvspark.cache.aes_seal`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import override
+from xxhash import xxh3_64_digest
+
+from kvspark.fingerprint import DIGEST_BYTES
+
+Reason = str
+"""Why a value is not the entry that was looked for."""
+
+CORRUPT = "corrupt"
+"""Lengths that do not agree, a wrong checksum, or a payload that does not decode."""
+UNKNOWN_KEY = "unknown_key"
+"""Sealed with a key that was retired, or that this process does not have yet."""
+NOT_AUTHENTIC = "not_authentic"
+"""Sealed for another key, stage or tenant, or changed since."""
+
+KEY_ID_AT = 8
+TAIL_AT = 28
+TENSORS_AT = 44
+
+Table = npt.NDArray[np.uint8]
+"""(rows, bytes)"""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OpenedTable:
+    """What values of one size hold; a row that is not right holds anything."""
+
+    heads: Table
+    payloads: Table
+    """Fresh memory if it is writable."""
+    right: npt.NDArray[np.bool_]
+
+
+class Seal(ABC):
+    """How the entries of one stage are closed and opened."""
+
+    flags: int
+    """The entry's flags."""
+    key_id: int
+    """The number of the key that closes; 0 where there is none."""
+    end_bytes: int
+    """Bytes behind the payload."""
+
+    @abstractmethod
+    def close_many(
+        self, heads: Sequence[bytes], payloads: Sequence[memoryview], digests: Sequence[bytes]
+    ) -> list[bytes]:
+        """The whole entries: each head with its payload and what closes them."""
+
+    @abstractmethod
+    def open_many(
+        self, values: Sequence[bytes], digests: Sequence[bytes], head_bytes: int
+    ) -> OpenedTable:
+        """The heads and payloads of values of one size, and which of them are what was closed."""
+
+    @abstractmethod
+    def open_one(self, value: bytes, digest: bytes, head_bytes: int) -> memoryview | Reason:
+        """The payload of one value, or why it cannot be had."""
+
+
+@final
+class Checksum(Seal):
+    """Entries in clear: a checksum finds what was damaged, not who changed it on purpose.
+
+    XXH3 because CRC-32 took longer than the network: 65,536 bytes in 1.4 microseconds against 18-25
+    (zlib's), 768 bytes in 0.12 against 0.4.
+    """
+
+    flags = 0
+    key_id = 0
+    end_bytes = 8
+
+    @override
+    def close_many(
+        self, heads: Sequence[bytes], payloads: Sequence[memoryview], digests: Sequence[bytes]
+    ) -> list[bytes]:
+        entries = []
+        for head, payload in zip(heads, payloads, strict=True):
+            body = b"".join((head, payload))
+            entries.append(body + xxh3_64_digest(body))
+        return entries
+
+    @override
+    def open_many(
+        self, values: Sequence[bytes], digests: Sequence[bytes], head_bytes: int
+    ) -> OpenedTable:
+        joined = b"".join(values)
+        table = np.frombuffer(joined, dtype=np.uint8).reshape(len(values), -1)
+        view, size = memoryview(joined), table.shape[1]
+        starts = range(0, len(joined), size)
+        sums = b"".join([xxh3_64_digest(view[at : at + size - 8]) for at in starts])
+        stored = np.ascontiguousarray(table[:, -8:]).reshape(-1).view("<u8")
+        right = stored == np.frombuffer(sums, dtype="<u8")
+        return OpenedTable(table[:, :head_bytes], table[:, head_bytes:-8], right)
+
+    @override
+    def open_one(self, value: bytes, digest: bytes, head_bytes: int) -> memoryview | Reason:
+        view = memoryview(value)
+        if xxh3_64_digest(view[:-8]) != value[-8:]:
+            return CORRUPT
+        return view[head_bytes:-8]
+
+
+CHECKSUM = Checksum()
+
+
+def tails(digests: Sequence[bytes]) -> Table:
+    """The second halves of `digests`, which headers hold."""
+    table = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+    return table[:, DIGEST_BYTES // 2 :]
