@@ -124,7 +124,7 @@ def test_the_example_conf_shows_the_defaults() -> None:
     config = load_job_config(ROOT / "conf/score.yaml", environ={})
     shown = config.model_dump(exclude_defaults=True)
     assert set(shown) == {"run", "input", "model", "inputs", "outputs", "cache", "output", "spark"}
-    assert set(shown["cache"]) == {"url", "namespace"}
+    assert set(shown["cache"]) == {"url", "namespace", "sealing"}
 
 
 def test_every_field_is_described() -> None:
