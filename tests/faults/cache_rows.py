@@ -35,7 +35,9 @@ GONE = frozenset({"unavailable"})
 LATE = frozenset({"timeout", "slow"})
 FULL = frozenset({"full"})
 REFUSED = frozenset({"refused"})
-WRONG = frozenset({"corrupt", "misplaced", "foreign", "unexpected"})
+WRONG = frozenset(
+    {"corrupt", "misplaced", "foreign", "unexpected", "not_sealed", "not_authentic", "unknown_key"}
+)
 NONE = frozenset[str]()
 """No trouble need be counted: what is not there is a miss, and what is late may be worth it."""
 
