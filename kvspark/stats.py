@@ -35,6 +35,8 @@ class StageStats:
     seconds_insert: float = 0.0
     weights_loaded: int = 0
     """Workers that opened this stage's weights."""
+    recalled: int = 0
+    """Distinct rows whose results the worker still had, so that nobody was asked."""
 
     def __add__(self, other: StageStats) -> StageStats:
         return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -107,6 +107,17 @@ class PlanConfig(Section):
     max_held_bytes: int = Field(
         default=128 * 1024 * 1024, gt=0, description="Bytes that the waiting rows may take."
     )
+    distinct_first: Texts = Field(
+        default=(),
+        description="Stages to compute for the distinct values of their inputs before rows are scored, so "
+        "that no two workers compute one of them at the same time: towers that are dear.",
+    )
+    memo_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Bytes of each worker that hold the latest results of towers, stages that some "
+        "inputs of the model do not reach.",
+    )
 
 
 @final

@@ -43,6 +43,10 @@ class Column(ABC):
         """The canonical bytes of each row."""
 
     @abstractmethod
+    def equality(self) -> pa.Array:
+        """An array whose values are equal where the canonical bytes of rows are, and only there."""
+
+    @abstractmethod
     def argument(self) -> Any:
         """The rows as a computation takes them: list of text or of bytes, array, or list of arrays."""
 
@@ -112,6 +116,9 @@ class TextColumn(Column):
     def row_bytes(self) -> list[bytes]:
         return [b"S" + len(v).to_bytes(8, "little") + v for v in self._encoded()]
 
+    def equality(self) -> pa.Array:
+        return self.array
+
     def argument(self) -> list[str]:
         # A Spark string may hold bytes that are not UTF-8; the key keeps them, the model sees U+FFFD.
         return [value.decode("utf-8", "replace") for value in self._encoded()]
@@ -144,6 +151,9 @@ class BinaryColumn(Column):
     def row_bytes(self) -> list[bytes]:
         return [b"Y" + len(v).to_bytes(8, "little") + v for v in self.argument()]
 
+    def equality(self) -> pa.Array:
+        return self.array
+
     def argument(self) -> list[bytes]:
         values: list[bytes] = self.array.to_pylist()
         return values
@@ -172,6 +182,15 @@ class TensorColumn(Column):
         flat = np.ascontiguousarray(self.array).tobytes()
         return [head + flat[i * row_size : (i + 1) * row_size] for i in range(len(self.array))]
 
+    def equality(self) -> pa.Array:
+        # As bytes: Arrow would take 0.0 and -0.0 for one float.
+        rows = np.ascontiguousarray(self.array)
+        size = rows.nbytes // max(1, len(rows))
+        if not size:
+            return pa.array(np.zeros(len(rows), dtype=np.int8))
+        buffers = [None, pa.py_buffer(rows)]
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(rows), buffers)
+
     def argument(self) -> npt.NDArray[np.generic]:
         return self.array
 
@@ -195,6 +214,9 @@ class RaggedColumn(Column):
 
     def row_bytes(self) -> list[bytes]:
         return [_ragged_bytes(row) for row in self.rows]
+
+    def equality(self) -> pa.Array:
+        return pa.array(self.row_bytes(), type=pa.large_binary())
 
     def argument(self) -> Rows:
         return self.rows

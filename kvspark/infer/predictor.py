@@ -141,6 +141,19 @@ class Predictor:
                 outputs = _with_nulls(outputs, batch, failed)
             yield batch.tag, outputs, bad
 
+    def warm(self, name: str, columns: ArrowColumns) -> int:
+        """Computes the stage `name` for those rows of `columns` that the cache lacks; returns all rows.
+
+        `columns` holds the inputs that reach the stage; bad rows are left out.
+        """
+        (stage,) = (stage for stage in self.bundle.stages if stage.name == name)
+        specs = {spec.name: spec for spec in self.bundle.inputs}
+        count = len(columns[stage.inputs[0]])
+        found = readable(columns, [specs[each] for each in stage.inputs], count)
+        if len(found.good):
+            self._resolver.setting_aside().resolve(stage, found.columns, len(found.good))
+        return count
+
     def drain(self) -> RunStats:
         """What happened since the last drain; the cache's troubles included."""
         rows, self._rows = self._rows, 0

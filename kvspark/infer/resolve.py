@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -24,21 +24,27 @@ from kvspark.cache.admission import admitted
 from kvspark.cache.entries import Entries, KeySpaces
 from kvspark.errors import RowError
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
-from kvspark.infer.bad_rows import BadRow, BadRows, bad_at, bad_joined, unequal
+from kvspark.infer.bad_rows import BadRow, BadRows, Indices, unequal
 from kvspark.infer.columns import Column
+from kvspark.infer.distinct import distinct, row_keys
+from kvspark.infer.memo import Memo
 from kvspark.infer.microbatch import Values, compute
 from kvspark.infer.plan import Plan
+from kvspark.infer.values import (
+    entry_columns,
+    entry_specs,
+    entry_values,
+    joined,
+    nothing,
+    scattered,
+)
 from kvspark.model.bundle import Bundle
 from kvspark.model.computation import Computation
 from kvspark.model.numerics import numerics_digest
 from kvspark.model.stage import Stage
-from kvspark.spec import Rows, TensorSpec
 from kvspark.stats import StageStats
 
 Columns = Mapping[str, Column]
-LENGTH = TensorSpec("length", "int64", ())
-"""Stored with the results of a stage that have a varying dimension."""
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,16 @@ class Resolver:
         self._computations: dict[str, Computation] = {}
         self._stats: dict[str, StageStats] = defaultdict(StageStats)
         self._key_spaces: dict[str, Entries] = {}
+        self._memos = _memos(bundle, plan.memo_bytes)
+        self._serial = 0
+        """Of the last row that was known by a number alone."""
         if cache is not None:
             place = numerics_digest(threads=threads)
             for stage in bundle.stages:
                 planned = plan.stages[stage.name]
                 if planned.cached:
                     identity = stage.fingerprint + (place if stage.has_arithmetic else b"")
-                    space = cache.keyspace(identity, _entry_specs(stage), codec=planned.codec)
+                    space = cache.keyspace(identity, entry_specs(stage), codec=planned.codec)
                     self._key_spaces[stage.name] = admitted(space, planned.share)
 
     def setting_aside(self) -> Resolver:
@@ -88,44 +97,86 @@ class Resolver:
 
     def resolve(self, stage: Stage, columns: Columns, count: int) -> Values:
         """The results of `stage` for the `count` rows of `columns`, in their order."""
-        asked = self.ask(stage, columns, count, {})
-        missing = np.flatnonzero(~asked.found)
+        rows = distinct([columns[name] for name in stage.inputs])
+        self._add(stage, rows=count, duplicates=count - len(rows))
+        memo = self._memos.get(stage.name)
+        if memo is None:
+            found, known, made = self._find_or_make(stage, columns, rows.first_row)
+            return scattered(stage, found, rows.place_of_row, known, made)
+        keys = row_keys([columns[name].take(rows.first_row) for name in stage.inputs])
+        places = memo.places(keys)
+        found = places >= 0
+        known = Values(memo.take(places[found]))
+        self._add(stage, recalled=int(found.sum()))
+        made = None
+        missing = np.flatnonzero(~found)
+        if len(missing):
+            parts = self._find_or_make(stage, columns, rows.first_row[missing])
+            made = scattered(stage, parts[0], np.arange(len(missing)), *parts[1:])
+            good, good_keys = made.good([keys[i] for i in missing])
+            memo.add(good_keys, good.columns)
+        return scattered(stage, found, rows.place_of_row, known, made)
+
+    def _find_or_make(
+        self, stage: Stage, columns: Columns, rows: Indices
+    ) -> tuple[npt.NDArray[np.bool_], Values, Values | None]:
+        """Which of `rows`, distinct at `stage`, the store has; their values; and those of the others."""
+        columns = {name: columns[name].take(rows) for name in stage.inputs}
+        keys = self._keys(stage, columns, len(rows))
+        found, known = self._look_up(stage, keys)
+        missing = np.flatnonzero(~found)
         if not len(missing):
-            return _scattered(stage, asked, asked.values, None)
-        rows = asked.first_row[missing]
+            return found, known, None
+        if len(missing) < len(rows):
+            columns = {name: column.take(missing) for name, column in columns.items()}
         try:
-            made = self.make(
-                stage,
-                [asked.keys[i] for i in missing],
-                {name: column.take(rows) for name, column in columns.items()},
-            )
+            made = self.make(stage, [keys[i] for i in missing], columns)
         except RowError as error:
-            raise error.at(int(rows[error.row or 0])) from error.__cause__
-        return _scattered(stage, asked, asked.values, made)
+            raise error.at(int(rows[missing[error.row or 0]])) from error.__cause__
+        return found, known, made
 
     def ask(
         self, stage: Stage, columns: Columns, count: int, pending: Mapping[bytes, int]
     ) -> Asked:
         """What the store knows of the rows; keys in `pending` are not looked up again."""
-        keys, first_row, key_of_row = self._distinct(stage, columns, count)
-        found = np.zeros(len(keys), dtype=bool)
-        values = _nothing(stage)
+        rows = distinct([columns[name] for name in stage.inputs])
+        own = {name: columns[name].take(rows.first_row) for name in stage.inputs}
+        keys = self._keys(stage, own, len(rows))
+        wanted = [i for i, key in enumerate(keys) if key not in pending] if pending else None
+        self._add(stage, rows=count, duplicates=count - len(keys if wanted is None else wanted))
+        if wanted is None:
+            found, values = self._look_up(stage, keys)
+        else:
+            found = np.zeros(len(keys), dtype=bool)
+            is_known, values = self._look_up(stage, [keys[i] for i in wanted])
+            found[np.array(wanted, dtype=np.intp)[is_known]] = True
+        return Asked(keys, rows.place_of_row, rows.first_row, found, values)
+
+    def _keys(self, stage: Stage, columns: Columns, count: int) -> list[bytes]:
+        """A key for each row of `columns`, which are distinct at `stage`."""
         space = self._key_spaces.get(stage.name)
-        wanted = [i for i, key in enumerate(keys) if key not in pending]
-        if space is not None and wanted:
-            started = time.perf_counter()
-            lookup = space.lookup([keys[i] for i in wanted])
-            found[np.array(wanted)[lookup.found]] = True
-            values = _values(stage, lookup.columns)
-            self._add(
-                stage,
-                lookups=len(wanted),
-                hits=int(lookup.found.sum()),
-                bytes_read=lookup.size_bytes,
-                seconds_lookup=time.perf_counter() - started,
-            )
-        self._add(stage, rows=count, duplicates=count - len(wanted))
-        return Asked(keys, key_of_row, first_row, found, values)
+        if space is None and count >= self._plan.max_pending_rows:
+            # They fill a window alone and meet no other rows: serial numbers will do.
+            self._serial += count
+            return [i.to_bytes(8, "little") for i in range(self._serial - count, self._serial)]
+        keys = row_keys([columns[name] for name in stage.inputs])
+        return keys if space is None else space.digests(keys)
+
+    def _look_up(self, stage: Stage, keys: Sequence[bytes]) -> tuple[npt.NDArray[np.bool_], Values]:
+        """Which of `keys` the store has, and the values of those."""
+        space = self._key_spaces.get(stage.name)
+        if space is None or not keys:
+            return np.zeros(len(keys), dtype=bool), nothing(stage)
+        started = time.perf_counter()
+        lookup = space.lookup(keys)
+        self._add(
+            stage,
+            lookups=len(keys),
+            hits=int(lookup.found.sum()),
+            bytes_read=lookup.size_bytes,
+            seconds_lookup=time.perf_counter() - started,
+        )
+        return lookup.found, entry_values(stage, lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
         """Computes the rows of `columns`, which are distinct at `stage`, and inserts them under `keys`.
@@ -144,7 +195,7 @@ class Resolver:
                 parts.append(self._make(stage, keys[start : start + step], part))
             except RowError as error:
                 raise error.at(start + (error.row or 0)) from error.__cause__
-        return _joined(stage, parts)
+        return joined(stage, parts)
 
     def _rows_at_once(self, stage: Stage) -> int:
         sizes = [self._stages[name].bytes_per_row or 0 for name in stage.upstream]
@@ -172,7 +223,7 @@ class Resolver:
             started = time.perf_counter()
             cost_us = int(seconds / max(1, count) * 1e6)
             known, known_keys = made.good(keys)
-            written = space.insert(known_keys, _entry_columns(stage, known), cost_us=cost_us)
+            written = space.insert(known_keys, entry_columns(stage, known), cost_us=cost_us)
             self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
         return made
 
@@ -202,21 +253,6 @@ class Resolver:
         stats = {name: self._stats[name] for name in self._stages}
         self._stats.clear()
         return stats
-
-    def _distinct(
-        self, stage: Stage, columns: Columns, count: int
-    ) -> tuple[list[bytes], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        parts = [columns[name].row_bytes() for name in stage.inputs]
-        rows = parts[0] if len(parts) == 1 else [b"".join(row) for row in zip(*parts, strict=True)]
-        space = self._key_spaces.get(stage.name)
-        digests = rows if space is None else space.digests(rows)
-        place: dict[bytes, int] = {}
-        key_of_row = np.fromiter(
-            (place.setdefault(key, len(place)) for key in digests), dtype=np.intp, count=count
-        )
-        first_row = np.full(len(place), count, dtype=np.intp)
-        np.minimum.at(first_row, key_of_row, np.arange(count))
-        return list(place), first_row, key_of_row
 
     def arguments(
         self, stage: Stage, columns: Columns, count: int, bad: dict[int, BadRow]
@@ -265,69 +301,9 @@ class Resolver:
         self._stats[stage.name] += StageStats(**counts)  # type: ignore[arg-type]  # the counts of StageStats
 
 
-def scatter(rows_of: Sequence[Rows], index: npt.NDArray[np.intp], spec: TensorSpec) -> Rows:
-    """The rows at `index` of `rows_of`, taken as one sequence laid end to end."""
-    if spec.is_fixed:
-        return np.concatenate([np.asarray(rows) for rows in rows_of])[index]
-    flat = [row for rows in rows_of for row in rows]
-    return [flat[i] for i in index]
-
-
-def _scattered(stage: Stage, asked: Asked, found: Values, made: Values | None) -> Values:
-    """The values of all rows, of which `found` and `made` hold the distinct ones."""
-    parts = [found] if made is None else [found, made]
-    position = np.empty(len(asked.keys), dtype=np.intp)
-    hits = int(asked.found.sum())
-    position[asked.found] = np.arange(hits)
-    position[~asked.found] = hits + np.arange(len(asked.keys) - hits)
-    index = position[asked.key_of_row]
-    columns = tuple(
-        scatter([part.columns[i] for part in parts], index, spec)
-        for i, spec in enumerate(stage.outputs)
-    )
-    known = [part.lengths for part in parts if part.lengths is not None]
-    lengths = np.concatenate(known)[index] if known and _varies(stage) else None
-    bad = {} if made is None else bad_at(made.bad, index - hits)
-    return Values(columns, lengths, bad=bad)
-
-
-def _joined(stage: Stage, parts: Sequence[Values]) -> Values:
-    """The values of `parts`, one after the other."""
-    index = np.arange(sum(len(part.columns[0]) for part in parts))
-    columns = tuple(
-        scatter([part.columns[i] for part in parts], index, spec)
-        for i, spec in enumerate(stage.outputs)
-    )
-    known = [part.lengths for part in parts if part.lengths is not None]
-    bad = bad_joined([(part.bad, len(part.columns[0])) for part in parts])
-    return Values(columns, np.concatenate(known) if known else None, bad=bad)
-
-
-def _varies(stage: Stage) -> bool:
-    return any(not spec.is_fixed for spec in stage.outputs)
-
-
-def _entry_specs(stage: Stage) -> tuple[TensorSpec, ...]:
-    return (*stage.outputs, LENGTH) if _varies(stage) else stage.outputs
-
-
-def _entry_columns(stage: Stage, values: Values) -> tuple[Rows, ...]:
-    if not _varies(stage) or values.lengths is None:
-        return values.columns
-    return (*values.columns, values.lengths)
-
-
-def _values(stage: Stage, columns: tuple[Rows, ...]) -> Values:
-    if not _varies(stage):
-        return Values(columns)
-    return Values(columns[:-1], np.asarray(columns[-1], dtype=np.int64))
-
-
-def _nothing(stage: Stage) -> Values:
-    columns: list[Rows] = []
-    for spec in stage.outputs:
-        shape = tuple(dim or 0 for dim in spec.shape)
-        columns.append(np.empty((0, *shape), spec.numpy_dtype) if spec.is_fixed else [])
-    return replace(
-        Values(tuple(columns)), lengths=np.empty(0, np.int64) if _varies(stage) else None
-    )
+def _memos(bundle: Bundle, size_bytes: int) -> dict[str, Memo]:
+    """A memo for each tower: a stage that fewer inputs reach than the model has."""
+    every = len(bundle.inputs)
+    towers = [s for s in bundle.stages if s.bytes_per_row is not None and len(s.inputs) < every]
+    shared_bytes = size_bytes // max(1, len(towers))
+    return {s.name: Memo(s.outputs, shared_bytes) for s in towers} if size_bytes else {}

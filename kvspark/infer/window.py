@@ -19,7 +19,8 @@ from kvspark.infer.bad_rows import BadRows, bad_at
 from kvspark.infer.columns import Column, concat_columns
 from kvspark.infer.microbatch import Values
 from kvspark.infer.plan import Plan
-from kvspark.infer.resolve import Columns, Resolver, scatter
+from kvspark.infer.resolve import Columns, Resolver
+from kvspark.infer.values import scatter
 from kvspark.model.stage import Stage
 from kvspark.spec import Rows
 
@@ -71,12 +72,18 @@ class Window(Generic[T]):
         place = np.empty(len(asked.keys), dtype=np.intp)
         place[asked.found] = np.arange(int(asked.found.sum()))
         missing = np.flatnonzero(~asked.found)
-        new = [i for i in missing if asked.keys[i] not in self._pool]
-        for i in new:
-            self._pool[asked.keys[i]] = len(self._pool)
-        place[missing] = [-1 - self._pool[asked.keys[i]] for i in missing]
-        if new:
-            rows = asked.first_row[new]
+        keys = asked.keys if len(missing) == len(asked.keys) else [asked.keys[i] for i in missing]
+        if self._pool:
+            is_new = np.array([key not in self._pool for key in keys], dtype=bool)
+            for key in keys:
+                self._pool.setdefault(key, len(self._pool))
+            place[missing] = [-1 - self._pool[key] for key in keys]
+        else:
+            is_new = np.ones(len(keys), dtype=bool)
+            self._pool = dict(zip(keys, range(len(keys)), strict=True))
+            place[missing] = -1 - np.arange(len(keys))
+        if is_new.any():
+            rows = asked.first_row[missing[is_new]]
             self._pooled.append({name: column.take(rows) for name, column in columns.items()})
             self._held_bytes += sum(c.size_bytes for c in self._pooled[-1].values())
         self._held.append(_Held(tag, asked.values, place[asked.key_of_row]))

@@ -202,6 +202,8 @@ def plan_of(config: JobConfig) -> Plan:
         stages,
         max_pending_rows=config.plan.max_pending_rows,
         max_held_bytes=config.plan.max_held_bytes,
+        distinct_first=config.plan.distinct_first,
+        memo_bytes=config.plan.memo_bytes,
     )
 
 

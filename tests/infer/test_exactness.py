@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache as once
 from itertools import count
 
@@ -115,9 +116,20 @@ def plan_of(model: Model, bits: int) -> Plan:
 
 @pytest.mark.parametrize("case", CASES)
 @settings(deadline=None)
-@given(seeds=seed_lists, warmed=hit_patterns, bits=st.integers(0, 7), size=st.integers(1, 20))
+@given(
+    seeds=seed_lists,
+    warmed=hit_patterns,
+    bits=st.integers(0, 7),
+    size=st.integers(1, 20),
+    memo_bytes=st.sampled_from([0, 1_000, 1 << 20]),
+)
 def test_any_pattern_of_hits_gives_the_bits_of_the_run_without_a_cache(
-    case: str, seeds: list[int], warmed: list[tuple[list[int], int]], bits: int, size: int
+    case: str,
+    seeds: list[int],
+    warmed: list[tuple[list[int], int]],
+    bits: int,
+    size: int,
+    memo_bytes: int,
 ) -> None:
     make, rows_of = CASES[case]
     model = make()
@@ -127,7 +139,8 @@ def test_any_pattern_of_hits_gives_the_bits_of_the_run_without_a_cache(
             rows_of(known)
         )
     expected = Predictor(model.bundle).predict(rows_of(seeds))
-    predictor = Predictor(model.bundle, plan=plan_of(model, bits), cache=cache)
+    plan = replace(plan_of(model, bits), memo_bytes=memo_bytes)
+    predictor = Predictor(model.bundle, plan=plan, cache=cache)
     chunks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
     batches = [(position, rows_of(chunk)) for position, chunk in enumerate(chunks)]
     made = list(predictor.stream(batches))
@@ -147,9 +160,10 @@ def test_a_second_run_computes_nothing(case: str) -> None:
     make, rows_of = CASES[case]
     model = make()
     cache = fresh_cache()
-    first = Predictor(model.bundle, cache=cache)
+    everything = plan_of(model, 7)
+    first = Predictor(model.bundle, plan=everything, cache=cache)
     before = first.predict(rows_of(list(range(30))))
-    second = Predictor(model.bundle, cache=cache)
+    second = Predictor(model.bundle, plan=everything, cache=cache)
     after = second.predict(rows_of(list(range(30))))
     assert {k: bits_of(v) for k, v in after.items()} == {k: bits_of(v) for k, v in before.items()}
     stats = second.drain().stages
