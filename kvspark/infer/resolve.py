@@ -46,6 +46,7 @@ from kvspark.stats import StageStats
 
 Columns = Mapping[str, Column]
 
+
 @final
 @dataclass(frozen=True, slots=True)
 class Asked:

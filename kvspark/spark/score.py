@@ -19,6 +19,7 @@ from kvspark.fingerprint import digest
 from kvspark.infer.plan import Plan
 from kvspark.model.bundle import Bundle
 from kvspark.spark.column_map import ColumnMap, check_columns, column_map
+from kvspark.spark.distinct_first import distinct_first
 from kvspark.spark.ship import Shipped, ship
 from kvspark.spark.tally import Tally
 from kvspark.spark.worker import TaskSpec, predictor_for
@@ -68,7 +69,11 @@ def with_outputs(
     """The table that `score` gives, for columns that were checked and a model that was shipped."""
     schema = StructType([*df.schema.fields, *columns.added(bundle)])
     places = columns.places(df.schema)
-    task = ScoreTask(spec, columns, places, tuple(schema.names), secrets.token_hex(4), stats)
+    call = secrets.token_hex(4)
+    task = ScoreTask(spec, columns, places, tuple(schema.names), call, stats)
+    if spec.cache is not None and spec.plan.distinct_first:
+        first = [stage for stage in bundle.stages if stage.name in spec.plan.distinct_first]
+        df = distinct_first(df, columns, first, spec, call, stats)
     return _plainly_named(df).mapInArrow(task.run, schema)
 
 
@@ -187,7 +192,7 @@ def _key(shipped: Shipped, plan: Plan, cache: CacheConfig | None) -> bytes:
             shipped.manifest,
             {name: [stage.cached, stage.codec, stage.share] for name, stage in plan.stages.items()},
             None if shapes is None else [shapes.rows, shapes.tokens],
-            [plan.max_pending_rows, plan.max_held_bytes],
+            [plan.max_pending_rows, plan.max_held_bytes, plan.memo_bytes],
             None if cache is None else cache.model_dump_json(),
         ],
     )
