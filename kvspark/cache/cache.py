@@ -16,11 +16,12 @@ from typing import NoReturn, final
 
 from kvspark.cache.codec import codec_named
 from kvspark.cache.entry import EntryFormat
-from kvspark.cache.guard import FULL, CacheStats, Guard, reason_of
+from kvspark.cache.guard import CacheStats, Guard
 from kvspark.cache.key import RowDigests, StageKeys, namespace_key
 from kvspark.cache.keyring import KeyRing
 from kvspark.cache.keyspace import KeySpace, Lookup
 from kvspark.cache.sealing import open_ring, seal_of
+from kvspark.cache.store.trouble import FULL, reason_of
 from kvspark.cache.url import open_store, resolved
 from kvspark.config.cache import TWO_WEEKS_S, CacheConfig
 from kvspark.config.sealing import SealingConfig
@@ -79,7 +80,8 @@ class Cache:
     ) -> Cache:
         """The cache at `url`, whether or not somebody answers there.
 
-        url: `redis://HOST:PORT/DB`, `rediss://…` (TLS), `unix:///PATH`, `embedded:PATH` or
+        url: `redis://HOST:PORT/DB`, `unix:///PATH`, `redis+sentinel://HOST:PORT,…/SERVICE/DB`,
+            `redis+cluster://HOST:PORT,…` (`rediss` for TLS in each), `embedded:PATH` or
             `memory://NAME`, without a password.
         namespace: keeps teams apart; two namespaces never share an entry.
         ttl_s: seconds that an entry is kept.

@@ -16,9 +16,8 @@ from typing import final
 
 from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.base import Store
-from kvspark.cache.store.redis_error import is_timeout
+from kvspark.cache.store.trouble import FULL, REFUSED, SKIPPED, SLOW, reason_of
 from kvspark.cache.wait_budget import WaitBudget
-from kvspark.errors import StoreFullError, StoreRefusedError
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,15 +27,6 @@ WINDOW_BYTES = 2**20
 
 SLOWEST_BYTES_PER_S = 50e6
 """A server that moves less is not waited for."""
-
-TIMEOUT = "timeout"
-UNAVAILABLE = "unavailable"
-FULL = "full"
-REFUSED = "refused"
-SLOW = "slow"
-"""Answers that come, and too late to be worth it."""
-SKIPPED = "skipped"
-"""A call that was not made because an earlier one had failed."""
 
 
 @final
@@ -125,11 +115,11 @@ class Guard:
         for window, size_bytes in _windows(entries):
             call.moves(size_bytes)
             try:
-                self._store.set_many(window, ttl_s=ttl_s, timeout_s=call.left_s())
+                taken = self._store.set_many(window, ttl_s=ttl_s, timeout_s=call.left_s())
             except Exception as exc:  # noqa: BLE001 - the rows were computed, nothing is lost
                 self._not_written(exc)
                 break
-            written_bytes += size_bytes
+            written_bytes += size_bytes * taken // len(window)
         else:
             self._went_well(self._link, self._writes)
         self._count_waiting(call)
@@ -143,7 +133,10 @@ class Guard:
 
     def drain(self) -> CacheStats:
         """What happened since the last drain."""
+        parts = self._store.drain()
         with self._lock:
+            self._errors.update(parts)
+            self._degraded.update(parts)
             stats = CacheStats(dict(self._errors), frozenset(self._degraded))
             self._errors.clear()
             self._degraded.clear()
@@ -225,15 +218,6 @@ class _Call:
         if left_s <= 0:
             raise TimeoutError
         return left_s
-
-
-def reason_of(exc: BaseException) -> str:
-    """The word by which this trouble is counted."""
-    if isinstance(exc, StoreRefusedError):
-        return REFUSED
-    if isinstance(exc, StoreFullError):
-        return FULL
-    return TIMEOUT if is_timeout(exc) else UNAVAILABLE
 
 
 def _tell(what: str, reason: str, exc: Exception) -> None:

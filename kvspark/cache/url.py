@@ -5,6 +5,12 @@
     redis://HOST:PORT/DB  a Redis or Valkey server
     rediss://HOST:PORT/DB the same over TLS, the certificate and its name checked
     unix:///PATH?db=N     the same over a unix socket
+    redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB
+                          the server that these sentinels call SERVICE's primary
+    redis+cluster://HOST:PORT,HOST:PORT
+                          the cluster that these are some nodes of
+    rediss+sentinel://, rediss+cluster://
+                          the same over TLS
     embedded:PATH         a private server on this machine that lives in the folder PATH
 
 `?max_bytes=N` bounds a store in memory or an embedded one.
@@ -13,6 +19,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -47,7 +54,7 @@ def open_store(config: CacheConfig) -> Store:
         SecretError: a password is named and cannot be read.
     """
     url, timeout_s = config.url, config.timeout_ms / 1_000
-    if config.tls_ca_file is not None and not url.startswith("rediss://"):
+    if config.tls_ca_file is not None and not url.startswith("rediss"):
         raise UsageError(f"cache.tls_ca_file is given and {url} is not encrypted; write rediss://")
     if url.startswith(_EMBEDDED):
         from kvspark.cache.store import embedded
@@ -59,14 +66,16 @@ def open_store(config: CacheConfig) -> Store:
     if parts.scheme == "memory":
         return _memory(parts)
     if parts.scheme in ("redis", "rediss", "unix"):
-        from kvspark.cache.store.redis import RedisStore
+        from kvspark.cache.store.redis.server import RedisStore
 
         return RedisStore(_endpoint(parts, config), timeout_s=timeout_s)
-    if parts.scheme in ("redis+cluster", "redis+sentinel"):
-        raise UsageError(f"{parts.scheme}:// is not there yet; name a single server with redis://")
+    if parts.scheme in ("redis+cluster", "rediss+cluster"):
+        return _cluster(parts, config)
+    if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
+        return _sentinel(parts, config)
     raise UsageError(
         f"{url} is no store; write redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, "
-        "embedded:PATH or memory://"
+        "redis+sentinel://HOST:PORT/SERVICE, redis+cluster://HOST:PORT, embedded:PATH or memory://"
     )
 
 
@@ -86,28 +95,73 @@ def _memory(parts: SplitResult) -> Store:
     return memory_store(parts.netloc + parts.path, _number(options, "max_bytes", MAX_BYTES))
 
 
+def _cluster(parts: SplitResult, config: CacheConfig) -> Store:
+    from kvspark.cache.store.redis.cluster import ClusterStore
+
+    _options(parts, set(_CHECKS))
+    if parts.path.strip("/"):
+        raise UsageError(f"{parts.geturl()} has a path; a cluster has no databases")
+    entered = _entered(parts, config)
+    seeds = [replace(entered, host=host, port=port) for host, port in _places(parts, 6379)]
+    return ClusterStore(seeds, timeout_s=config.timeout_ms / 1_000)
+
+
+def _sentinel(parts: SplitResult, config: CacheConfig) -> Store:
+    from kvspark.cache.store.redis.sentinel import SentinelStore
+
+    options = _options(parts, {"db", *_CHECKS})
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise UsageError(f"{parts.geturl()} names no service; write {parts.scheme}://HOST/SERVICE")
+    if db:
+        options = {"db": db, **options}
+    entered = _entered(parts, config)
+    sentinels = [replace(entered, host=host, port=port) for host, port in _places(parts, 26379)]
+    primary = replace(entered, db=_number(options, "db", 0))
+    return SentinelStore(sentinels, unquote(service), primary, timeout_s=config.timeout_ms / 1_000)
+
+
 def _endpoint(parts: SplitResult, config: CacheConfig) -> Endpoint:
     options = _options(parts, {"db", *_CHECKS})
+    entered = _entered(parts, config)
     if parts.scheme == "unix":
-        where = {"socket_path": unquote(parts.path)}
-        if parts.netloc or not where["socket_path"]:
+        path = unquote(parts.path)
+        if parts.netloc or not path:
             raise UsageError(f"{parts.geturl()} names no socket; write unix:///PATH, three slashes")
-    else:
-        where = {"host": parts.hostname or "localhost"}
-        if parts.path.strip("/"):
-            options = {"db": parts.path.strip("/"), **options}
+        return replace(entered, socket_path=path, db=_number(options, "db", 0))
+    if parts.path.strip("/"):
+        options = {"db": parts.path.strip("/"), **options}
+    ((host, port),) = _places(parts, 6379)
+    return replace(entered, host=host, port=port, db=_number(options, "db", 0))
+
+
+def _entered(parts: SplitResult, config: CacheConfig) -> Endpoint:
+    """How all servers of a store are entered, wherever they are."""
     ca_file = config.tls_ca_file
     if ca_file is not None and not Path(ca_file).is_file():
         raise UsageError(f"cache.tls_ca_file {ca_file} is not there; it must be on every machine")
     return Endpoint(
-        **where,
-        port=parts.port or 6379,
-        db=_number(options, "db", 0),
-        is_tls=parts.scheme == "rediss",
+        is_tls=parts.scheme.startswith("rediss"),
         tls_ca_file=ca_file,
         username=config.username,
         password=config.password(),
     )
+
+
+def _places(parts: SplitResult, port: int) -> list[tuple[str, int]]:
+    """The hosts and ports of a URL that may name several, with a comma between them."""
+    places = []
+    for each in parts.netloc.split(","):
+        one = urlsplit(f"//{each}")
+        try:
+            places.append((one.hostname or "localhost", one.port or port))
+        except ValueError:
+            raise UsageError(f"{each!r} in the cache's URL is not HOST:PORT") from None
+    if len(places) > 1 and "+" not in parts.scheme:
+        raise UsageError(
+            f"{parts.geturl()} names several servers; write redis+cluster:// or redis+sentinel://"
+        )
+    return places
 
 
 def _options(parts: SplitResult, known: set[str]) -> dict[str, str]:

@@ -31,8 +31,10 @@ class CacheConfig(Section):
     """How to reach the shared store, and what to do when it cannot be reached."""
 
     url: Name = Field(
-        description="Where the store is: `redis://HOST:PORT/DB`, `rediss://` (TLS), `unix:///PATH`, "
-        "`embedded:PATH` (a private server on this machine) or `memory://`. Without user or password."
+        description="Where the store is: `redis://HOST:PORT/DB`, `unix:///PATH`, "
+        "`redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB`, `redis+cluster://HOST:PORT,HOST:PORT` "
+        "(`rediss` for TLS in each), `embedded:PATH` (a private server on this machine) or "
+        "`memory://`. Without user or password."
     )
     namespace: Name = Field(
         description="Keeps teams apart: two namespaces never share an entry. In a job it is "

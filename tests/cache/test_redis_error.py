@@ -23,12 +23,40 @@ EXPECTED = {
     "AuthenticationError": REFUSED,
     "AuthenticationWrongNumberOfArgsError": REFUSED,
     "AuthorizationError": REFUSED,
+    "BusyLoadingError": UNAVAILABLE,
+    "ChildDeadlockedError": UNAVAILABLE,
     "ClusterCrossSlotError": REFUSED,
+    "ClusterDownError": UNAVAILABLE,
+    "ClusterError": UNAVAILABLE,
+    "ConnectionError": UNAVAILABLE,
+    "CrossSlotTransactionError": UNAVAILABLE,
+    "DataError": UNAVAILABLE,
+    "ExecAbortError": UNAVAILABLE,
+    "ExternalAuthProviderError": UNAVAILABLE,
+    "IncorrectPolicyType": UNAVAILABLE,
+    "InvalidPipelineStack": UNAVAILABLE,
+    "InvalidResponse": UNAVAILABLE,
+    "LockError": UNAVAILABLE,
+    "LockNotOwnedError": UNAVAILABLE,
+    "MasterDownError": UNAVAILABLE,
+    "MaxConnectionsError": UNAVAILABLE,
+    "ModuleError": UNAVAILABLE,
     "MovedError": REFUSED,
     "NoPermissionError": REFUSED,
+    "NoScriptError": UNAVAILABLE,
+    "NoSuchFieldsetError": UNAVAILABLE,
     "OutOfMemoryError": FULL,
+    "PubSubError": UNAVAILABLE,
     "ReadOnlyError": FULL,
+    "RedisClusterException": UNAVAILABLE,
+    "RedisError": UNAVAILABLE,
+    "ResponseError": UNAVAILABLE,
+    "SlotNotCoveredError": UNAVAILABLE,
+    "TimeoutError": UNAVAILABLE,
+    "TryAgainError": UNAVAILABLE,
+    "WatchError": UNAVAILABLE,
 }
+"""A class that a new version of redis-py brings fails the test until it has its row."""
 
 
 def redis_error_classes():
@@ -43,7 +71,7 @@ def redis_error_classes():
 def test_every_error_of_redis_py_has_its_meaning(kind):
     exc = kind("1 127.0.0.1:7000") if issubclass(kind, redis.exceptions.AskError) else kind("said")
     meant = store_error(exc, "redis://host:1")
-    assert type(meant) is EXPECTED.get(kind.__name__, UNAVAILABLE)
+    assert type(meant) is EXPECTED[kind.__name__]
     assert "redis://host:1" in str(meant)
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis import RedisStore
+from kvspark.cache.store.redis.cluster import ClusterStore
+from kvspark.cache.store.redis.server import RedisStore
+from kvspark.cache.url import open_store
+from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreRefusedError
+from tests.redis_cluster import running_cluster
 from tests.redis_server import RedisAddress, redis_binary, running_redis
 
 pytestmark = [
@@ -84,3 +88,26 @@ def test_a_tls_port_is_never_spoken_to_in_plain(tls_server):
     with pytest.raises(StoreError):
         RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=0.3).get_many([b"a"])
     assert server.count("mget") == 0
+
+
+def test_every_node_of_a_cluster_is_checked(folder):
+    if not has_tls(redis_binary()):
+        pytest.skip("this redis-server was built without TLS")
+    pem, key = folder / "right.pem", folder / "right.key"
+    options = ["--tls-cert-file", str(pem), "--tls-key-file", str(key), "--tls-cluster", "yes"]
+    options += ["--tls-ca-cert-file", str(pem), "--tls-auth-clients", "no"]
+    with running_cluster(3, *options, with_tls=True) as cluster:
+
+        def connect(ca_file: str) -> ClusterStore:
+            config = CacheConfig.checked(url=cluster.url, namespace="n", tls_ca_file=ca_file)
+            store = open_store(config)
+            assert isinstance(store, ClusterStore)
+            return store
+
+        entries = [(b"%d" % row, b"x" * row) for row in range(300)]
+        store = connect(str(pem))
+        assert store.set_many(entries, ttl_s=60, timeout_s=5) == 300
+        assert store.get_many([name for name, _ in entries]) == [value for _, value in entries]
+        assert all(node.count("mget") for node in cluster.nodes)
+        with pytest.raises(StoreRefusedError, match=r"(?i)certificate"):
+            connect(str(folder / "elsewhere.pem")).ping(timeout_s=5)

@@ -13,7 +13,9 @@ from kvspark.cache.store.base import Store
 from kvspark.cache.store.embedded import EmbeddedStore
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.memory import MemoryStore
-from kvspark.cache.store.redis import RedisStore
+from kvspark.cache.store.redis.cluster import ClusterStore
+from kvspark.cache.store.redis.server import RedisStore
+from tests.redis_cluster import running_cluster
 
 KEYS = st.integers(0, 8).map(lambda n: b"key %d" % n)
 VALUES = st.binary(max_size=64) | st.integers(0, 100_000).map(bytes)
@@ -74,6 +76,13 @@ def test_memory_is_a_dictionary():
 @pytest.mark.redis
 def test_redis_is_a_dictionary(redis_server):
     check(RedisStore(Endpoint("127.0.0.1", redis_server.port), timeout_s=5))
+
+
+@pytest.mark.redis
+def test_a_cluster_is_a_dictionary():
+    with running_cluster(2) as cluster:
+        seeds = [Endpoint("127.0.0.1", node.port) for node in cluster.nodes]
+        check(ClusterStore(seeds, timeout_s=5))
 
 
 @pytest.mark.redis

@@ -7,7 +7,9 @@ import pytest
 from kvspark.cache.store.embedded import EmbeddedStore
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.memory import MemoryStore
-from kvspark.cache.store.redis import RedisStore
+from kvspark.cache.store.redis.cluster import ClusterStore
+from kvspark.cache.store.redis.sentinel import SentinelStore
+from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.url import open_store, resolved
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import SecretError, UsageError
@@ -39,6 +41,25 @@ def endpoint(url: str, **options) -> Endpoint:
 )
 def test_a_url_names_a_server(url, expected):
     assert endpoint(url) == expected
+
+
+def test_a_url_names_the_nodes_of_a_cluster():
+    store = open_store(config("rediss+cluster://a:1,b,[::1]:3"))
+    assert isinstance(store, ClusterStore)
+    with store._nodes.turn(None) as nodes:
+        assert list(nodes._seeds.values()) == [
+            Endpoint("a", 1, is_tls=True),
+            Endpoint("b", 6379, is_tls=True),
+            Endpoint("::1", 3, is_tls=True),
+        ]
+
+
+def test_a_url_names_sentinels_and_their_service():
+    store = open_store(config("redis+sentinel://a:1,b/my%20service/3"))
+    assert isinstance(store, SentinelStore)
+    with store._found.turn(None) as found:
+        assert found._sentinels == [Endpoint("a", 1), Endpoint("b", 26379)]
+        assert (found._service, found._endpoint.db) == ("my service", 3)
 
 
 def test_user_password_and_authority_come_from_beside_the_url(tmp_path, monkeypatch):
@@ -87,8 +108,11 @@ def test_opening_an_embedded_store_makes_nothing_yet(tmp_path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis+cluster://host", "not there yet"),
-        ("redis+sentinel://host/name", "not there yet"),
+        ("redis+cluster://host/1", "no databases"),
+        ("redis+sentinel://host", "no service"),
+        ("redis+sentinel://host/name/x", "whole number"),
+        ("redis+cluster://host:a,other", "HOST:PORT"),
+        ("redis://host,other", "redis\\+cluster"),
         ("http://host", "redis://HOST:PORT"),
         ("redis://host/x", "whole number"),
         ("redis://host?socket_timeout=50", "socket_timeout"),

@@ -18,6 +18,8 @@ and must never give what was not put there.
   get through; a later one may), StoreFullError (reads go on, this write was not taken),
   StoreRefusedError (trying again cannot help). After an error some entries of the call may have
   been written, and the store can be used again.
+- **A store of several parts** may do without one: what that part has is missing, what it should
+  take is not taken, and `drain` counts why. It is an error only where no part answered.
 - **After `fork`** both processes may go on with the store. After `close` the next call opens it
   again. A store is safe to share between threads, which take turns.
 - **Not picklable**: what crosses to another process is the configuration.
@@ -26,7 +28,7 @@ and must never give what was not put there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 
@@ -72,6 +74,10 @@ class Store(ABC):
         Raises:
             StoreError: it does not, or it refuses us.
         """
+
+    def drain(self) -> Mapping[str, int]:
+        """By reason: calls since the last drain that had to do without a part of the store."""
+        return {}
 
     @abstractmethod
     def close(self) -> None:

@@ -28,7 +28,7 @@ from typing_extensions import override
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.folder import ServerFolder
 from kvspark.cache.store.presence import Exclusive, Presence
-from kvspark.cache.store.redis import RedisStore
+from kvspark.cache.store.redis.server import RedisStore
 from kvspark.errors import StoreUnavailableError, UsageError
 
 _LOG = logging.getLogger(__name__)

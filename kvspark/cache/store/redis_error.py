@@ -30,6 +30,7 @@ _REFUSED_TEXTS = (
     "WRONGTYPE",
     "unknown command",
     "unsupported command",
+    "This instance has cluster support disabled",
     "DB index is out of range",
     "invalid DB index",
 )
@@ -49,6 +50,8 @@ def store_error(exc: BaseException, place: object) -> StoreError:
     """
     said = _said(exc)
     names = {each.__name__ for each in type(exc).__mro__}
+    if "AskError" in names:
+        said = "this key is on another server of its cluster; write redis+cluster:// in the URL"
     if names & _REFUSED or said.startswith(_REFUSED_TEXTS) or _is_tls_refusal(exc):
         return StoreRefusedError(f"{place} refuses us: {said}")
     if names & _FULL or said.startswith(_FULL_TEXTS):

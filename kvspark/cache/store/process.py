@@ -1,0 +1,51 @@
+"""What a process has for itself: made anew after `fork`, and used by one thread at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar, final
+
+from kvspark.errors import StoreUnavailableError
+
+T = TypeVar("T")
+
+
+@final
+class PerProcess(Generic[T]):
+    """One `T` a process, made by `make`; `place` names it in errors."""
+
+    def __init__(self, make: Callable[[], T], place: object) -> None:
+        self._make = make
+        self._place = place
+        self._start()
+
+    @contextmanager
+    def turn(self, ends: float | None) -> Iterator[T]:
+        """This process's `T`, for this thread alone; `ends` is when waiting for it is over.
+
+        Raises:
+            StoreUnavailableError: another thread had it all the time.
+        """
+        if self._pid != os.getpid():
+            # A forked child: the parent goes on with what it has, and a thread of it may have held
+            # the lock. Dropping a copied connection closes our end and tells the server nothing.
+            self._start()
+        lock = self._lock
+        wait_s = -1 if ends is None else max(0.0, ends - time.monotonic())
+        if not lock.acquire(timeout=wait_s):
+            raise StoreUnavailableError(
+                f"{self._place} was busy with another thread's call until this one ran out of time"
+            ) from TimeoutError()
+        try:
+            yield self._own
+        finally:
+            lock.release()
+
+    def _start(self) -> None:
+        self._own = self._make()
+        self._lock = threading.Lock()
+        self._pid = os.getpid()

@@ -1,0 +1,143 @@
+"""A store on a Redis Cluster, with one connection a process and node.
+
+Keys of one hash tag are one `MGET`, and all of a node are sent in one go: our keys have 256 tags,
+so that 1,024 of them are 256 commands of 4 keys. Keys without tags would be 1,000, and take twice
+as long.
+
+A node that is not there costs its share: its keys are missing, and `drain` says why. Only where
+no node answered is the call an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from typing_extensions import override
+
+from kvspark.cache.store.base import Store
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.process import PerProcess
+from kvspark.cache.store.redis.command import PING, mgets, sets, unlink
+from kvspark.cache.store.redis.nodes import Nodes
+from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
+from kvspark.cache.store.trouble import reason_of
+from kvspark.errors import StoreError, StoreFullError, StoreRefusedError, StoreUnavailableError
+
+
+@final
+class ClusterStore(Store):
+    """Bytes under keys on the cluster that `seeds` are some nodes of, all entered alike."""
+
+    def __init__(self, seeds: Sequence[Endpoint], *, timeout_s: float) -> None:
+        self._place = f"the cluster of {seeds[0]}"
+        self._timeout_s = timeout_s
+        self._nodes = PerProcess(lambda: Nodes(seeds), self._place)
+        self._trouble = PerProcess[Counter[str]](Counter, self._place)
+
+    @override
+    def get_many(
+        self, keys: Sequence[bytes], *, timeout_s: float | None = None
+    ) -> list[bytes | None]:
+        groups = by_tag(keys)
+        order = [place for _, places in groups for place in places]
+        commands = mgets([keys[place] for place in order], [len(places) for _, places in groups])
+        replies = self._ask([slot for slot, _ in groups], commands, timeout_s)
+        found: list[bytes | None] = []
+        for (_, places), reply in zip(groups, replies, strict=True):
+            if isinstance(reply, list) and len(reply) == len(places):
+                found += reply
+            elif isinstance(reply, StoreError):
+                found += [None] * len(places)
+            else:
+                self.close()
+                raise StoreUnavailableError(
+                    f"{self._place} answered {len(places)} keys with another number of values"
+                )
+        values: list[bytes | None] = [None] * len(keys)
+        for place, value in zip(order, found, strict=True):
+            values[place] = value
+        return values
+
+    @override
+    def set_many(
+        self,
+        entries: Sequence[tuple[bytes, bytes]],
+        *,
+        ttl_s: float | None,
+        timeout_s: float | None = None,
+    ) -> int:
+        slots = [slot_of_tag(tag_of(key)) for key, _ in entries]
+        commands = [b"".join(pieces) for pieces in sets(entries, ttl_s)]
+        replies = self._ask(slots, commands, timeout_s)
+        taken = replies.count(b"OK")
+        if taken + sum(isinstance(reply, StoreError) for reply in replies) < len(entries):
+            self.close()
+            raise StoreUnavailableError(f"{self._place} answered a write with something else")
+        return taken
+
+    @override
+    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+        groups = by_tag(keys)
+        commands = [unlink([keys[place] for place in places]) for _, places in groups]
+        replies = self._ask([slot for slot, _ in groups], commands, timeout_s)
+        return sum(int(reply) for reply in replies if not isinstance(reply, StoreError))
+
+    @override
+    def ping(self, *, timeout_s: float | None = None) -> None:
+        ends = self._ends(timeout_s)
+        with self._nodes.turn(ends) as nodes:
+            slots = nodes.primaries(ends)
+            replies = nodes.ask(slots, [PING] * len(slots), ends)
+        for reply in replies:
+            # A password that one node refuses is an error of the conf; a node may be away.
+            if isinstance(reply, StoreRefusedError):
+                raise reply
+        self._note(replies)
+
+    @override
+    def drain(self) -> Mapping[str, int]:
+        with self._trouble.turn(None) as trouble:
+            drained = dict(trouble)
+            trouble.clear()
+        return drained
+
+    @override
+    def close(self) -> None:
+        with self._nodes.turn(None) as nodes:
+            nodes.close()
+
+    def _ask(
+        self, slots: Sequence[int], commands: Sequence[bytes], timeout_s: float | None
+    ) -> list[Any]:
+        """A reply each, a StoreError in the place of one that could not be had.
+
+        Raises:
+            StoreError: none could be had.
+        """
+        if not commands:
+            return []
+        ends = self._ends(timeout_s)
+        with self._nodes.turn(ends) as nodes:
+            replies = nodes.ask(slots, commands, ends)
+        self._note(replies)
+        return replies
+
+    def _note(self, replies: Sequence[Any]) -> None:
+        failures = [reply for reply in replies if isinstance(reply, StoreError)]
+        if not failures:
+            return
+        if len(failures) == len(replies):
+            raise max(failures, key=_weight)
+        with self._trouble.turn(None) as trouble:
+            trouble.update({reason_of(each) for each in failures})
+
+    def _ends(self, timeout_s: float | None) -> float:
+        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+
+
+def _weight(failure: StoreError) -> int:
+    """What says most about a call that failed on every node, in different ways."""
+    return (type(failure) is StoreFullError) + 2 * (type(failure) is StoreRefusedError)

@@ -1,0 +1,73 @@
+"""Commands as RESP writes them: bytes that are ready to be sent.
+
+- `MGET` of 128 keys at a time, all sent before the first reply is read: the server works on the
+  next while we parse. 0.9 us a row against 1.3 us for one `MGET` of 1,024 keys by `redis.Redis`
+  (1.6 KB values, loopback).
+- `SET … PX` for each entry in one write: 2.8 us a row, and each entry has its time to live from
+  the start. `MSET` and pipelined `PEXPIRE` took 5.8 us, `MSET` alone 4.4 us, redis-py's own
+  pipeline of `SET` 12.5 us. `MSETEX` (Redis 8.4) is an `MSET` with one time: it is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+MGET_KEYS = 128
+"""Keys of one MGET; 64 to 256 are equally fast, 512 and more are slower."""
+
+PING = b"*1\r\n$4\r\nPING\r\n"
+
+
+def command(*words: bytes) -> bytes:
+    """A command: an array of bulk strings."""
+    return b"*%d\r\n%b" % (len(words), _bulks(words))
+
+
+def mget(keys: Sequence[bytes]) -> bytes:
+    """The command that gets the values of `keys`."""
+    return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(keys) + 1, _bulks(keys))
+
+
+def mgets(keys: Sequence[bytes], counts: Iterable[int]) -> list[bytes]:
+    """A command each for the next so many of `keys`."""
+    commands = []
+    at = 0
+    if len(set(map(len, keys))) == 1:
+        size = b"$%d\r\n" % len(keys[0])
+        between = b"\r\n" + size
+        for count in counts:
+            bulks = between.join(keys[at : at + count])
+            commands.append(b"*%d\r\n$4\r\nMGET\r\n%b%b\r\n" % (count + 1, size, bulks))
+            at += count
+        return commands
+    for count in counts:
+        commands.append(mget(keys[at : at + count]))
+        at += count
+    return commands
+
+
+def unlink(keys: Sequence[bytes]) -> bytes:
+    """The command that deletes `keys`."""
+    return b"*%d\r\n$6\r\nUNLINK\r\n%b" % (len(keys) + 1, _bulks(keys))
+
+
+def sets(
+    entries: Iterable[tuple[bytes, bytes]], ttl_s: float | None
+) -> list[tuple[bytes, bytes, bytes]]:
+    """One command an entry, each with its time to live; in pieces, so that no value is copied."""
+    if ttl_s is None:
+        start, end = b"*3\r\n$3\r\nSET\r\n", b"\r\n"
+    else:
+        ttl_ms = b"%d" % max(1, round(ttl_s * 1_000))
+        start = b"*5\r\n$3\r\nSET\r\n"
+        end = b"\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (len(ttl_ms), ttl_ms)
+    head = start + b"$%d\r\n%b\r\n$%d\r\n"
+    return [(head % (len(key), key, len(value)), value, end) for key, value in entries]
+
+
+def _bulks(words: Sequence[bytes]) -> bytes:
+    if len(set(map(len, words))) == 1:
+        # As our keys are: 0.1 us a key instead of 0.2.
+        size = b"$%d\r\n" % len(words[0])
+        return size + (b"\r\n" + size).join(words) + b"\r\n"
+    return b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in words])

@@ -1,0 +1,114 @@
+"""The connection to one server: opened when it is needed, thrown away after any trouble.
+
+Nothing is tried again but this: a connection that was found closed is opened once more. What is
+left in one after an error would be taken for the answer to the next call.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.wire import Wire, is_lost, knows_no_hello
+from kvspark.cache.store.redis_error import store_error
+
+JITTER_S = 0.02
+"""Workers that start together do not connect together; at most a tenth of a call's time."""
+
+
+@final
+class Line:
+    """One server's connection; not safe between threads.
+
+    Raises:
+        StoreError: from `send`, `read` and `exchange`, whatever went wrong.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._wire: Wire | None = None
+        self._protocol = 3
+        self._payload = b""
+        self._is_old = False
+
+    @property
+    def is_open(self) -> bool:
+        """Connected, as far as we know."""
+        return self._wire is not None
+
+    def exchange(self, payload: bytes, count: int, ends: float) -> list[Any]:
+        """The `count` replies to `payload`, error replies as exceptions in their place."""
+        self.send(payload, ends)
+        return self.read(count, ends)
+
+    def send(self, payload: bytes, ends: float) -> None:
+        """Sends `payload`; its replies are to be read before the next one."""
+        self._payload, self._is_old = payload, self.is_open
+        with self._watched():
+            try:
+                self._opened(ends).send(payload, ends)
+            except Exception as exc:
+                if not self._was_lost(exc):
+                    raise
+                self._opened(ends).send(payload, ends)
+
+    def read(self, count: int, ends: float) -> list[Any]:
+        """The `count` replies to what was sent."""
+        with self._watched():
+            try:
+                return self._opened(ends).read(count, ends)
+            except Exception as exc:
+                if not self._was_lost(exc):
+                    raise
+                self._opened(ends).send(self._payload, ends)
+                return self._opened(ends).read(count, ends)
+
+    def fileno(self) -> int:
+        """The socket of an open line, for waiting until it can be read."""
+        return -1 if self._wire is None else self._wire.fileno()
+
+    def close(self) -> None:
+        """Closes the connection; the next call opens another."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def _was_lost(self, exc: Exception) -> bool:
+        """True, once a call, if the connection was found closed."""
+        may_open_again = self._is_old and is_lost(exc)
+        if may_open_again:
+            self.close()
+            self._is_old = False
+        return may_open_again
+
+    def _opened(self, ends: float) -> Wire:
+        if self._wire is None:
+            if not self.endpoint.socket_path:
+                left_s = max(0.0, ends - time.monotonic())
+                time.sleep(random.uniform(0.0, min(JITTER_S, left_s / 10)))  # noqa: S311 - no secret
+            self._wire = self._connected(ends)
+        return self._wire
+
+    def _connected(self, ends: float) -> Wire:
+        try:
+            return Wire(self.endpoint, protocol=self._protocol, ends=ends)
+        except Exception as exc:
+            if self._protocol == 2 or not knows_no_hello(exc):
+                raise
+        self._protocol = 2
+        return Wire(self.endpoint, protocol=2, ends=ends)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as exc:
+            self.close()
+            raise store_error(exc, self.endpoint) from exc
+        except BaseException:
+            self.close()
+            raise

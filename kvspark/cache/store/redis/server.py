@@ -1,0 +1,91 @@
+"""A store on one Redis or Valkey server, with one connection a process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, final
+
+from typing_extensions import override
+
+from kvspark.cache.store.base import Store
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.process import PerProcess
+from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, sets, unlink
+from kvspark.cache.store.redis.line import Line
+from kvspark.cache.store.redis_error import store_error
+from kvspark.errors import StoreUnavailableError
+
+
+@final
+class RedisStore(Store):
+    """Bytes under keys on the server at `endpoint`; a call takes `timeout_s` unless it says else."""
+
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float) -> None:
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._line = PerProcess(lambda: Line(endpoint), endpoint)
+
+    @override
+    def get_many(
+        self, keys: Sequence[bytes], *, timeout_s: float | None = None
+    ) -> list[bytes | None]:
+        windows = [keys[at : at + MGET_KEYS] for at in range(0, len(keys), MGET_KEYS)]
+        replies = self._call([mget(window) for window in windows], len(windows), timeout_s)
+        values: list[bytes | None] = []
+        for window, reply in zip(windows, replies, strict=True):
+            if not isinstance(reply, list) or len(reply) != len(window):
+                self.close()
+                raise StoreUnavailableError(
+                    f"{self._endpoint} answered {len(window)} keys with another number of values"
+                )
+            values += reply
+        return values
+
+    @override
+    def set_many(
+        self,
+        entries: Sequence[tuple[bytes, bytes]],
+        *,
+        ttl_s: float | None,
+        timeout_s: float | None = None,
+    ) -> int:
+        pieces = chain.from_iterable(sets(entries, ttl_s))
+        taken = self._call(pieces, len(entries), timeout_s).count(b"OK")
+        if taken < len(entries):
+            self.close()
+            raise StoreUnavailableError(f"{self._endpoint} answered a write with something else")
+        return taken
+
+    @override
+    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+        if not keys:
+            return 0
+        (count,) = self._call([unlink(keys)], 1, timeout_s)
+        return int(count)
+
+    @override
+    def ping(self, *, timeout_s: float | None = None) -> None:
+        self._call([PING], 1, timeout_s)
+
+    @override
+    def close(self) -> None:
+        with self._line.turn(None) as line:
+            line.close()
+
+    def _call(self, pieces: Iterable[bytes], count: int, timeout_s: float | None) -> list[Any]:
+        """The `count` replies to the commands in `pieces`; every one of them is read.
+
+        Raises:
+            StoreError: no answer, or a reply is an error.
+        """
+        if not count:
+            return []
+        ends = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        with self._line.turn(ends) as line:
+            replies = line.exchange(b"".join(pieces), count, ends)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise store_error(reply, self._endpoint) from reply
+        return replies

@@ -1,0 +1,24 @@
+"""The words by which trouble with a store is counted."""
+
+from __future__ import annotations
+
+from kvspark.cache.store.redis_error import is_timeout
+from kvspark.errors import StoreFullError, StoreRefusedError
+
+TIMEOUT = "timeout"
+UNAVAILABLE = "unavailable"
+FULL = "full"
+REFUSED = "refused"
+SLOW = "slow"
+"""Answers that come, and too late to be worth it."""
+SKIPPED = "skipped"
+"""A call that was not made because an earlier one had failed."""
+
+
+def reason_of(exc: BaseException) -> str:
+    """The word by which this trouble is counted."""
+    if isinstance(exc, StoreRefusedError):
+        return REFUSED
+    if isinstance(exc, StoreFullError):
+        return FULL
+    return TIMEOUT if is_timeout(exc) else UNAVAILABLE

@@ -1,0 +1,292 @@
+"""A cluster of three real servers: every fault costs its share, in time, and nothing is wrong."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+import pytest
+
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.cluster import ClusterStore
+from kvspark.cache.store.redis.slots import slot_of_tag, tag_of
+from kvspark.errors import StoreFullError, StoreRefusedError, StoreUnavailableError
+from tests.cache.clock import Clock
+from tests.cache.store_contract import StoreContract
+from tests.redis_cluster import ClusterAddress, node_id, running_cluster, wait_until
+from tests.redis_server import RedisAddress, running_redis
+
+pytestmark = pytest.mark.redis
+
+TIMEOUT_S = 0.4
+SLACK_S = 0.3
+"""What a machine with two busy cores may add to a bound."""
+
+TAGGED = [b"k1s....{%02x}%d" % (tag, tag) for tag in range(256)]
+ENTRIES = [(key, key * 10) for key in TAGGED]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with running_cluster(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_cluster():
+    """A cluster that may be hurt."""
+    with running_cluster(3) as cluster:
+        yield cluster
+
+
+def connect(cluster: ClusterAddress, *, timeout_s: float = TIMEOUT_S, **options) -> ClusterStore:
+    seeds = [Endpoint("127.0.0.1", node.port, **options) for node in cluster.nodes]
+    return ClusterStore(seeds, timeout_s=timeout_s)
+
+
+def warm(cluster: ClusterAddress) -> ClusterStore:
+    """A store that is connected to all nodes, with all entries set."""
+    store = connect(cluster)
+    assert store.set_many(ENTRIES, ttl_s=60, timeout_s=5) == 256
+    assert found(store) == set(TAGGED)
+    assert store.drain() == {}
+    return store
+
+
+def found(store: ClusterStore, **options) -> set[bytes]:
+    """Which keys were found; their values are right or the test fails."""
+    values = store.get_many(TAGGED, **options)
+    assert all(value in (None, key * 10) for key, value in zip(TAGGED, values, strict=True))
+    return {key for key, value in zip(TAGGED, values, strict=True) if value is not None}
+
+
+def share(cluster: ClusterAddress, place: int) -> set[bytes]:
+    """The keys of the node at `place`."""
+    return {key for key in TAGGED if cluster.owner(slot_of_tag(tag_of(key))) == place}
+
+
+class TestClusterStore(StoreContract):
+    @pytest.fixture
+    def store(self, cluster):
+        store = connect(cluster, timeout_s=5)
+        yield store
+        store.close()
+
+
+def test_a_slot_is_what_the_server_says_it_is(cluster):
+    for key in ["a", "{a}b", "{}a", "a{b", "a{b}{c}", "{{a}}", "}{a}", "k1s....{ff}x", ""]:
+        said = cluster.nodes[0].ask("CLUSTER", "KEYSLOT", key)
+        assert said == b":%d\r\n" % slot_of_tag(tag_of(key.encode()))
+
+
+def test_keys_of_a_tag_are_one_command_and_a_node_has_one_connection(own_cluster):
+    store = warm(own_cluster)
+    before = [node.count("mget") for node in own_cluster.nodes]
+    keys = [b"k1s....{%02x}%d" % (row % 256, row) for row in range(2_000)]
+    store.get_many(keys)
+    asked = [
+        node.count("mget") - count for node, count in zip(own_cluster.nodes, before, strict=True)
+    ]
+    assert sum(asked) == 256
+    assert all(count > 60 for count in asked)
+    for node in own_cluster.nodes:
+        clients = node.ask("CLIENT", "LIST", "TYPE", "normal").decode().splitlines()
+        assert len([line for line in clients if "127.0.0.1" in line]) == 1
+        assert node.count("hello") == 1
+
+
+def test_one_node_that_is_named_leads_to_all(cluster):
+    store = ClusterStore([Endpoint("127.0.0.1", cluster.nodes[1].port)], timeout_s=5)
+    assert store.set_many(ENTRIES, ttl_s=60) == 256
+    assert found(store) == set(TAGGED)
+
+
+def test_seeds_that_are_gone_are_passed_over(cluster):
+    with socket.socket() as taken, socket.socket() as silent:
+        for each in (taken, silent):
+            each.bind(("127.0.0.1", 0))
+        silent.listen()
+        ports = [taken.getsockname()[1], silent.getsockname()[1], cluster.nodes[2].port]
+        store = ClusterStore([Endpoint("127.0.0.1", port) for port in ports], timeout_s=5)
+        with Clock() as clock:
+            store.ping(timeout_s=2)
+    assert clock.seconds < 2
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["connected", "not connected"])
+def test_a_node_that_hangs_costs_its_share_and_half_of_the_time_at_most(own_cluster, is_open):
+    store = warm(own_cluster)
+    if not is_open:
+        store.close()
+    own_cluster.nodes[1].signal(signal.SIGSTOP)
+    with Clock() as clock:
+        assert found(store, timeout_s=2) == set(TAGGED) - share(own_cluster, 1)
+    assert clock.seconds < 2 if not is_open else 0.9 < clock.seconds < 1 + SLACK_S
+    assert store.drain() == {"timeout": 1}
+    for _ in range(2):
+        found(store)
+    # After three times it is left alone.
+    with Clock() as clock:
+        for _ in range(20):
+            assert found(store) == set(TAGGED) - share(own_cluster, 1)
+    assert clock.seconds < TIMEOUT_S
+    assert store.drain()["unavailable"] >= 20
+    own_cluster.nodes[1].signal(signal.SIGCONT)
+    wait_until(lambda: _all_are_well(own_cluster))
+    assert found(connect(own_cluster), timeout_s=5) == set(TAGGED)
+
+
+def _all_are_well(cluster: ClusterAddress) -> bool:
+    return all(b"cluster_slots_ok:16384" in node.ask("CLUSTER", "INFO") for node in cluster.nodes)
+
+
+def test_a_node_that_was_killed_costs_its_share_at_once(own_cluster):
+    store = warm(own_cluster)
+    own_cluster.nodes[2].signal(signal.SIGKILL)
+    gone = share(own_cluster, 2)
+    with Clock() as clock:
+        for _ in range(10):
+            assert found(store) == set(TAGGED) - gone
+            assert store.set_many(ENTRIES, ttl_s=60) == 256 - len(gone)
+    assert clock.seconds < TIMEOUT_S + SLACK_S
+    assert store.drain()["unavailable"] >= 1
+
+
+def test_a_cluster_without_any_node_is_unavailable(own_cluster):
+    store = warm(own_cluster)
+    for node in own_cluster.nodes:
+        node.signal(signal.SIGKILL)
+    for _ in range(2):
+        with Clock() as clock, pytest.raises(StoreUnavailableError):
+            store.get_many(TAGGED)
+        assert clock.seconds < TIMEOUT_S + SLACK_S
+    with pytest.raises(StoreUnavailableError):
+        connect(own_cluster).ping()
+
+
+def test_a_cluster_that_hangs_is_unavailable_in_time(own_cluster):
+    store = warm(own_cluster)
+    for node in own_cluster.nodes:
+        node.signal(signal.SIGSTOP)
+    with Clock() as clock, pytest.raises(StoreUnavailableError):
+        store.get_many(TAGGED)
+    assert TIMEOUT_S * 0.9 < clock.seconds < TIMEOUT_S + SLACK_S
+    for node in own_cluster.nodes:
+        node.signal(signal.SIGCONT)
+    wait_until(lambda: _all_are_well(own_cluster))
+    assert found(store, timeout_s=5) == set(TAGGED)
+
+
+def test_an_interrupted_call_leaves_no_answers_behind(own_cluster):
+    store = warm(own_cluster)
+    own_cluster.nodes[0].signal(signal.SIGSTOP)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            store.get_many(TAGGED, timeout_s=5)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    own_cluster.nodes[0].signal(signal.SIGCONT)
+    assert store.get_many(TAGGED[::-1], timeout_s=5) == [key * 10 for key in TAGGED[::-1]]
+
+
+def test_a_slot_that_has_moved_is_found_where_it_is(own_cluster):
+    store = warm(own_cluster)
+    key = TAGGED[7]
+    slot = slot_of_tag(tag_of(key))
+    source = own_cluster.owner(slot)
+    target = (source + 1) % 3
+    own_cluster.nodes[source].ask("DEL", key.decode())
+    own_cluster.move(slot, source, target)
+    assert found(store) == set(TAGGED) - {key}
+    assert store.set_many(ENTRIES, ttl_s=60) == 256
+    assert found(store) == set(TAGGED)
+    assert own_cluster.nodes[target].ask("GET", key.decode()).startswith(b"$")
+    assert store.drain() == {}
+    assert sum(_errors(node, "MOVED") for node in own_cluster.nodes) == 1
+
+
+def test_a_slot_that_is_on_its_way_is_asked_for_where_its_keys_are(own_cluster):
+    store = warm(own_cluster)
+    here, there, absent = b"k1s....{07}7", b"k1s....{07}there", b"{07}absent"
+    slot = slot_of_tag(b"07")
+    source, target = own_cluster.owner(slot), (own_cluster.owner(slot) + 1) % 3
+    own_cluster.nodes[target].ask(
+        "CLUSTER", "SETSLOT", str(slot), "IMPORTING", node_id(own_cluster.nodes[source])
+    )
+    own_cluster.nodes[source].ask(
+        "CLUSTER", "SETSLOT", str(slot), "MIGRATING", node_id(own_cluster.nodes[target])
+    )
+    # A new key is not made where the slot was.
+    assert store.set_many([(there, b"1")], ttl_s=60) == 1
+    assert store.get_many([there]) == [b"1"]
+    assert _errors(own_cluster.nodes[source], "ASK") == 2
+    assert store.get_many([here]) == [here * 10]
+    assert store.get_many([b"{08}", absent, TAGGED[9]]) == [None, None, TAGGED[9] * 10]
+    # Some here and some there: the server cannot say, which is a miss and told.
+    assert store.get_many([TAGGED[9], here, there]) == [TAGGED[9] * 10, None, None]
+    assert store.drain() == {"unavailable": 1}
+
+
+def _errors(node: RedisAddress, name: str) -> int:
+    """How often a node has answered with this error."""
+    for line in node.ask("INFO", "errorstats").decode().splitlines():
+        if line.startswith(f"errorstat_{name}:count="):
+            return int(line.partition("=")[2])
+    return 0
+
+
+@pytest.mark.slow
+def test_a_replica_that_takes_over_is_found_without_a_new_store():
+    with running_cluster(3, replicas=1) as cluster:
+        store = warm(cluster)
+        assert cluster.nodes[0].ask("WAIT", "1", "5000").startswith(b":")
+        cluster.nodes[0].signal(signal.SIGKILL)
+        assert found(store) == set(TAGGED) - share(cluster, 0)
+        wait_until(lambda: b"role:master" in cluster.nodes[3].ask("INFO", "replication"))
+        ends = time.monotonic() + 10
+        while found(store) != set(TAGGED):
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        assert store.set_many(ENTRIES, ttl_s=60) == 256
+
+
+def test_a_full_node_takes_nothing_and_the_others_do(own_cluster):
+    store = warm(own_cluster)
+    own_cluster.nodes[1].ask("CONFIG", "SET", "maxmemory", "1")
+    assert store.set_many(ENTRIES, ttl_s=60) == 256 - len(share(own_cluster, 1))
+    assert store.drain() == {"full": 1}
+    assert found(store) == set(TAGGED)
+    for node in own_cluster.nodes:
+        node.ask("CONFIG", "SET", "maxmemory", "1")
+    with pytest.raises(StoreFullError):
+        store.set_many(ENTRIES, ttl_s=60)
+
+
+def test_a_password_that_is_wrong_is_refused_and_one_that_is_right_enters_all_nodes():
+    with running_cluster(3) as cluster:
+        for node in cluster.nodes:
+            node.ask("ACL", "SETUSER", "kvspark", "on", ">right", "~k1*", "+@all")
+        store = connect(cluster, username="kvspark", password=b"right")
+        store.ping(timeout_s=5)
+        assert store.set_many(ENTRIES, ttl_s=60) == 256
+        with pytest.raises(StoreRefusedError):
+            connect(cluster, username="kvspark", password=b"wrong").ping()
+        cluster.nodes[1].ask("ACL", "DELUSER", "kvspark")
+        with pytest.raises(StoreRefusedError):
+            connect(cluster, username="kvspark", password=b"right").ping()
+
+
+def test_a_single_server_is_no_cluster():
+    with running_redis() as server, pytest.raises(StoreRefusedError, match="cluster"):
+        ClusterStore([Endpoint("127.0.0.1", server.port)], timeout_s=TIMEOUT_S).ping()
+
+
+def test_a_cluster_is_refused_by_the_store_for_one_server(cluster):
+    from kvspark.cache.store.redis.server import RedisStore
+
+    store = RedisStore(Endpoint("127.0.0.1", cluster.nodes[0].port), timeout_s=5)
+    with pytest.raises(StoreRefusedError, match=r"redis\+cluster"):
+        store.set_many(ENTRIES, ttl_s=60)

@@ -1,0 +1,142 @@
+"""A primary that real sentinels watch over, and what happens when it is replaced."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+import pytest
+
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.sentinel import SentinelStore
+from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from tests.cache.clock import Clock
+from tests.cache.store_contract import StoreContract
+from tests.redis_cluster import wait_until
+from tests.redis_sentinel import SERVICE, SentinelAddress, running_sentinels
+
+pytestmark = pytest.mark.redis
+
+TIMEOUT_S = 0.4
+SLACK_S = 0.3
+"""What a machine with two busy cores may add to a bound."""
+
+
+@pytest.fixture(scope="module")
+def watched():
+    with running_sentinels() as watched:
+        yield watched
+
+
+def connect(
+    watched: SentinelAddress, *, timeout_s: float = TIMEOUT_S, service: str = SERVICE, **options
+) -> SentinelStore:
+    sentinels = [Endpoint("127.0.0.1", each.port, **options) for each in watched.sentinels]
+    return SentinelStore(sentinels, service, Endpoint(**options), timeout_s=timeout_s)
+
+
+class TestSentinelStore(StoreContract):
+    @pytest.fixture
+    def store(self, watched):
+        store = connect(watched, timeout_s=5)
+        yield store
+        store.close()
+
+
+def test_a_process_has_one_connection_to_the_primary_and_none_to_others(watched):
+    store = connect(watched, timeout_s=5)
+    before = len(_clients(watched.primary))
+    for _ in range(3):
+        store.set_many([(b"a", b"1")], ttl_s=60)
+        store.get_many([b"a"])
+    assert len(_clients(watched.primary)) == before + 1
+    store.close()
+
+
+def _clients(server) -> list[str]:
+    said = server.ask("CLIENT", "LIST", "TYPE", "normal").decode().splitlines()
+    # The sentinels' own connections have names.
+    return [line for line in said if " name= " in line and "cmd=" in line and "/s:0" not in line]
+
+
+def test_sentinels_that_are_gone_are_passed_over(watched):
+    with socket.socket() as taken, socket.socket() as silent:
+        for each in (taken, silent):
+            each.bind(("127.0.0.1", 0))
+        silent.listen()
+        ports = [taken.getsockname()[1], silent.getsockname()[1], watched.sentinels[0].port]
+        sentinels = [Endpoint("127.0.0.1", port) for port in ports]
+        SentinelStore(sentinels, SERVICE, Endpoint(), timeout_s=2).ping()
+
+
+def test_a_service_that_no_sentinel_knows_is_refused(watched):
+    with pytest.raises(StoreRefusedError, match="knows no service other"):
+        connect(watched, service="other").ping()
+
+
+def test_no_sentinel_at_all_is_unavailable_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        sentinels = [Endpoint("127.0.0.1", taken.getsockname()[1])]
+        store = SentinelStore(sentinels, SERVICE, Endpoint(), timeout_s=TIMEOUT_S)
+        with Clock() as clock, pytest.raises(StoreUnavailableError):
+            store.get_many([b"a"])
+    assert clock.seconds < SLACK_S
+
+
+def test_sentinels_with_a_password_are_entered_with_the_stores():
+    with running_sentinels(sentinels=1) as watched:
+        watched.sentinels[0].ask("ACL", "SETUSER", "default", "resetpass", ">right")
+        # The primary's own user has no password, and takes any.
+        connect(watched, username="default", password=b"right").ping(timeout_s=5)
+        with pytest.raises(StoreRefusedError):
+            connect(watched, username="default", password=b"wrong").ping(timeout_s=5)
+        with pytest.raises(StoreRefusedError):
+            connect(watched).ping(timeout_s=5)
+
+
+def test_a_primary_that_was_killed_is_found_again_where_its_replica_took_over():
+    with running_sentinels() as watched:
+        store = connect(watched)
+        store.set_many([(b"a", b"1")], ttl_s=60)
+        assert watched.primary.ask("WAIT", "1", "5000") == b":1\r\n"
+        watched.primary.signal(signal.SIGKILL)
+        with Clock() as clock, pytest.raises(StoreUnavailableError):
+            store.get_many([b"a"])
+        assert clock.seconds < TIMEOUT_S + SLACK_S
+        wait_until(lambda: watched.primary_port() == watched.replica.port)
+        assert store.get_many([b"a"]) == [b"1"]
+        assert store.set_many([(b"a", b"2")], ttl_s=60) == 1
+
+
+def test_a_primary_that_became_a_replica_is_left_by_the_first_write():
+    with running_sentinels() as watched:
+        store = connect(watched)
+        store.set_many([(b"a", b"1")], ttl_s=60)
+        watched.primary.signal(signal.SIGSTOP)
+        wait_until(lambda: watched.primary_port() == watched.replica.port)
+        watched.primary.signal(signal.SIGCONT)
+        watched.primary.ask("REPLICAOF", "127.0.0.1", str(watched.replica.port))
+        assert store.set_many([(b"a", b"2")], ttl_s=60, timeout_s=5) == 1
+        assert watched.primary.ask("SET", "a", "3").startswith(b"-READONLY")
+        assert watched.replica.ask("GET", "a") == b"$1\r\n2\r\n"
+
+
+def test_a_primary_that_hangs_costs_one_timeout():
+    with running_sentinels() as watched:
+        store = connect(watched)
+        store.ping()
+        watched.primary.signal(signal.SIGSTOP)
+        with Clock() as clock, pytest.raises(StoreUnavailableError):
+            store.get_many([b"a"])
+        assert clock.seconds < TIMEOUT_S + SLACK_S
+        ends = time.monotonic() + 20
+        while True:
+            assert time.monotonic() < ends
+            try:
+                store.set_many([(b"a", b"1")], ttl_s=60)
+                break
+            except StoreError:
+                time.sleep(0.1)
+        assert watched.replica.ask("GET", "a") == b"$1\r\n1\r\n"

