@@ -47,7 +47,24 @@ def resolved(config: CacheConfig) -> CacheConfig:
 
 
 def open_store(config: CacheConfig) -> Store:
-    """The store of `config`, not connected yet.
+    """The store of `config` with all its tiers, not connected yet.
+
+    Raises:
+        UsageError: the URL names no store that can be opened.
+        SecretError: a password is named and cannot be read.
+    """
+    shared = _open_url(config)
+    if config.l1_bytes is None:
+        return shared
+    from kvspark.cache.store.tier import Tier
+    from kvspark.cache.store.tiers import TieredStore, process_memory
+
+    tiers = [process_memory(config.l1_bytes), Tier(shared, copy_ttl_s=config.ttl_s)]
+    return TieredStore(tiers, timeout_s=config.timeout_ms / 1_000)
+
+
+def _open_url(config: CacheConfig) -> Store:
+    """The store that the URL names.
 
     Raises:
         UsageError: the URL names no store that can be opened.

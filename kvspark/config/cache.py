@@ -51,6 +51,12 @@ class CacheConfig(Section):
         description="Memory that the job's entries may take in the store. Where all rows would take more, a "
         "fixed part of them is remembered, instead of all for a while. No limit without it.",
     )
+    l1_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Memory of each Python worker for entries that it has looked up or inserted, in front of the "
+        "store. It comes out of the executor's memory overhead. None is kept without it.",
+    )
     timeout_ms: int = Field(
         default=250,
         gt=0,

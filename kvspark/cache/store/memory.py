@@ -6,6 +6,7 @@ It is bounded in bytes and evicts what was not used for longest. Other processes
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -29,6 +30,7 @@ class MemoryStore(Store):
         self._max_bytes = max_bytes
         self._clock = clock
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._entries: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._size_bytes = 0
 
@@ -41,7 +43,7 @@ class MemoryStore(Store):
     def get_many(
         self, keys: Sequence[bytes], *, timeout_s: float | None = None
     ) -> list[bytes | None]:
-        with self._lock:
+        with self._turn():
             now = self._clock()
             return [self._get(key, now) for key in keys]
 
@@ -53,14 +55,14 @@ class MemoryStore(Store):
         ttl_s: float | None,
         timeout_s: float | None = None,
     ) -> int:
-        with self._lock:
+        with self._turn():
             now = self._clock()
             ends = math.inf if ttl_s is None else now + ttl_s
             return sum(self._set(key, value, ends) for key, value in entries)
 
     @override
     def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
-        with self._lock:
+        with self._turn():
             now = self._clock()
             present = [key for key in dict.fromkeys(keys) if self._get(key, now) is not None]
             for key in present:
@@ -74,6 +76,14 @@ class MemoryStore(Store):
     @override
     def close(self) -> None:
         """Does nothing: another cache of this process may have the same store open."""
+
+    def _turn(self) -> threading.Lock:
+        if self._pid != os.getpid():
+            # A forked child: a thread of the parent may have held the lock, and been at counting.
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+            self._size_bytes = sum(len(key) + len(each[0]) for key, each in self._entries.items())
+        return self._lock
 
     def _get(self, key: bytes, now: float) -> bytes | None:
         entry = self._entries.get(key)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kvspark.cache.store.redis_error import is_timeout
-from kvspark.errors import StoreFullError, StoreRefusedError
+from kvspark.errors import StoreError, StoreFullError, StoreRefusedError
 
 TIMEOUT = "timeout"
 UNAVAILABLE = "unavailable"
@@ -22,3 +24,11 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, StoreFullError):
         return FULL
     return TIMEOUT if is_timeout(exc) else UNAVAILABLE
+
+
+def worst(failures: Iterable[StoreError]) -> StoreError:
+    """What says most about a call whose parts failed in different ways."""
+    return max(
+        failures,
+        key=lambda each: (isinstance(each, StoreRefusedError), isinstance(each, StoreFullError)),
+    )

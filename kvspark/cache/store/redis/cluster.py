@@ -23,8 +23,8 @@ from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import PING, mgets, sets, unlink
 from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
-from kvspark.cache.store.trouble import reason_of
-from kvspark.errors import StoreError, StoreFullError, StoreRefusedError, StoreUnavailableError
+from kvspark.cache.store.trouble import reason_of, worst
+from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
 
 @final
@@ -130,14 +130,9 @@ class ClusterStore(Store):
         if not failures:
             return
         if len(failures) == len(replies):
-            raise max(failures, key=_weight)
+            raise worst(failures)
         with self._trouble.turn(None) as trouble:
             trouble.update({reason_of(each) for each in failures})
 
     def _ends(self, timeout_s: float | None) -> float:
         return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-
-
-def _weight(failure: StoreError) -> int:
-    """What says most about a call that failed on every node, in different ways."""
-    return (type(failure) is StoreFullError) + 2 * (type(failure) is StoreRefusedError)

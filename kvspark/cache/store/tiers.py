@@ -1,0 +1,148 @@
+"""A store of several stores, the fastest first: memory of the process, servers, files.
+
+    get_many   asks each tier for what the tiers before it lack, and copies what it finds upwards
+    set_many   goes to every tier
+    delete_many, ping, drain and close as well
+
+A call is an error only where no shared tier did its part and nothing was found: what is in memory
+is worth having while the server is away, and what a server has while the files are. A tier that
+fails three times is left alone for half a minute.
+
+What another process deletes stays readable in this one's memory for `MEMORY_S` at most.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from typing_extensions import override
+
+from kvspark.cache.store.base import Store
+from kvspark.cache.store.memory import MemoryStore
+from kvspark.cache.store.process import PerProcess
+from kvspark.cache.store.tier import Tier
+from kvspark.cache.store.trouble import reason_of, worst
+from kvspark.errors import StoreError
+
+MEMORY_S = 60.0
+"""How long a copy in this process's memory is believed. Keys that a job looks up twice, it looks up
+within seconds; and an entry that is erased elsewhere must not be seen here for long."""
+
+
+@final
+class TieredStore(Store):
+    """Bytes under keys in `tiers`, of which at least one is shared."""
+
+    def __init__(self, tiers: Sequence[Tier], *, timeout_s: float) -> None:
+        self._tiers = tiers
+        self._timeout_s = timeout_s
+        self._trouble = PerProcess[Counter[str]](Counter, "the tiers")
+
+    @override
+    def get_many(
+        self, keys: Sequence[bytes], *, timeout_s: float | None = None
+    ) -> list[bytes | None]:
+        ends = self._ends(timeout_s)
+        trouble: list[StoreError] = []
+        values: list[bytes | None] = [None] * len(keys)
+        missing = list(range(len(keys)))
+        has_answered = not keys
+        for number, tier in enumerate(self._tiers):
+            if not missing:
+                break
+            wanted = [keys[place] for place in missing]
+            found = tier.get_many(wanted, self._share_s(number, ends), trouble)
+            if found is None:
+                continue
+            has_answered |= tier.is_shared
+            for place, value in zip(missing, found, strict=True):
+                values[place] = value
+            self._copy(number, wanted, found, ends)
+            missing = [place for place in missing if values[place] is None]
+        self._end(trouble, is_error=not has_answered and len(missing) == len(keys))
+        return values
+
+    @override
+    def set_many(
+        self,
+        entries: Sequence[tuple[bytes, bytes]],
+        *,
+        ttl_s: float | None,
+        timeout_s: float | None = None,
+    ) -> int:
+        ends = self._ends(timeout_s)
+        trouble: list[StoreError] = []
+        taken = 0
+        for number, tier in enumerate(self._tiers):
+            kept_s = ttl_s if tier.is_shared else min(ttl_s or MEMORY_S, MEMORY_S)
+            count = tier.set_many(entries, kept_s, self._share_s(number, ends), trouble)
+            if tier.is_shared:
+                taken = max(taken, count)
+        self._end(trouble, is_error=not taken)
+        return taken
+
+    @override
+    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+        # Every tier must have lost them: here trouble with one of them is an error.
+        ends = self._ends(timeout_s)
+        gone: set[bytes] = set()
+        for number, tier in enumerate(self._tiers):
+            found = tier.store.get_many(keys, timeout_s=self._share_s(number, ends))
+            gone |= {key for key, value in zip(keys, found, strict=True) if value is not None}
+            tier.store.delete_many(keys, timeout_s=self._share_s(number, ends))
+        return len(gone)
+
+    @override
+    def ping(self, *, timeout_s: float | None = None) -> None:
+        ends = self._ends(timeout_s)
+        for number, tier in enumerate(self._tiers):
+            tier.store.ping(timeout_s=self._share_s(number, ends))
+
+    @override
+    def drain(self) -> Mapping[str, int]:
+        with self._trouble.turn(None) as trouble:
+            drained = Counter(trouble)
+            trouble.clear()
+        for tier in self._tiers:
+            drained.update(tier.store.drain())
+        return drained
+
+    @override
+    def close(self) -> None:
+        for tier in self._tiers:
+            tier.store.close()
+
+    def _copy(
+        self, number: int, keys: Sequence[bytes], found: Sequence[bytes | None], ends: float
+    ) -> None:
+        """Puts what tier `number` has into those before it, which lack it."""
+        pairs = zip(keys, found, strict=True)
+        entries = [(key, value) for key, value in pairs if value is not None]
+        for upper in range(number if entries else 0):
+            tier = self._tiers[upper]
+            # Trouble was counted when it was asked; a copy that is not made costs nothing.
+            tier.set_many(entries, tier.copy_ttl_s, self._share_s(upper, ends), [])
+
+    def _end(self, trouble: Sequence[StoreError], *, is_error: bool) -> None:
+        if not trouble:
+            return
+        if is_error:
+            raise worst(trouble)
+        with self._trouble.turn(None) as counts:
+            counts.update({reason_of(each) for each in trouble})
+
+    def _share_s(self, number: int, ends: float) -> float:
+        """One that hangs leaves half of the time to those after it."""
+        left_s = max(0.001, ends - time.monotonic())
+        return left_s if number == len(self._tiers) - 1 else left_s / 2
+
+    def _ends(self, timeout_s: float | None) -> float:
+        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+
+
+def process_memory(max_bytes: int) -> Tier:
+    """A tier of this process: `max_bytes` of what was used last."""
+    return Tier(MemoryStore(max_bytes), copy_ttl_s=MEMORY_S, is_shared=False)
