@@ -14,6 +14,7 @@
         BundleError                       65   a bundle on disk is damaged or foreign
         NotRepeatableError                65   two runs, or other companions, gave other bits
         OutputMismatchError               65   it returned other rows, shapes or dtypes than promised
+        WeightsUnavailableError           75   a worker found a stage's weights nowhere
       CacheRequiredError                  69   the cache was required and is not there
       OutputError                         73   the output cannot be written or published
         ValidationError                   73   the written rows are not the rows that were read
@@ -153,6 +154,14 @@ class OutputMismatchError(ModelError):
     """Raised when a stage returns other rows, shapes or dtypes than its graph promises."""
 
     code = "KVS-1206"
+
+
+@final
+class WeightsUnavailableError(ModelError):
+    """Raised when a worker finds a stage's weights nowhere; a later try, or another way, can succeed."""
+
+    exit_code = 75
+    code = "KVS-1207"
 
 
 @final

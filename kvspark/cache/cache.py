@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import NoReturn, final
 
 from kvspark.cache.codec import codec_named
+from kvspark.cache.contents import BYTES_SPEC, HALF, Contents
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import CacheStats, Guard
 from kvspark.cache.key import RowDigests, StageKeys, namespace_key
@@ -33,6 +34,7 @@ from kvspark.errors import (
     StoreRefusedError,
     UsageError,
 )
+from kvspark.fingerprint import digest
 from kvspark.spec import TensorSpec
 
 __all__ = ["Cache", "CacheStats", "KeySpace", "Lookup"]
@@ -159,18 +161,33 @@ class Cache:
         return None
 
     def keyspace(
-        self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
+        self,
+        identity: bytes,
+        specs: tuple[TensorSpec, ...],
+        *,
+        codec: str = "raw",
+        life: float = 1.0,
     ) -> KeySpace:
         """The entries of the stage whose results `identity` names, with the tensors `specs`.
 
-        `codec` is for writing, one of `kvspark.cache.codec`; entries of any of them are read.
+        `codec` is for writing, one of `kvspark.cache.codec`; entries of any of them are read. `life`
+        is the part of the TTL that its entries are kept.
 
         Raises:
             UsageError: the codec is unknown, or the tensors have no entry (text).
         """
         seal = seal_of(self._ring, self._key, identity)
         entry_format = EntryFormat(specs, codec_named(codec), seal=seal)
-        return KeySpace(self._guard, self._key, identity, entry_format, ttl_s=self._config.ttl_s)
+        ttl_s = self._config.ttl_s * life
+        return KeySpace(self._guard, self._key, identity, entry_format, ttl_s=ttl_s)
+
+    def contents(self) -> Contents:
+        """Large contents by their hash: weights on their way to workers."""
+        parts, marks, lists = (
+            self.keyspace(digest("kvspark.contents", kind), BYTES_SPEC, life=life)
+            for kind, life in (("part", 1.0), ("mark", HALF), ("list", HALF))
+        )
+        return Contents(parts, marks, lists, self.drain)
 
     def drain(self) -> CacheStats:
         """What did not go as it should since the last drain; empty in a healthy run."""

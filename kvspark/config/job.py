@@ -58,6 +58,10 @@ class MicroBatchConfig(Section):
         return MicroBatch(rows=self.rows, tokens=self.tokens)
 
 
+Way = Literal["broadcast", "artifact", "path", "redis"]
+"""How a model gets to the workers; kvspark.spark.shipped says what each one is."""
+
+
 @final
 class ModelConfig(Section):
     """The model that is applied."""
@@ -73,6 +77,12 @@ class ModelConfig(Section):
     micro_batch: MicroBatchConfig | None = Field(
         default=None,
         description="The shapes in which the model is called; the bundle's without it.",
+    )
+    weights: Way = Field(
+        default="broadcast",
+        description="How it gets to the workers: `broadcast`, `artifact` (files of the Spark session), `path` (they "
+        "open `model.path`, which every machine has) or `redis` (the cache's store, by content: a "
+        "new version sends only the tensors that changed, a worker gets only the stages that it runs).",
     )
 
 
@@ -283,7 +293,10 @@ class JobConfig(Section):
             return self.run.id
         # Without defaults: a key that a later release adds does not change the ids of this one's.
         computed = self.model_dump(
-            mode="json", include={"input", "model", "inputs", "outputs"}, exclude_defaults=True
+            mode="json",
+            include={"input", "model", "inputs", "outputs"},
+            exclude={"model": {"weights"}},
+            exclude_defaults=True,
         )
         fields = [self.run.name, self.run.logical_date, self.output.path, computed, list(snapshot)]
         parts = [self.run.name, self.run.logical_date, digest("kvspark run", fields).hex()[:12]]

@@ -45,15 +45,22 @@ _FEATURES: Mapping[str, Callable[[Stage, Mapping[str, Path]], Computation]] = {
 """What opens the stage of each kind of features."""
 
 OpenFile = Callable[[str], Path]
-"""Gives the local path of a file of the bundle, by its name in the manifest."""
+"""Gives the local path of a file of the bundle, by its name in the manifest, checked against it."""
 
 
 @final
 class Bundle:
     """The stages of a model and the way to their files."""
 
-    def __init__(self, manifest: bytes, open_file: OpenFile, *, owner: object = None) -> None:
-        """The bundle of `manifest`, whose files `open_file` finds.
+    def __init__(
+        self,
+        manifest: bytes,
+        open_file: OpenFile | None = None,
+        *,
+        folder: Path | None = None,
+        owner: object = None,
+    ) -> None:
+        """The bundle of `manifest`, whose files are in `folder`, or wherever `open_file` finds them.
 
         `owner` is kept alive as long as this bundle: the one whose temporary folder it shares.
 
@@ -77,6 +84,8 @@ class Bundle:
             raise BundleError(f"{MANIFEST} is damaged ({type(error).__name__}: {error})") from error
         self.manifest = manifest
         self.stages = fingerprinted(stages, self.micro_batch)
+        self.folder = folder
+        """Where its files are, if they are in one folder; a temporary one for a model that is not saved."""
         self._open_file = open_file
         self._owner = owner
 
@@ -94,7 +103,7 @@ class Bundle:
             raise BundleError(
                 f"{folder} holds no model bundle ({MANIFEST}: {error.strerror}); save one with Model.save"
             ) from error
-        return cls(manifest, lambda name: folder / name)
+        return cls(manifest, folder=folder)
 
     def save(self, path: str | Path) -> None:
         """Writes the bundle to the folder `path`, which must not exist or be empty.
@@ -116,11 +125,15 @@ class Bundle:
         """The fingerprint of the last stage, which gives all outputs."""
         return self.stages[-1].fingerprint
 
+    def stage_of(self, name: str) -> str:
+        """The stage whose file is called `name`."""
+        return next(stage for stage, files in self.stage_files.items() if name in files)
+
     def with_micro_batch(self, micro_batch: MicroBatch) -> Bundle:
         """The same model, computed in other shapes: other fingerprints."""
         value = json.loads(self.manifest)
         value["micro_batch"] = asdict(micro_batch)
-        return Bundle(_json(value), self._open_file, owner=self)
+        return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
 
     def path(self, name: str) -> Path:
         """The local path of a file, checked against the manifest.
@@ -128,7 +141,11 @@ class Bundle:
         Raises:
             BundleError: the file is missing or its bytes are not those that were saved.
         """
-        found = self._open_file(name)
+        if self._open_file is not None:
+            return self._open_file(name)
+        if self.folder is None:
+            raise BundleError(f"model {self.name!r} has no files, only a manifest")
+        found = self.folder / name
         try:
             sha256 = file_sha256(found)
         except OSError as error:
@@ -194,7 +211,7 @@ def write_bundle(
         "stages": items,
         "files": files,
     }
-    bundle = Bundle(_json(manifest), lambda file: root / file)
+    bundle = Bundle(_json(manifest), folder=root)
     weakref.finalize(bundle, shutil.rmtree, root, ignore_errors=True)
     return bundle
 

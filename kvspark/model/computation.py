@@ -41,19 +41,18 @@ class GraphComputation(Computation):
     def __init__(self, stage: Stage, files: Mapping[str, Path], *, threads: int) -> None:
         # Here and not at the top: a worker whose rows are all hits never imports torch.
         import torch
-        from safetensors import safe_open
+        from safetensors import SafetensorError
 
         from kvspark.model.program import build_program
+        from kvspark.model.weights import map_weights
 
         self._torch = torch
         self._threads = threads
         self._dtypes = [source.tensor.dtype for source in stage.sources]
         try:
-            with safe_open(files[WEIGHTS_FILE], framework="pt") as opened:
-                names = sorted(opened.keys(), key=int)
-                weights = [opened.get_tensor(name) for name in names]
+            weights = map_weights(files[WEIGHTS_FILE])
             graph = files[GRAPH_FILE].read_bytes()
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, SafetensorError) as error:
             raise BundleError(
                 f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})"
             ) from error

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from kvspark.errors import CutError, ExportError
 from kvspark.fingerprint import digest
@@ -20,6 +19,7 @@ from kvspark.model.export import Exported, Tensors, export_module, tensor_spec
 from kvspark.model.features import Features
 from kvspark.model.program import build_program, encode_program, tensor_digest
 from kvspark.model.stage import Source, Stage
+from kvspark.model.weights import write_weights
 from kvspark.spec import MicroBatch, TensorSpec
 
 FEATURES = "features"
@@ -206,8 +206,7 @@ def _source(
 
 def _write_graph(program: bytes, weights: Sequence[torch.Tensor], folder: Path) -> None:
     (folder / GRAPH_FILE).write_bytes(program)
-    tensors = {str(i): weight.cpu().contiguous().clone() for i, weight in enumerate(weights)}
-    save_file(tensors, folder / WEIGHTS_FILE)
+    write_weights(folder / WEIGHTS_FILE, weights)
 
 
 def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -> None:

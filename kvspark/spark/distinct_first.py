@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import final
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from kvspark.model.stage import Stage
 from kvspark.spark.column_map import ColumnMap, quoted
+from kvspark.spark.ship import is_connect
 from kvspark.spark.tally import Tally
 from kvspark.spark.worker import TaskSpec, predictor_for
 from kvspark.stats import NOTHING
@@ -45,13 +46,19 @@ def distinct_first(
         names = [columns.inputs[name] for name in stage.inputs]
         inputs = [F.col(quoted(name)).alias(f"_{i}") for i, name in enumerate(names)]
         rows = df.select(inputs).distinct()
-        cores = df.sparkSession.sparkContext.defaultParallelism
+        cores = _cores(df.sparkSession)
         # Spread by hand: Spark would put so few bytes into one task, whatever they cost to compute.
         made = rows.repartition(cores, *rows.columns).mapInArrow(task.run, f"{_COUNT} long")
         known = made.agg(F.sum(_COUNT)).scalar()
         # True of every row; a filter waits for its subqueries.
         scored = scored.where(F.coalesce(known, F.lit(0)) >= 0)
     return scored
+
+
+def _cores(spark: SparkSession) -> int:
+    if is_connect(spark):  # a client does not see the cluster
+        return int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    return spark.sparkContext.defaultParallelism
 
 
 @final

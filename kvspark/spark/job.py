@@ -115,7 +115,8 @@ class _Run:
         staged = self._target.stage(self._run_id)
         try:
             with self._phases.phase("score") as told, progress(spark, "score"):
-                spec = task_spec(spark, model.bundle, cache, plan)
+                weights = self._config.model.weights
+                spec = task_spec(spark, model.bundle, cache, plan, weights)
                 df = with_outputs(_spread(source, columns), columns, model.bundle, spec, tally)
                 _write(df, staged, self._config.output.compression)
                 spec.shipped.destroy()

@@ -14,13 +14,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from kvspark.config.cache import CacheConfig
+from kvspark.config.job import Way
 from kvspark.errors import DataError, KvsparkError, ModelError, OutputMismatchError
 from kvspark.fingerprint import digest
 from kvspark.infer.plan import Plan
 from kvspark.model.bundle import Bundle
 from kvspark.spark.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.distinct_first import distinct_first
-from kvspark.spark.ship import Shipped, ship
+from kvspark.spark.ship import ship
+from kvspark.spark.shipped import Shipped
 from kvspark.spark.tally import Tally
 from kvspark.spark.worker import TaskSpec, predictor_for
 
@@ -38,14 +40,16 @@ def score(
     cache: Cache | None = None,
     plan: Plan | None = None,
     stats: Tally | None = None,
+    weights: Way | None = None,
 ) -> DataFrame:
     """The table `df` with the outputs of `model` as new columns behind its own.
 
     `inputs` maps a model input to a column, `outputs` a model output to the name of a new column;
     an input or output that is not named has its own name, and where `outputs` is given only the
     outputs in it are kept. `cache` is where results are found and left; what crosses to the
-    workers is its conf. `stats` receives what the tasks count. Also works as
-    `df.transform(kvspark.score, model, inputs={"text": "body"})`.
+    workers is its conf. `stats` receives what the tasks count. `weights` says how the model gets to
+    the workers, as `model.weights` of the conf: by broadcast, or as an artifact of a session of Spark
+    Connect. Also works as `df.transform(kvspark.score, model, inputs={"text": "body"})`.
 
     Guarantees: rows, their order inside a partition and all other columns stay as they are: it
     moves Arrow batches, so NaN stays NaN, null stays null and an int64 above 2^53 stays exact.
@@ -53,13 +57,14 @@ def score(
 
     Raises:
         SchemaError: a column is missing or has a type that the model does not take.
-        UsageError: an unknown input or output, a column that is there already, a wrong plan.
+        UsageError: an unknown input or output, a column that is there already, a wrong plan, a
+            way for the weights that this session or model has not.
         When the table is computed, Spark raises PythonException with one of these in its text:
         DataError for a null in an input column; ModelError for a model that fails.
     """
     columns = column_map(model.bundle, inputs, outputs)
     check_columns(columns, df.schema, model.bundle)
-    spec = task_spec(df.sparkSession, model.bundle, cache, plan)
+    spec = task_spec(df.sparkSession, model.bundle, cache, plan, weights)
     return with_outputs(df, columns, model.bundle, spec, stats)
 
 
@@ -78,16 +83,20 @@ def with_outputs(
 
 
 def task_spec(
-    spark: SparkSession, bundle: Bundle, cache: Cache | None, plan: Plan | None
+    spark: SparkSession,
+    bundle: Bundle,
+    cache: Cache | None,
+    plan: Plan | None,
+    weights: Way | None = None,
 ) -> TaskSpec:
-    """What the tasks of one call compute with; broadcasts the model.
+    """What the tasks of one call compute with; ships the model.
 
     Raises:
-        UsageError: the plan does not fit the model.
+        UsageError: the plan does not fit the model, or `weights` not the session.
     """
     plan = (plan or Plan()).for_bundle(bundle)
     config = None if cache is None else cache.config
-    shipped = ship(spark, bundle)
+    shipped = ship(spark, bundle, weights, config)
     return TaskSpec(_key(shipped, plan, config), shipped, plan, config)
 
 

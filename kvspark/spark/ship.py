@@ -1,52 +1,58 @@
-"""A model on its way to the workers: its manifest with the task, its files by broadcast.
-
-Each stage has a broadcast of its own. Spark brings every one of them to each executor once; a
-Python worker opens only those of the stages that it has to compute, so it never holds the weights
-of a trunk that the cache answers for.
-"""
+"""Which way a model goes to the workers, and how a worker finds its files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from pyspark import Broadcast
 from pyspark.sql import SparkSession
+from typing_extensions import assert_never
 
+from kvspark.config.cache import CacheConfig
+from kvspark.config.job import Way
+from kvspark.errors import UsageError
 from kvspark.model.bundle import Bundle
+from kvspark.spark.by_artifact import by_artifact
+from kvspark.spark.by_broadcast import by_broadcast
+from kvspark.spark.by_path import by_path
+from kvspark.spark.by_store import by_store
 from kvspark.spark.host_files import HostFiles
-
-Files = dict[str, bytes]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Shipped:
-    """A bundle that any worker can open."""
-
-    manifest: bytes
-    stages: Mapping[str, Broadcast[Files]]
-    """The files of each stage, by their names in the manifest."""
-
-    def destroy(self) -> None:
-        """Frees the broadcasts everywhere; nothing can be opened any more. On the driver."""
-        for broadcast in self.stages.values():
-            broadcast.destroy()
+from kvspark.spark.shipped import Shipped
 
 
-def ship(spark: SparkSession, bundle: Bundle) -> Shipped:
-    """`bundle`, broadcast stage by stage.
+def ship(
+    spark: SparkSession, bundle: Bundle, way: Way | None = None, cache: CacheConfig | None = None
+) -> Shipped:
+    """`bundle` on its way to the workers: by broadcast, or by artifact under Spark Connect, if `way` is None.
+
+    `cache` names the store that `way="redis"` takes. A store that does not take all of it is not
+    used: the model goes by broadcast then.
 
     Raises:
         BundleError: a file is missing or damaged.
+        UsageError: this way is not open to this session, model or cache.
     """
-    stages = {
-        name: spark.sparkContext.broadcast({file: bundle.path(file).read_bytes() for file in files})
-        for name, files in bundle.stage_files.items()
-    }
-    return Shipped(bundle.manifest, stages)
+    if way is None:
+        way = "artifact" if is_connect(spark) else "broadcast"
+    if way == "broadcast":
+        if is_connect(spark):
+            raise UsageError(
+                "Spark Connect has no broadcasts; leave weights out, or take 'artifact', 'path' or 'redis'"
+            )
+        return by_broadcast(spark, bundle)
+    if way == "artifact":
+        return by_artifact(spark, bundle)
+    if way == "path":
+        return by_path(bundle)
+    if way == "redis":
+        return by_store(bundle, cache) or ship(spark, bundle)
+    assert_never(way)
+
+
+def is_connect(spark: SparkSession) -> bool:
+    """True for a session of Spark Connect, which has no SparkContext."""
+    # Its class cannot be imported without grpc.
+    return type(spark).__module__.startswith("pyspark.sql.connect")
 
 
 @final
@@ -57,9 +63,6 @@ class HostOpener:
         self._shipped = shipped
         self._host = HostFiles()
         self.bundle = Bundle(shipped.manifest, self._path)
-        self._stage_of = {
-            file: stage for stage, files in self.bundle.stage_files.items() for file in files
-        }
 
     def bring_from(self, shipped: Shipped) -> None:
         """Brings files from `shipped`, the same bundle shipped again, from now on.
@@ -70,13 +73,4 @@ class HostOpener:
         self._shipped = shipped
 
     def _path(self, name: str) -> Path:
-        saved = self.bundle.files[name]
-        return self._host.path(saved["sha256"], saved["size_bytes"], lambda: self._content(name))
-
-    def _content(self, name: str) -> bytes:
-        broadcast = self._shipped.stages[self._stage_of[name]]
-        content = broadcast.value[name]
-        # A broadcast keeps what it has loaded for as long as the worker lives: a second copy of
-        # the weights that nobody reads again.
-        vars(broadcast).pop("_value", None)
-        return content
+        return self._shipped.path(name, self.bundle, self._host)

@@ -15,6 +15,8 @@ from typing import final
 from pyspark import AccumulatorParam, TaskContext
 from pyspark.sql import SparkSession
 
+from kvspark.errors import UsageError
+from kvspark.spark.ship import is_connect
 from kvspark.stats import NOTHING, RunStats
 
 Tasks = Mapping[tuple[str, int, int], RunStats]
@@ -42,6 +44,13 @@ class Tally:
     """
 
     def __init__(self, spark: SparkSession) -> None:
+        """Nothing yet.
+
+        Raises:
+            UsageError: `spark` is a session of Spark Connect, which has no accumulators.
+        """
+        if is_connect(spark):
+            raise UsageError("Spark Connect has no accumulators; leave stats out")
         self._tasks = spark.sparkContext.accumulator({}, _ByTask())
 
     def add(self, call: str, stats: RunStats) -> None:

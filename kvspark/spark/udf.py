@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import StructField, StructType
 
+from kvspark.config.job import Way
 from kvspark.errors import UsageError
 from kvspark.infer.arrow import arrow_type
 from kvspark.infer.plan import Plan
@@ -32,6 +33,7 @@ def udf(
     cache: Cache | None = None,
     plan: Plan | None = None,
     output: str | None = None,
+    weights: Way | None = None,
 ) -> UserDefinedFunctionLike:
     """An Iterator pandas UDF of `model`: `df.select("id", kvspark.udf(model)("text"))`.
 
@@ -47,6 +49,8 @@ def udf(
     deterministic call into every filter and projection that uses its column, and each copy would
     run the model again. So it cannot stand in a join condition; use it in a `select` before.
 
+    `weights` as for `score`.
+
     Raises:
         UsageError: `output` is no output of the model, or the plan does not fit it.
     """
@@ -59,7 +63,7 @@ def udf(
     fields = columns.added(bundle)
     inputs = [f"input {place}" for place in range(len(columns.inputs))]
     task = ScoreTask(
-        task_spec(spark, bundle, cache, plan),
+        task_spec(spark, bundle, cache, plan, weights),
         columns,
         {name: place for place, name in enumerate(columns.inputs)},
         (*inputs, *columns.outputs.values()),

@@ -7,8 +7,6 @@ another. The module imports neither torch nor the store's client before the firs
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
@@ -17,17 +15,15 @@ from pyspark import TaskContext
 
 from kvspark.config.cache import CacheConfig
 from kvspark.infer.plan import Plan
-from kvspark.spark.ship import HostOpener, Shipped
+from kvspark.spark.allocator import keep_freed_memory
+from kvspark.spark.ship import HostOpener
+from kvspark.spark.shipped import Shipped
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
     from kvspark.infer.predictor import Predictor
 
 _KEPT = 2
-_GIB = 1 << 30
-# glibc's malloc.h
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
 
 
 @final
@@ -74,7 +70,7 @@ def task_threads() -> int:
 
 
 def _open(spec: TaskSpec, *, threads: int) -> _Kept:
-    _keep_freed_memory()
+    keep_freed_memory()
     from kvspark.infer.predictor import Predictor
 
     cache = None if spec.cache is None else _connect(spec.cache)
@@ -88,19 +84,3 @@ def _connect(config: CacheConfig) -> Cache:
     from kvspark.cache.cache import Cache
 
     return Cache.from_config(config)
-
-
-def _keep_freed_memory() -> None:
-    """Makes glibc keep what torch frees, before torch is there.
-
-    By default each large tensor is mapped and unmapped again, and the kernel clears its pages every
-    time: 10 % of the first seconds of a CPU run (MiniLM, 2 cores).
-
-    Source: mallopt(3).
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        libc.mallopt(_M_MMAP_THRESHOLD, _GIB)
-        libc.mallopt(_M_TRIM_THRESHOLD, _GIB)

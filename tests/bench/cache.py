@@ -24,7 +24,7 @@ from rich.table import Table
 from kvspark.cache.cache import Cache
 from kvspark.cache.key import KEY_BYTES, StageKeys
 from kvspark.config.sealing import KEY_ENV
-from kvspark.spark.worker import _keep_freed_memory
+from kvspark.spark.allocator import keep_freed_memory
 from kvspark.spec import Rows, TensorSpec
 from tests.redis_server import RedisAddress, running_redis
 from tests.sealing_keys import TEST_KEYS
@@ -144,7 +144,7 @@ def memory_ratio(size_bytes: int, *, sealed: bool, count: int = 4_096) -> float:
 def main() -> int:
     """Prints a table for each size, and one of memory; returns the exit code."""
     os.environ.setdefault(KEY_ENV, TEST_KEYS)
-    _keep_freed_memory()  # as a worker of Spark does
+    keep_freed_memory()  # as a worker of Spark does
     console, is_missed = Console(), False
     with running_redis() as server:
         for size_bytes, count in SIZES.items():

@@ -1,0 +1,89 @@
+"""The files of a model as broadcasts: Spark's own way, which works wherever a job does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import pyarrow as pa
+from pyspark import Broadcast
+from pyspark.sql import SparkSession
+
+from kvspark.model.bundle import Bundle
+from kvspark.spark.allocator import return_freed_memory
+from kvspark.spark.host_files import HostFiles
+from kvspark.spark.shipped import Shipped
+
+Files = dict[str, pa.Buffer]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ByBroadcast(Shipped):
+    """Each stage has a broadcast of its own.
+
+    Spark brings every one of them to each executor once, needed or not; a Python worker opens
+    only those of the stages that it has to compute, so it never holds the weights of a trunk that
+    the cache answers for.
+    """
+
+    manifest: bytes
+    stages: Mapping[str, Broadcast[Files]]
+    """The files of each stage, by their names in the manifest."""
+
+    def path(self, name: str, bundle: Bundle, host: HostFiles) -> Path:
+        """As `Shipped.path`."""
+        stage = bundle.stage_of(name)
+        # All files of a stage are opened together, and loading a broadcast loads all of them.
+        found = {file: self._path(stage, file, bundle, host) for file in bundle.stage_files[stage]}
+        _let_go(self.stages[stage])
+        return found[name]
+
+    def _path(self, stage: str, name: str, bundle: Bundle, host: HostFiles) -> Path:
+        saved = bundle.files[name]
+        return host.path(
+            saved["sha256"], saved["size_bytes"], lambda: self.stages[stage].value[name]
+        )
+
+    def destroy(self) -> None:
+        """As `Shipped.destroy`: the broadcasts are gone everywhere."""
+        for broadcast in self.stages.values():
+            broadcast.destroy()
+
+
+def by_broadcast(spark: SparkSession, bundle: Bundle) -> ByBroadcast:
+    """`bundle`, broadcast stage by stage, with no copy in this process.
+
+    Raises:
+        BundleError: a file is missing or damaged.
+    """
+    stages = {
+        # A mapped file is written to Spark's own page by page.
+        name: spark.sparkContext.broadcast({file: mapped(bundle.path(file)) for file in files})
+        for name, files in bundle.stage_files.items()
+    }
+    return ByBroadcast(bundle.manifest, stages)
+
+
+def _let_go(broadcast: Broadcast[Files]) -> None:
+    """Frees what a worker has loaded, which is a second copy of the weights that nobody reads again.
+
+    Where Spark encrypts, the only copy is the one that it loaded by itself, and it stays.
+    """
+    own = vars(broadcast)
+    if "_path" in own and own.pop("_value", None) is not None:
+        return_freed_memory()
+
+
+def mapped(path: Path) -> pa.Buffer:
+    """The bytes of a file, read when they are used.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if not path.stat().st_size:
+        return pa.py_buffer(b"")
+    with pa.memory_map(str(path)) as opened:
+        return opened.read_buffer()

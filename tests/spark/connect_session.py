@@ -1,0 +1,60 @@
+"""A session of Spark Connect with a server of its own, and what kvspark does in it; run as a program.
+
+Prints one JSON object. Spark allows one session of either kind in a process, so the tests start this.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+import kvspark
+from kvspark.errors import UsageError
+from kvspark.infer.model import Model
+from kvspark.spark.tally import Tally
+
+
+def main(folder: Path, store: str) -> dict[str, Any]:
+    """What the ways give for the model in `folder`, whose weights this host does not have yet."""
+    spark = SparkSession.builder.remote("local[2]").getOrCreate()
+    model = Model.load(folder)
+    rows = [(i, [float(i % 7) - 3.0] * 8) for i in range(100)]
+    df = spark.createDataFrame(rows, "id long, x array<float>")
+    cache = kvspark.Cache.connect(store, namespace="connect")
+    told: dict[str, Any] = {"session": type(spark).__module__, "scores": {}}
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("default", {}),
+        ("again", {}),
+        ("path", {"weights": "path"}),
+        ("redis", {"weights": "redis", "cache": cache}),
+        ("hits", {"cache": cache}),
+    ]
+    for name, arguments in ways:
+        scored = df.transform(kvspark.score, model, **arguments)
+        told["scores"][name] = [row.scores for row in scored.orderBy("id").collect()]
+    made = df.select("id", kvspark.udf(model, output="scores")("x").alias("scores"))
+    told["scores"]["udf"] = [row.scores for row in made.orderBy("id").collect()]
+    refusing: list[Callable[[], object]] = [
+        lambda: kvspark.score(df, model, weights="broadcast"),
+        lambda: Tally(spark),
+    ]
+    told["refused"] = [_refusal(call) for call in refusing]
+    spark.stop()
+    return told
+
+
+def _refusal(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except UsageError as error:
+        return str(error)
+    return "nothing"
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2])))
