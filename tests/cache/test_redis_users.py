@@ -1,0 +1,83 @@
+"""The server's conf and users that are shipped: enough for a job, and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from kvspark.cache.cache import Cache
+from kvspark.errors import SecretError
+from kvspark.spec import TensorSpec
+from tests.redis_server import RedisAddress, running_redis
+
+pytestmark = pytest.mark.redis
+
+CONF = Path(__file__).parents[2] / "conf/redis"
+PASSWORDS = {"kvspark": "first", "kvspark-purge": "second"}
+EMBEDDING = (TensorSpec("embedding", "float32", (4,)),)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[RedisAddress]:
+    """A server with the shipped conf, and the shipped users with a password each."""
+    users = tmp_path_factory.mktemp("users") / "users.acl"
+    lines = []
+    for line in (CONF / "users.acl").read_text().splitlines():
+        password = PASSWORDS.get(line.split()[1])
+        digest = "" if password is None else f"#{sha256(password.encode()).hexdigest()}"
+        lines.append(line.replace(" on resetpass ", f" on resetpass {digest} "))
+    users.write_text("\n".join(lines) + "\n")
+    with running_redis("--include", str(CONF / "redis.conf"), "--aclfile", str(users)) as running:
+        yield running
+
+
+def test_a_job_works_with_the_shipped_user_and_asks_for_nothing_more(server, monkeypatch):
+    monkeypatch.setenv("PASSWORD", "first")
+    cache = Cache.connect(server.url, namespace="n", username="kvspark", password_env="PASSWORD")
+    assert cache.check() is None
+    space = cache.keyspace(b"stage", EMBEDDING)
+    digests = space.digests([b"a", b"b"])
+    space.insert(digests, (np.ones((2, 4), dtype="<f4"),), cost_us=1)
+    assert space.lookup(digests).found.all()
+    assert cache.drain().errors == {}
+
+
+@pytest.mark.parametrize("username", list(PASSWORDS))
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FLUSHALL",
+        "KEYS *",
+        "CONFIG GET maxmemory",
+        "EVAL return(1) 0",
+        "DUMP k1",
+        "MONITOR",
+        "REPLICAOF NO ONE",
+        "CLIENT LIST",
+        "ACL LIST",
+        "GET k1",
+        "MGET other",
+        "SET other 1",
+    ],
+)
+def test_the_shipped_users_may_do_nothing_else(server, username, command):
+    client = redis.Redis(port=server.port, username=username, password=PASSWORDS[username])
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*command.split())
+
+
+def test_a_job_s_user_cannot_look_for_entries_or_remove_them(server):
+    client = redis.Redis(port=server.port, username="kvspark", password="first")
+    for command in (("SCAN", "0"), ("UNLINK", "k1")):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*command)
+
+
+def test_nobody_comes_in_without_a_name(server):
+    with pytest.raises(SecretError, match="refuses us"):
+        Cache.connect(server.url, namespace="n").check()
