@@ -13,7 +13,7 @@ from kvspark.infer.bad_rows import OnBadRow
 from kvspark.infer.plan import Plan
 from kvspark.infer.predict_apart import check_on_bad_row, predict_apart
 from kvspark.infer.predictor import Predictor
-from kvspark.model.bundle import MANIFEST, Bundle
+from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
 from kvspark.model.describe import Description, describe
 from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.stage import Stage
@@ -93,19 +93,24 @@ class Model:
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
     ) -> Model:
-        """The model of a sentence-transformers folder: input `text`, output `embedding`.
+        """The model in a folder of transformers or sentence-transformers, for texts or pictures.
 
-        Pooled and normalised as the folder says; texts are cut at `max_length` tokens, by default
-        the folder's own limit. Reads local files only, and weights only from safetensors.
+        sentence-transformers: input `text`, output `embedding`, pooled and normalised as the folder says.
+        A classifier of sequences, tokens or images: input `text` or `image`, outputs `logits`, `label` (the
+        position of the largest logit) and `score` (its softmax); `scores` instead where a row has several
+        labels, `logits` alone for a regression, and for tokens `offsets`, where each is in the text.
+        Texts are cut at `max_length` tokens, by default the folder's own limit; pictures are prepared as the
+        folder's processor does. Reads local files only, and weights only from safetensors.
 
         Raises:
-            ModelError: the folder is not one of sentence-transformers.
+            ModelError: the folder is of another kind, brings code, or lacks weights.
+            UsageError: `max_length` is more than the model has positions for.
         """
-        from kvspark.model.sentence import load_sentence_encoder
+        from kvspark.model.pretrained import load_pretrained
 
-        encoder, features = load_sentence_encoder(path, max_length=max_length)
+        module, features = load_pretrained(path, max_length=max_length)
         return cls.from_torch(
-            encoder, features=features, name=name or Path(path).name, micro_batch=micro_batch
+            module, features=features, name=name or Path(path).name, micro_batch=micro_batch
         )
 
     @classmethod
@@ -144,6 +149,37 @@ class Model:
         )
 
     @classmethod
+    def from_keras(
+        cls,
+        path: str | Path,
+        *,
+        cuts: Sequence[str] | Literal["auto"] | None = "auto",
+        variable_length: Sequence[str] = (),
+        name: str | None = None,
+        micro_batch: MicroBatch | None = None,
+    ) -> Model:
+        """The model in the `.keras` file `path`, run by torch; cuts are names of its layers.
+
+        Inputs and outputs have the file's own names. TensorFlow, if it trained the model, gives other
+        last bits. In a process that has keras on another backend nothing can be read.
+
+        Raises:
+            ModelError: no such file, a Lambda layer, keras is missing or on another backend.
+            ExportError, CutError: as for `from_torch`.
+        """
+        from kvspark.model.keras_source import load_keras
+
+        module, examples = load_keras(Path(path), variable_length=variable_length)
+        return cls.from_torch(
+            module,
+            examples,
+            cuts=cuts,
+            variable_length=variable_length,
+            name=name or Path(path).stem,
+            micro_batch=micro_batch,
+        )
+
+    @classmethod
     def from_callable(
         cls,
         fn: Callable[..., Any],
@@ -164,19 +200,37 @@ class Model:
             UsageError: `fn` cannot be imported by name, the fingerprint is empty, a tensor is not one
                 that a function can take or give.
         """
-        from kvspark.model.bundle import write_bundle
         from kvspark.model.callable_source import callable_stage
 
         part = callable_stage(fn, fingerprint=fingerprint, inputs=inputs, outputs=outputs)
-        return cls(
-            write_bundle(
-                name=name or fn.__name__,
-                inputs=inputs,
-                outputs=outputs,
-                micro_batch=micro_batch or MicroBatch(),
-                stages=[part],
-            )
+        return cls(write_one_stage(part, name=name or fn.__name__, micro_batch=micro_batch))
+
+    @classmethod
+    def from_torchscript(
+        cls,
+        path: str | Path,
+        *,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        fingerprint: str | bytes = b"",
+        name: str | None = None,
+        micro_batch: MicroBatch | None = None,
+    ) -> Model:
+        """The model in the TorchScript file `path`: one stage, called with `inputs` in their order.
+
+        The file's bytes and `fingerprint` make the fingerprint. The file is a program and is run as it
+        is: trust the bundle as you trust code. What remembers its last call is refused by the preflight.
+
+        Raises:
+            ModelError: the file cannot be read, or was saved in training mode.
+            UsageError: a tensor is not one that an opaque stage can take or give.
+        """
+        from kvspark.model.torchscript_source import torchscript_stage
+
+        part = torchscript_stage(
+            Path(path), fingerprint=fingerprint, inputs=inputs, outputs=outputs
         )
+        return cls(write_one_stage(part, name=name or Path(path).stem, micro_batch=micro_batch))
 
     @classmethod
     def load(cls, path: str | Path) -> Model:

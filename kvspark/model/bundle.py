@@ -5,10 +5,11 @@
     stages/<stage>/weights.safetensors  its distinct weights, named "0", "1", ... in order of first use
     stages/<stage>/model.onnx           the program and the weights of an ONNX stage
     stages/<stage>/callable.json        the name of a function that is installed where it runs
+    stages/<stage>/torchscript.pt       a TorchScript program
     stages/<stage>/tokenizer.json ...   the files of a feature stage (image.json, audio.json)
 
-Nothing in it is code: no pickle, no module, no `.pt`. (A stage of kind `callable` names code that must
-be there already; such a bundle is trusted as far as it is allowed to name it.) A bundle in use holds only the manifest; a
+Nothing in it is code: no pickle, no module. (A stage of kind `callable` names code that must be there
+already, one of kind `torchscript` is a program: such a bundle is trusted as code is.) A bundle in use holds only the manifest; a
 stage's files are opened, and checked against their sha256, when rows of that stage must be computed.
 """
 
@@ -32,6 +33,7 @@ from kvspark.model.image import ImageComputation
 from kvspark.model.onnx_computation import OnnxComputation
 from kvspark.model.stage import Source, Stage, fingerprinted
 from kvspark.model.text import TextComputation
+from kvspark.model.torchscript_source import open_torchscript
 from kvspark.spec import MicroBatch, TensorSpec
 
 FORMAT = 1
@@ -172,6 +174,8 @@ class Bundle:
             return OnnxComputation(stage, files, threads=threads)
         if stage.kind == "callable":
             return CallableComputation.open(stage, files)
+        if stage.kind == "torchscript":
+            return open_torchscript(stage, files, threads=threads)
         if stage.kind in _FEATURES:
             return _FEATURES[stage.kind](stage, files)
         raise BundleError(
@@ -214,6 +218,20 @@ def write_bundle(
     bundle = Bundle(_json(manifest), folder=root)
     weakref.finalize(bundle, shutil.rmtree, root, ignore_errors=True)
     return bundle
+
+
+def write_one_stage(
+    part: tuple[Stage, Callable[[Path], None]], *, name: str, micro_batch: MicroBatch | None
+) -> Bundle:
+    """The bundle of a model that is one opaque stage."""
+    stage, _ = part
+    return write_bundle(
+        name=name,
+        inputs=[source.tensor for source in stage.sources],
+        outputs=stage.outputs,
+        micro_batch=micro_batch or MicroBatch(),
+        stages=[part],
+    )
 
 
 def _json(value: Any) -> bytes:

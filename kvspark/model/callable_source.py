@@ -49,7 +49,7 @@ def callable_stage(
             f"the fingerprint of {reference} must be text or bytes and not empty, got {fingerprint!r}; "
             "give what changes whenever its results do, a version or a digest of its weights"
         )
-    _check_specs(reference, inputs, outputs)
+    check_specs(reference, inputs, outputs)
     stage = Stage(
         name=STAGE_NAME,
         kind="callable",
@@ -59,7 +59,7 @@ def callable_stage(
         # Names count here: a result that is a dict is told apart by them.
         content=digest(
             "kvspark.callable",
-            {"owner": fingerprint, "inputs": _named(inputs), "outputs": _named(outputs)},
+            {"owner": fingerprint, "inputs": named_specs(inputs), "outputs": named_specs(outputs)},
         ),
         libraries=(),
     )
@@ -87,6 +87,43 @@ def function_reference(fn: Callable[..., Any]) -> str:
             "bundle; define it with `def` at the top of a module that workers have, and pass that"
         )
     return reference
+
+
+def named_specs(specs: Sequence[TensorSpec]) -> list[list[Any]]:
+    """The specs as canonical values."""
+    return [[spec.name, spec.dtype, list(spec.shape)] for spec in specs]
+
+
+def check_specs(
+    reference: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> None:
+    """Returns if an opaque stage can take `inputs` and give `outputs`.
+
+    Raises:
+        UsageError: a name is there twice, an array cannot hold a dtype, a dimension cannot vary.
+    """
+    for what, specs in (("inputs", inputs), ("outputs", outputs)):
+        names = [spec.name for spec in specs]
+        if not names or len(set(names)) < len(names):
+            raise UsageError(
+                f"{what} of {reference}: expected tensors of different names, got {names}"
+            )
+        for spec in specs:
+            # numpy has no bfloat16: a function would see the integers of its bits.
+            if spec.dtype not in ITEM_BYTES or spec.dtype == "bfloat16":
+                raise UsageError(
+                    f"{what} of {reference}: {spec.name!r} has dtype {spec.dtype!r}, which no array has; "
+                    f"expected one of {', '.join(sorted(set(ITEM_BYTES) - {'bfloat16'}))}"
+                )
+            if None in spec.shape[1:]:
+                raise UsageError(
+                    f"{what} of {reference}: only the first dimension of {spec.name!r} may vary, "
+                    f"got shape {spec.shape}"
+                )
+    if all(spec.is_fixed for spec in inputs) and not all(spec.is_fixed for spec in outputs):
+        raise UsageError(
+            f"outputs of {reference}: a dimension can vary only where one of an input does"
+        )
 
 
 @final
@@ -168,37 +205,6 @@ def _imported(reference: str) -> Any:
     for name in qualname.split("."):
         found = getattr(found, name)
     return found
-
-
-def _named(specs: Sequence[TensorSpec]) -> list[list[Any]]:
-    return [[spec.name, spec.dtype, list(spec.shape)] for spec in specs]
-
-
-def _check_specs(
-    reference: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> None:
-    for what, specs in (("inputs", inputs), ("outputs", outputs)):
-        names = [spec.name for spec in specs]
-        if not names or len(set(names)) < len(names):
-            raise UsageError(
-                f"{what} of {reference}: expected tensors of different names, got {names}"
-            )
-        for spec in specs:
-            # numpy has no bfloat16: a function would see the integers of its bits.
-            if spec.dtype not in ITEM_BYTES or spec.dtype == "bfloat16":
-                raise UsageError(
-                    f"{what} of {reference}: {spec.name!r} has dtype {spec.dtype!r}, which no array has; "
-                    f"expected one of {', '.join(sorted(set(ITEM_BYTES) - {'bfloat16'}))}"
-                )
-            if None in spec.shape[1:]:
-                raise UsageError(
-                    f"{what} of {reference}: only the first dimension of {spec.name!r} may vary, "
-                    f"got shape {spec.shape}"
-                )
-    if all(spec.is_fixed for spec in inputs) and not all(spec.is_fixed for spec in outputs):
-        raise UsageError(
-            f"outputs of {reference}: a dimension can vary only where one of an input does"
-        )
 
 
 def _write(reference: str, folder: Path) -> None:

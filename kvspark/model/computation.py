@@ -59,7 +59,7 @@ class GraphComputation(Computation):
         self._program = build_program(graph, weights, torch.device("cpu"))
 
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
-        with self._torch.inference_mode(), self._own_threads():
+        with self._torch.inference_mode(), own_threads(self._threads):
             tensors = [
                 self._tensor(array, dtype)
                 for array, dtype in zip(arguments, self._dtypes, strict=True)
@@ -73,22 +73,28 @@ class GraphComputation(Computation):
             tensor = tensor.view(self._torch.bfloat16)
         return tensor
 
-    @contextmanager
-    def _own_threads(self) -> Iterator[None]:
-        # The number of threads is part of every key: another one may add in another order.
-        before = self._torch.get_num_threads()
-        if before == self._threads:
-            yield
-            return
-        self._torch.set_num_threads(self._threads)
-        try:
-            yield
-        finally:
-            self._torch.set_num_threads(before)
-
     def _array(self, tensor: Any) -> Array:
         plain = tensor.contiguous()
         if plain.dtype == self._torch.bfloat16:
             plain = plain.view(self._torch.uint16)
         array: Array = plain.numpy()
         return array
+
+
+@contextmanager
+def own_threads(threads: int) -> Iterator[None]:
+    """Inside it torch computes with `threads` threads, behind it with as many as before.
+
+    Their number is part of every key: another one may add in another order.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if before == threads:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

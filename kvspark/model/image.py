@@ -46,6 +46,8 @@ PILLOWS_LIMIT = 89_478_485
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 _RESAMPLES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
+Rounding = Literal["even", "down"]
+
 Size = int | tuple[int, int]
 Pixels = npt.NDArray[np.uint8]
 Table = npt.NDArray[np.float32]
@@ -72,6 +74,7 @@ class ImageFeatures(Features):
         resample: Resample = "bilinear",
         scale: float = 255.0,
         background: Sequence[int] | None = None,
+        rounding: Rounding = "even",
         formats: Sequence[str] = FORMATS,
         max_pixels: int = MOST_PIXELS,
         output: str = "pixel_values",
@@ -82,7 +85,8 @@ class ImageFeatures(Features):
         to a square of it where `crop` is left out. `mean` and `std` have one value for each of red,
         green and blue, in units of `scale`: 255 for values from 0 to 1, 1 for values from 0 to 255.
         `background` is the colour (0 to 255) behind transparent pixels; without it transparency is
-        dropped and their own colour shows. `output` is what the model calls the tensor.
+        dropped and their own colour shows. `rounding` is where half a pixel goes that a crop leaves over:
+        to an even number as in torchvision, or down as in transformers. `output` is what the model calls the tensor.
 
         Raises:
             UsageError: a setting that no picture could have.
@@ -104,6 +108,8 @@ class ImageFeatures(Features):
             "formats": sorted(formats),
             "max_pixels": max_pixels,
         }
+        if rounding == "down":
+            self._settings["rounding"] = rounding
         self._output = output
         self._shape = tuple(cropped or edges)
         if self._shape[0] > edges[0] or self._shape[1] > edges[1]:
@@ -188,7 +194,8 @@ class ImageComputation(Computation):
         # A line of 1 x 60,000,000 pixels, say, whose shorter side becomes 224.
         if height * width > most:
             raise RowError(f"would have more than {most:,} pixels once it is resized (max_pixels)")
-        return _centre(np.asarray(rgb.resize((width, height), self._resample)), self._shape)
+        resized = np.asarray(rgb.resize((width, height), self._resample))
+        return _centre(resized, self._shape, settings.get("rounding", "even"))
 
 
 @contextmanager
@@ -223,9 +230,9 @@ def _resized(size: int | Sequence[int], height: int, width: int) -> tuple[int, i
     return size * height // short, size * width // short
 
 
-def _centre(pixels: Pixels, shape: Sequence[int]) -> Pixels:
-    # Half a pixel is rounded to even, as torchvision's CenterCrop does.
-    top, left = (round((had - kept) / 2) for had, kept in zip(pixels.shape, shape, strict=False))
+def _centre(pixels: Pixels, shape: Sequence[int], rounding: str) -> Pixels:
+    whole = math.floor if rounding == "down" else round
+    top, left = (whole((had - kept) / 2) for had, kept in zip(pixels.shape, shape, strict=False))
     return pixels[top : top + shape[0], left : left + shape[1]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -11,6 +10,10 @@ import torch
 
 from kvspark.errors import ModelError
 from kvspark.model.text import TextFeatures
+from kvspark.model.transformer import load_transformer, read_json
+
+_UNUSED = r"(\w+\.)*pooler\."
+"""What BERT has for a task that no embedding is made by, and many folders leave out."""
 
 POOLINGS = ("cls", "mean", "max")
 _POOLING_FLAGS = {
@@ -39,7 +42,9 @@ def load_sentence_encoder(
             f"{folder}: the first module is not a Transformer; save a bundle with from_torch"
         )
     transformer = steps[0][1]
-    encoder = SentenceEncoder(_transformer(transformer), *_steps(steps[1:])).eval()
+    encoder = SentenceEncoder(
+        load_transformer(transformer, "AutoModel", unused=_UNUSED), *_steps(steps[1:])
+    ).eval()
     settings = _json(transformer / "sentence_bert_config.json", default={})
     length = max_length or settings.get("max_seq_length")
     features = TextFeatures.from_pretrained(transformer, max_length=length)
@@ -91,22 +96,6 @@ def _pooled(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: str) ->
         return hidden.masked_fill(mask == 0, -1e9).max(dim=1).values
     # 1e-9 as in sentence-transformers: a text without tokens gives zeros, not NaN.
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
-
-
-def _transformer(folder: Path) -> torch.nn.Module:
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        model: torch.nn.Module = AutoModel.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} holds no transformer in safetensors that this transformers release can load"
-        ) from error
-    return model
 
 
 def _steps(steps: list[tuple[str, Path]]) -> tuple[str, torch.nn.Module, torch.nn.Module]:
@@ -167,13 +156,6 @@ def _dense(folder: Path) -> torch.nn.Module:
 
 
 def _json(path: Path, default: Any = None) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if default is not None:
-            return default
-        raise ModelError(
-            f"{path} is missing: expected a sentence-transformers folder or a bundle of kvspark"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({type(error).__name__})") from error
+    return read_json(
+        path, default, expected="a sentence-transformers folder or a bundle of kvspark"
+    )

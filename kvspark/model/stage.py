@@ -10,7 +10,7 @@ from kvspark.fingerprint import FORMAT_VERSION, Canonical, Fingerprint, digest
 from kvspark.model.library import build_of
 from kvspark.spec import MicroBatch, TensorSpec
 
-_BATCHED = frozenset({"graph", "onnx", "callable"})
+_BATCHED = frozenset({"graph", "onnx", "callable", "torchscript"})
 """Kinds whose bits depend on the shape of a call; a tokenizer's do not."""
 
 
@@ -37,7 +37,7 @@ class Stage:
     name: str
     kind: str
     """`graph` for a program of torch operators, `onnx` for one of ONNX operators, `callable` for a
-    function that is known by its name alone, else the kind of its features (`text`, `image`, `audio`)."""
+    function that is known by its name alone, `torchscript`, else the kind of its features (`text`, `image`, `audio`)."""
     inputs: tuple[str, ...]
     """The model inputs that reach this stage, in the model's order."""
     sources: tuple[Source, ...]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+import numpy.typing as npt
 
 from kvspark.errors import BundleError, ModelError, UsageError
 from kvspark.fingerprint import digest
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILE = "tokenizer.json"
 SETTINGS_FILE = "text.json"
-COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "offset_mapping")
+"""What a tokenizer gives for each token; the last is where it begins and ends in the text, in code points."""
+
+Column = npt.NDArray[np.int64]
 
 
 @final
@@ -74,20 +78,27 @@ class TextFeatures(Features):
         Raises:
             ModelError: the folder holds no tokenizer that can be written as tokenizer.json.
         """
-        from transformers import AutoTokenizer
+        return cls.from_tokenizer(load_tokenizer(path), max_length=max_length, columns=columns)
 
-        try:
-            loaded: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-            backend = loaded.backend_tokenizer
-        except (OSError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"{path} holds no fast tokenizer ({type(error).__name__}); expected a tokenizer.json"
-            ) from error
+    @classmethod
+    def from_tokenizer(
+        cls,
+        loaded: Any,
+        *,
+        max_length: int | None = None,
+        pad_id: int | None = None,
+        columns: Sequence[str] = COLUMNS[:2],
+    ) -> TextFeatures:
+        """Features of a fast tokenizer of transformers; the two numbers default to its own."""
+        backend = loaded.backend_tokenizer
+        # It keeps what it was last used with.
         backend.no_padding()
         backend.no_truncation()
-        length = max_length or min(int(loaded.model_max_length), 1 << 20)
         return cls(
-            backend.to_str(), max_length=length, pad_id=loaded.pad_token_id or 0, columns=columns
+            backend.to_str(),
+            max_length=max_length or own_length(loaded),
+            pad_id=pad_id if pad_id is not None else loaded.pad_token_id or 0,
+            columns=columns,
         )
 
     @property
@@ -96,12 +107,15 @@ class TextFeatures(Features):
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(name, "int64", (None,)) for name in self._settings["columns"])
+        return tuple(
+            TensorSpec(name, "int64", (None, 2) if name == COLUMNS[3] else (None,))
+            for name in self._settings["columns"]
+        )
 
     @property
     def pads(self) -> Mapping[str, int]:
-        pads = {"input_ids": self._settings["pad_id"], "attention_mask": 0, "token_type_ids": 0}
-        return {name: pads[name] for name in self._settings["columns"]}
+        pad_id = self._settings["pad_id"]
+        return {name: pad_id if name == COLUMNS[0] else 0 for name in self._settings["columns"]}
 
     @property
     def content(self) -> bytes:
@@ -125,7 +139,8 @@ class TextFeatures(Features):
         tensors = {}
         for spec, rows in zip(self.outputs, columns, strict=True):
             longest = max(len(row) for row in rows)
-            padded = np.full((len(rows), longest), pads[spec.name], dtype=np.int64)
+            shape = (len(rows), longest, *(dim or 0 for dim in spec.shape[1:]))
+            padded = np.full(shape, pads[spec.name], dtype=np.int64)
             for i, row in enumerate(rows):
                 padded[i, : len(row)] = row
             tensors[spec.name] = torch.from_numpy(padded)
@@ -163,12 +178,40 @@ class TextComputation(Computation):
         (texts,) = arguments
         # A lone surrogate is legal in a Spark string and not in UTF-8; Rust would refuse it.
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(clean)
-        ids: Rows = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
-        made: dict[str, Rows] = {
-            "input_ids": ids,
-            "attention_mask": [np.ones(len(row), dtype=np.int64) for row in ids],
-        }
-        if "token_type_ids" in self._columns:
-            made["token_type_ids"] = [np.array(e.type_ids, dtype=np.int64) for e in encodings]
-        return tuple(made[name] for name in self._columns)
+        encode = self._tokenizer.encode_batch_fast
+        if COLUMNS[3] in self._columns:  # the fast one keeps no offsets
+            encode = self._tokenizer.encode_batch
+        encodings = encode(clean)
+        return tuple([_column(name, one) for one in encodings] for name in self._columns)
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """The fast tokenizer of transformers in the folder `path`.
+
+    Raises:
+        ModelError: the folder holds no tokenizer that can be written as tokenizer.json.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        loaded: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        _ = loaded.backend_tokenizer
+    # What transformers raises for a missing or a damaged file differs from class to class.
+    except Exception as error:
+        raise ModelError(
+            f"{path} holds no fast tokenizer ({type(error).__name__}); expected a tokenizer.json"
+        ) from error
+    return loaded
+
+
+def own_length(loaded: Any) -> int:
+    """The tokens that a tokenizer of transformers cuts a text at."""
+    return min(int(loaded.model_max_length), 1 << 20)
+
+
+def _column(name: str, encoding: Any) -> Column:
+    if name == COLUMNS[1]:
+        return np.ones(len(encoding.ids), dtype=np.int64)
+    if name == COLUMNS[3]:
+        return np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    return np.array(encoding.ids if name == COLUMNS[0] else encoding.type_ids, dtype=np.int64)

@@ -1,0 +1,178 @@
+"""A folder of transformers or sentence-transformers as a torch module with its features.
+
+    modules.json                           text -> embedding, pooled and normalised as the folder says
+    ...ForSequenceClassification           text -> logits, label, score     (scores with several labels a text)
+    ...ForTokenClassification              text -> for each token: logits, label, score, offsets
+    ...ForImageClassification              image -> logits, label, score
+
+`label` is the position of the largest logit and `score` its softmax. Names of labels are the folder's
+(`id2label`) and no part of a result, so that a label can be named anew without computing anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from kvspark.errors import ModelError, UsageError
+from kvspark.model.features import Features
+from kvspark.model.image_processor import image_features
+from kvspark.model.sentence import load_sentence_encoder
+from kvspark.model.text import COLUMNS, TextFeatures, load_tokenizer, own_length
+from kvspark.model.transformer import CONFIG_FILE, load_transformer, read_json
+from kvspark.spec import MicroBatch
+
+_TASKS = ("SequenceClassification", "TokenClassification", "ImageClassification")
+
+_PADDED, _PADDED_HALF = 3e-5, 1e-2
+"""How far padding may move a logit, in units of the largest, in single and in half precision: rounding
+moves it by 4e-6 at the most (measured on MiniLM), a model that looks at its padding by 2e-4 and more."""
+
+
+def load_pretrained(
+    path: str | Path, *, max_length: int | None
+) -> tuple[torch.nn.Module, Features]:
+    """The module and the features of the folder `path`, in eval mode.
+
+    Raises:
+        ModelError: the folder is of neither kind, of another task, or cannot be loaded safely.
+        UsageError: `max_length` is more than the model has positions for, or no text is read.
+    """
+    folder = Path(path)
+    if (folder / "modules.json").exists() or not (folder / CONFIG_FILE).exists():
+        return load_sentence_encoder(folder, max_length=max_length)
+    architecture, task = _task(folder)
+    network: Any = load_transformer(folder, f"AutoModelFor{task}")
+    if type(network).__name__ != architecture:
+        raise ModelError(
+            f"{folder} was saved as {architecture}, which this release of transformers loads as "
+            f"{type(network).__name__}"
+        )
+    if task == "ImageClassification":
+        if max_length is not None:
+            raise UsageError(f"max_length is for texts, and {folder} classifies images")
+        return Classifier(network, _decision(network.config)).eval(), image_features(folder)
+    features = _text_features(folder, network, max_length, is_by_token=task.startswith("Token"))
+    module = Classifier(network, _decision(network.config)).eval()
+    _check_padding(folder, module, features)
+    return module, features
+
+
+def _task(folder: Path) -> tuple[str, str]:
+    config = read_json(folder / CONFIG_FILE, expected="a folder that save_pretrained wrote")
+    names = config.get("architectures") or []
+    if len(names) != 1:
+        raise ModelError(
+            f"{folder / CONFIG_FILE} names {len(names)} architectures, expected one; save the model "
+            "with save_pretrained"
+        )
+    found = re.fullmatch(rf".+For({'|'.join(_TASKS)})(WithTeacher)?", str(names[0]))
+    if not found:
+        raise ModelError(
+            f"{folder} holds a {names[0]}; expected one for {', '.join(_TASKS)}, or for embeddings a "
+            "sentence-transformers folder, whose modules.json says how tokens are pooled"
+        )
+    return str(names[0]), found[1]
+
+
+@final
+class Classifier(torch.nn.Module):
+    """A network with a head, and what its logits mean.
+
+    Shapes: logits (batch, labels), or (batch, length, labels) with a label for each token;
+    label int64 and score float32 have one dimension less, scores float32 has the same.
+    """
+
+    def __init__(self, network: torch.nn.Module, decision: str | None) -> None:
+        super().__init__()
+        self.network = network
+        self._decision = decision
+
+    def forward(
+        self, offset_mapping: torch.Tensor | None = None, **given: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        logits = self.network(**given).logits
+        made = {"logits": logits}
+        if self._decision == "several":
+            made["scores"] = logits.float().sigmoid()
+        elif self._decision == "one":
+            made["label"] = logits.argmax(dim=-1)
+            made["score"] = logits.float().softmax(dim=-1).amax(dim=-1)
+        if offset_mapping is not None:
+            made["offsets"] = offset_mapping.clone()
+        return made
+
+
+def _decision(config: Any) -> str | None:
+    """`one` label a row, `several`, or None for numbers that are no labels."""
+    problem = getattr(config, "problem_type", None)
+    if problem == "multi_label_classification":
+        return "several"
+    return None if problem == "regression" or config.num_labels == 1 else "one"
+
+
+def _text_features(
+    folder: Path, network: Any, max_length: int | None, *, is_by_token: bool
+) -> TextFeatures:
+    tokenizer = load_tokenizer(folder)
+    taken = inspect.signature(network.forward).parameters
+    columns = [
+        name for name in COLUMNS[:3] if name in tokenizer.model_input_names and name in taken
+    ]
+    if is_by_token:
+        columns.append(COLUMNS[3])
+    most = _most_tokens(network)
+    if max_length is not None and most is not None and max_length > most:
+        raise UsageError(f"max_length {max_length} is more than the {most} tokens of {folder}")
+    length = max_length or min(own_length(tokenizer), most or 1 << 20)
+    return TextFeatures.from_tokenizer(
+        tokenizer, max_length=length, pad_id=network.config.pad_token_id, columns=columns
+    )
+
+
+def _most_tokens(network: Any) -> int | None:
+    """Tokens whose padded length the model has positions for; None where it has no table of them."""
+    tables = [
+        module
+        for name, module in network.named_modules()
+        if re.search(r"(position_embeddings|wpe|embed_positions)$", name)
+        and isinstance(module, torch.nn.Embedding)
+    ]
+    if not tables:
+        return None
+    # RoBERTa and its kin count from behind the padding's own place.
+    most = min(
+        t.num_embeddings - (0 if t.padding_idx is None else t.padding_idx + 1) for t in tables
+    )
+    length = most
+    while MicroBatch().bucket(length) > most:
+        length -= 1
+    return length
+
+
+def _check_padding(folder: Path, module: torch.nn.Module, features: TextFeatures) -> None:
+    """Raises ModelError if what fills a row up to its bucket changes the row's result."""
+    made = features.computation().run([["An example text, and a little more."]])
+    rows = {
+        spec.name: torch.from_numpy(values[0]).unsqueeze(0)
+        for spec, values in zip(features.outputs, made, strict=True)
+    }
+    padded = {}
+    for name, row in rows.items():
+        fill = torch.full((1, 4, *row.shape[2:]), features.pads[name])
+        padded[name] = torch.cat([row, fill], dim=1)
+    with torch.inference_mode():
+        alone, filled = module(**rows)["logits"], module(**padded)["logits"]
+    if alone.dim() == 3:
+        filled = filled[:, : alone.shape[1]]
+    apart = (alone - filled).abs().max()
+    most = _PADDED if alone.dtype in (torch.float32, torch.float64) else _PADDED_HALF
+    if not apart <= most * alone.abs().max():
+        raise ModelError(
+            f"{folder}: padding changes its logits by {float(apart):.2g}, so a row would have another "
+            "result in other company; expected a model that masks what it is padded with"
+        )
