@@ -11,6 +11,8 @@
                           the cluster that these are some nodes of
     rediss+sentinel://, rediss+cluster://
                           the same over TLS
+    hbase://HOST:PORT/TABLE
+                          a table of HBase, through its Thrift gateway
     embedded:PATH         a private server on this machine that lives in the folder PATH
 
 `?max_bytes=N` bounds a store in memory or an embedded one.
@@ -18,6 +20,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -90,9 +93,12 @@ def _open_url(config: CacheConfig) -> Store:
         return _cluster(parts, config)
     if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
         return _sentinel(parts, config)
+    if parts.scheme == "hbase":
+        return _hbase(parts, config)
     raise UsageError(
         f"{url} is no store; write redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, "
-        "redis+sentinel://HOST:PORT/SERVICE, redis+cluster://HOST:PORT, embedded:PATH or memory://"
+        "redis+sentinel://HOST:PORT/SERVICE, redis+cluster://HOST:PORT, hbase://HOST/TABLE, embedded:PATH "
+        "or memory://"
     )
 
 
@@ -136,6 +142,23 @@ def _sentinel(parts: SplitResult, config: CacheConfig) -> Store:
     sentinels = [replace(entered, host=host, port=port) for host, port in _places(parts, 26379)]
     primary = replace(entered, db=_number(options, "db", 0))
     return SentinelStore(sentinels, unquote(service), primary, timeout_s=config.timeout_ms / 1_000)
+
+
+def _hbase(parts: SplitResult, config: CacheConfig) -> Store:
+    if importlib.util.find_spec("happybase") is None:
+        raise UsageError("hbase:// needs happybase; run pip install 'kvspark[hbase]'")
+    from kvspark.cache.store.hbase import Gateway, HBaseStore
+
+    if config.username or config.password_env or config.password_file:
+        raise UsageError("cache.username and password are given; HBase's gateway takes neither")
+    options = _options(parts, {"transport"})
+    transport = options.get("transport", "buffered")
+    if transport not in ("buffered", "framed"):
+        raise UsageError(f"transport in the cache's URL is {transport!r}; write buffered or framed")
+    ((host, port),) = _places(parts, 9090)
+    table = unquote(parts.path.strip("/")) or "kvspark"
+    gateway = Gateway(host, port, table, is_framed=transport == "framed")
+    return HBaseStore(gateway, timeout_s=config.timeout_ms / 1_000)
 
 
 def _endpoint(parts: SplitResult, config: CacheConfig) -> Endpoint:

@@ -33,7 +33,7 @@ class CacheConfig(Section):
     url: Name = Field(
         description="Where the store is: `redis://HOST:PORT/DB`, `unix:///PATH`, "
         "`redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB`, `redis+cluster://HOST:PORT,HOST:PORT` "
-        "(`rediss` for TLS in each), `embedded:PATH` (a private server on this machine) or "
+        "(`rediss` for TLS in each), `hbase://HOST:PORT/TABLE` (a Thrift gateway), `embedded:PATH` (a private server on this machine) or "
         "`memory://`. Without user or password."
     )
     namespace: Name = Field(

@@ -6,6 +6,7 @@ import pytest
 
 from kvspark.cache.store.embedded import EmbeddedStore
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.hbase import Gateway, HBaseStore
 from kvspark.cache.store.memory import MemoryStore
 from kvspark.cache.store.redis.cluster import ClusterStore
 from kvspark.cache.store.redis.sentinel import SentinelStore
@@ -60,6 +61,17 @@ def test_a_url_names_sentinels_and_their_service():
     with store._found.turn(None) as found:
         assert found._sentinels == [Endpoint("a", 1), Endpoint("b", 26379)]
         assert (found._service, found._endpoint.db) == ("my service", 3)
+
+
+def test_a_url_names_a_table_of_hbase():
+    store = open_store(config("hbase://gateway/ns%3Atable?transport=framed"))
+    assert isinstance(store, HBaseStore)
+    assert store._gateway == Gateway("gateway", 9090, "ns:table", is_framed=True)
+
+
+def test_a_password_for_hbase_is_a_usage_error():
+    with pytest.raises(UsageError, match="takes neither"):
+        open_store(config("hbase://gateway", username="u"))
 
 
 def test_user_password_and_authority_come_from_beside_the_url(tmp_path, monkeypatch):
@@ -120,6 +132,7 @@ def test_opening_an_embedded_store_makes_nothing_yet(tmp_path):
         ("redis://host#x", "fragment"),
         ("unix://run/s", "three slashes"),
         ("unix://", "three slashes"),
+        ("hbase://host?transport=x", "buffered or framed"),
         ("memory://a?ttl=1", "ttl"),
         ("embedded:", "no folder"),
         ("embedded:?max_bytes=5", "no folder"),
