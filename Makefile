@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint fmt bench check dist clean
+.PHONY: help setup demo test test-fast lint fmt bench faults check dist clean
 
 PY := .venv/bin/python
 # Models come from packages and folders, never from a hub.
@@ -40,6 +40,9 @@ fmt: setup ## Format, and fix what can be fixed
 bench: setup ## Compare with Spark's own predict_batch_udf and sentence-transformers, in one run
 	@bash .ci/setup bench
 	@$(PY) -m tests.bench $(ARGS)
+
+faults: setup ## Make everything fail that can, and print what came of it: row, fired, output, seconds over
+	@$(PY) -m tests.faults $(ARGS)
 
 check: test dist ## Run what CI runs, and build the distribution
 

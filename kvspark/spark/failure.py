@@ -18,6 +18,8 @@ _UNREADABLE = re.compile(
     r"FAILED_READ_FILE|checksum|ParquetDecodingException|is not a Parquet file"
 )
 _DIED = re.compile(r"Python worker exited unexpectedly \(crashed\)")
+_SILENT = re.compile(r"terminated due to idle timeout \(timeout: (\d+) seconds\)")
+_TASK = re.compile(r"Task (\d+) in stage \S+ failed (\d+) times")
 
 
 def explained(exc: Exception) -> KvsparkError | None:
@@ -39,9 +41,21 @@ def explained(exc: Exception) -> KvsparkError | None:
             f"{where} cannot be read to its end (a damaged page, or it changed); nothing was "
             "published, write it again"
         )
+    if found := _SILENT.search(text):
+        return KvsparkError(
+            f"a Python worker said nothing for {found.group(1)} s in every attempt{_task(text)}, and "
+            "was ended; nothing was published, see what the model waits for, or raise "
+            "spark.sql.execution.pyspark.udf.idleTimeoutSeconds"
+        )
     if _DIED.search(text):
         return KvsparkError(
-            "a Python worker died in every attempt of a task (killed, out of memory, or a fault in "
-            "native code); nothing was published, its stack is in Spark's executor log"
+            f"a Python worker died in every attempt{_task(text)} (killed, out of memory, or a fault "
+            "in native code); nothing was published, its stack is in Spark's executor log"
         )
     return None
+
+
+def _task(text: str) -> str:
+    """Which task it was, if Spark says so; a task's number is that of its partition."""
+    found = _TASK.search(text)
+    return f" ({found.group(2)}) of partition {found.group(1)}" if found else " of a task"

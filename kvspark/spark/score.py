@@ -215,7 +215,14 @@ def _partition() -> int:
 def _wrapped(exc: Exception, model: str) -> ModelError:
     # The text of a foreign exception may hold a row, and Spark writes it to its event log.
     frame = traceback.extract_tb(exc.__traceback__)[-1]
+    advice = "run Model.predict on a few rows to see all of it"
+    # torch raises a RuntimeError.
+    if isinstance(exc, MemoryError) or "can't allocate memory" in str(exc):
+        advice = (
+            "a Python worker may take spark.executor.pyspark.memory (the whole machine's without it): "
+            "raise it, or lower plan.max_pending_rows and plan.max_held_bytes"
+        )
     return ModelError(
         f"model {model!r} raised {type(exc).__name__} at {frame.filename}:{frame.lineno} in "
-        f"partition {_partition()}; run Model.predict on a few rows to see all of it"
+        f"partition {_partition()}; {advice}"
     )

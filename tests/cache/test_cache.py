@@ -14,6 +14,7 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import all_same_bits, columns
+from tests.faults.matrix import covers
 
 EMBEDDING = (TensorSpec("embedding", "float32", (4,)),)
 
@@ -128,6 +129,7 @@ def test_a_damaged_entry_is_a_miss_that_is_counted_and_written_anew():
     assert space.lookup(digests).found.all()
 
 
+@covers("B12")
 def test_rows_that_are_too_large_are_counted_and_not_stored(cache):
     specs = (TensorSpec("t", "uint8", (None,)),)
     space = cache.keyspace(b"stage", specs)

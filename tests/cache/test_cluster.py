@@ -14,6 +14,7 @@ from kvspark.cache.store.redis.slots import slot_of_tag, tag_of
 from kvspark.errors import StoreFullError, StoreRefusedError, StoreUnavailableError
 from tests.cache.clock import Clock
 from tests.cache.store_contract import StoreContract
+from tests.faults.matrix import covers
 from tests.redis_cluster import ClusterAddress, node_id, running_cluster, wait_until
 from tests.redis_server import RedisAddress, running_redis
 
@@ -114,6 +115,7 @@ def test_seeds_that_are_gone_are_passed_over(cluster):
     assert clock.seconds < 2
 
 
+@covers("F28")
 @pytest.mark.parametrize("is_open", [True, False], ids=["connected", "not connected"])
 def test_a_node_that_hangs_costs_its_share_and_half_of_the_time_at_most(own_cluster, is_open):
     store = warm(own_cluster)
@@ -141,6 +143,7 @@ def _all_are_well(cluster: ClusterAddress) -> bool:
     return all(b"cluster_slots_ok:16384" in node.ask("CLUSTER", "INFO") for node in cluster.nodes)
 
 
+@covers("F28")
 def test_a_node_that_was_killed_costs_its_share_at_once(own_cluster):
     store = warm(own_cluster)
     own_cluster.nodes[2].signal(signal.SIGKILL)
@@ -153,6 +156,7 @@ def test_a_node_that_was_killed_costs_its_share_at_once(own_cluster):
     assert store.drain()["unavailable"] >= 1
 
 
+@covers("F28")
 def test_a_cluster_without_any_node_is_unavailable(own_cluster):
     store = warm(own_cluster)
     for node in own_cluster.nodes:
@@ -165,6 +169,7 @@ def test_a_cluster_without_any_node_is_unavailable(own_cluster):
         connect(own_cluster).ping()
 
 
+@covers("F28")
 def test_a_cluster_that_hangs_is_unavailable_in_time(own_cluster):
     store = warm(own_cluster)
     for node in own_cluster.nodes:
@@ -178,6 +183,7 @@ def test_a_cluster_that_hangs_is_unavailable_in_time(own_cluster):
     assert found(store, timeout_s=5) == set(TAGGED)
 
 
+@covers("F28")
 def test_an_interrupted_call_leaves_no_answers_behind(own_cluster):
     store = warm(own_cluster)
     own_cluster.nodes[0].signal(signal.SIGSTOP)
@@ -284,6 +290,7 @@ def test_a_single_server_is_no_cluster():
         ClusterStore([Endpoint("127.0.0.1", server.port)], timeout_s=TIMEOUT_S).ping()
 
 
+@covers("F28")
 def test_a_cluster_is_refused_by_the_store_for_one_server(cluster):
     from kvspark.cache.store.redis.server import RedisStore
 

@@ -16,6 +16,7 @@ from kvspark.cache.seal import CORRUPT
 from kvspark.errors import UsageError
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import Columns, all_same_bits, columns, digests, same_bits
+from tests.faults.matrix import covers
 
 GOLDEN = Path(__file__).with_name("golden")
 CODECS = list(CODEC_NAMES)
@@ -125,6 +126,7 @@ def test_the_bytes_of_an_entry_of_fixed_size_are_the_committed_ones():
     assert all_same_bits(cols, decoded.columns)
 
 
+@covers("B17")
 def test_entries_swapped_between_two_keys_are_misses():
     rows = np.arange(8, dtype="<f4").reshape(2, 4)
     digs = digests(2)
@@ -134,6 +136,7 @@ def test_entries_swapped_between_two_keys_are_misses():
     assert decoded.reasons == {MISPLACED: 2}
 
 
+@covers("B17")
 @pytest.mark.parametrize("codec", MUTATED)
 def test_a_mutated_entry_never_raises_and_never_gives_a_wrong_row(codec):
     entry_format, digest, value = one_embedding(codec)
@@ -206,6 +209,7 @@ def test_a_header_that_differs_is_a_miss_with_its_reason(codec, at, new, reason)
     assert decoded.reasons == {reason: 1}
 
 
+@covers("B17")
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -222,6 +226,7 @@ def test_a_value_that_is_no_entry_is_a_miss_with_its_reason(value, reason):
     assert decoded.reasons == {reason: 1}
 
 
+@covers("B17")
 def test_an_entry_of_a_stage_with_other_tensors_is_unexpected():
     _, digest, value = one_embedding()
     other = EntryFormat((TensorSpec("embedding", "float16", (8,)),))

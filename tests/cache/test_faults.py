@@ -17,6 +17,7 @@ from kvspark.cache.cache import Cache, KeySpace
 from kvspark.errors import SecretError
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import same_bits
+from tests.faults.matrix import covers
 from tests.redis_server import RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
@@ -137,6 +138,7 @@ def test_a_server_that_lost_its_entries_makes_misses_and_no_errors(server, warm)
     assert warm.cache.drain().errors == {}
 
 
+@covers("F26")
 def test_a_wrong_password_is_a_secret_error_at_the_start_and_misses_later(caplog, monkeypatch):
     monkeypatch.setenv("WRONG", "wrong")
     with running_redis("--requirepass", "right") as server:
@@ -165,6 +167,7 @@ def server_connections(server: RedisAddress, password: str) -> int:
     return int(said.partition("total_connections_received:")[2].split()[0])
 
 
+@covers("F26")
 def test_a_user_who_may_not_write_still_reads(server, warm, monkeypatch):
     server.ask("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+mget", "+hello", "+ping")
     monkeypatch.setenv("READER", "pw")
@@ -236,6 +239,7 @@ def test_eviction_makes_misses_and_no_errors():
         assert evicted.cache.drain().errors == {}
 
 
+@covers("B17")
 def test_another_program_s_values_are_misses_counted_as_foreign(server, warm):
     keys = server.ask("KEYS", "k1s*")
     assert keys.startswith(b"*100\r\n")
@@ -250,6 +254,7 @@ def test_another_program_s_values_are_misses_counted_as_foreign(server, warm):
     assert warm.lookup() == 100
 
 
+@covers("B17")
 def test_values_swapped_between_keys_are_misses(server, warm):
     swap = """
     local keys = redis.call('KEYS', 'k1s*')

@@ -13,6 +13,7 @@ from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.url import open_store
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreRefusedError
+from tests.faults.matrix import covers
 from tests.redis_cluster import running_cluster
 from tests.redis_server import RedisAddress, redis_binary, running_redis
 
@@ -62,6 +63,7 @@ def tls_server(request, folder) -> Iterator[tuple[RedisAddress, str]]:
         yield server, request.param
 
 
+@covers("F27")
 def test_a_certificate_is_trusted_only_from_its_authority_and_for_its_host(tls_server, folder):
     server, name = tls_server
 
@@ -83,6 +85,7 @@ def test_a_certificate_is_trusted_only_from_its_authority_and_for_its_host(tls_s
         assert server.count("mget") == 0
 
 
+@covers("F27")
 def test_a_tls_port_is_never_spoken_to_in_plain(tls_server):
     server, _ = tls_server
     with pytest.raises(StoreError):

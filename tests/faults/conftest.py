@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.faults import case
+from tests.faults import case, models
 
 Fired = Callable[..., None]
+
+
+@pytest.fixture
+def trail() -> Iterator[Path]:
+    """Where the functions of `models` leave their files."""
+    trail = models.trail_of(os.getpid())
+    trail.mkdir()
+    yield trail
+    # Whoever still waits goes on, and ends with its session.
+    (trail / models.OPEN).touch()
+    shutil.rmtree(trail)
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +43,15 @@ def fired(record_property: Callable[[str, object], None]) -> Fired:
         record_property("fault", {"row": row, "fired": count, **more})
 
     return fired
+
+
+def names_in(path: Path) -> set[str]:
+    return {item.name for item in path.iterdir()}
+
+
+def until(is_so: Callable[[], object], seconds: float = 60) -> None:
+    """Waits until something holds that another process does."""
+    ends = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.05)

@@ -41,7 +41,9 @@ def commands() -> int:
 
 
 @pytest.mark.parametrize("moment", [START, MIDDLE], ids=["at the start", "in the middle"])
-@pytest.mark.parametrize("row", CACHE_ROWS, ids=str)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=covers(row.row), id=str(row)) for row in CACHE_ROWS]
+)
 def test_the_output_is_that_of_a_run_without_a_cache(
     row: CacheRow, moment: float, commands: int, fired: Fired
 ) -> None:

@@ -24,6 +24,7 @@ from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
 from kvspark.model.image import ImageFeatures
 from kvspark.spec import MicroBatch, TensorSpec
+from tests.faults.matrix import covers
 from tests.infer.test_exactness import bits_of, plain, towers, vector_rows
 from tests.small_models import Encoder, Mlp, encoder_examples, seeded
 
@@ -113,6 +114,7 @@ seed_lists = st.lists(st.integers(0, 40), min_size=1, max_size=40)
 bad_places = st.dictionaries(st.integers(0, 39), st.integers(0, 2))
 
 
+@covers("B22")
 @pytest.mark.parametrize("case", CASES)
 @settings(deadline=None)
 @given(
@@ -259,6 +261,7 @@ def test_outputs_of_varying_length_hold_none_for_a_bad_row() -> None:
     assert [None if row is None else len(row) for row in made] == [5, None, 7]
 
 
+@covers("B22")
 def test_by_default_the_row_on_which_the_model_raises_is_named() -> None:
     with pytest.raises(
         RowError, match=r"row 5 of the batch: stage 'layer': it raised IndexError at "

@@ -19,6 +19,7 @@ from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
 from kvspark.spec import MicroBatch
+from tests.faults.matrix import covers
 from tests.small_models import Encoder, Mlp, Skip, Towers, encoder_examples, seeded
 
 NAMES = count()
@@ -172,6 +173,7 @@ def test_a_second_run_computes_nothing(case: str) -> None:
     assert first.drain().stages[model.stages[-1].name].computed == 30
 
 
+@covers("B7")
 def test_nan_and_negative_zero_are_kept_apart() -> None:
     model = plain(Mlp, "trunk")
     quiet, negative = float("nan"), -0.0

@@ -15,6 +15,7 @@ from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
 from kvspark.spec import MicroBatch
+from tests.faults.matrix import covers
 from tests.infer.test_exactness import pair_rows, plain, token_rows, towers, vector_rows
 from tests.small_models import Encoder, Mlp, encoder_examples, seeded
 
@@ -72,6 +73,7 @@ def test_pending_rows_are_bounded() -> None:
     assert read == [0, 1, 2]
 
 
+@covers("B12")
 def test_held_bytes_are_bounded() -> None:
     model = plain(Mlp, "trunk")
     read = []
@@ -160,6 +162,7 @@ def test_outputs_per_token_have_the_length_of_their_row() -> None:
     assert [len(row) for row in made] == [len(row) for row in rows["input_ids"]]
 
 
+@covers("B11")
 @pytest.mark.parametrize(
     ("array", "reason"),
     [

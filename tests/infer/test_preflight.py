@@ -14,6 +14,7 @@ from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor
 from kvspark.infer.preflight import preflight
 from kvspark.spec import MicroBatch
+from tests.faults.matrix import covers
 from tests.infer.test_exactness import encoder, plain, token_rows, vector_rows
 from tests.small_models import Mlp
 
@@ -35,6 +36,7 @@ class Ranked(torch.nn.Module):
         return x + torch.arange(x.shape[0]).unsqueeze(1)
 
 
+@covers("B21")
 @pytest.mark.parametrize("module", [Centred(), Ranked()], ids=["mixes-rows", "counts-rows"])
 def test_a_model_that_is_not_row_wise_is_refused(module: torch.nn.Module) -> None:
     model = Model.from_torch(module.eval(), {"x": torch.zeros(3, 8)}, name="mixed")

@@ -19,6 +19,7 @@ from kvspark.infer.preflight import preflight
 from kvspark.model.bundle import Bundle
 from kvspark.spec import STRING, MicroBatch, TensorSpec
 from tests import callables
+from tests.faults.matrix import covers
 
 X, Y = TensorSpec("x", "float32", (4,)), TensorSpec("y", "float32", (4,))
 LOW, TOTAL = TensorSpec("low", "float32", (4,)), TensorSpec("total", "float32")
@@ -108,6 +109,7 @@ def test_an_empty_fingerprint_is_refused(empty: Any) -> None:
         doubled(fingerprint=empty)
 
 
+@covers("B18")
 def test_what_cannot_be_imported_by_name_is_refused() -> None:
     def inner(x: Any) -> Any:
         return x
@@ -144,12 +146,14 @@ def test_a_tensor_that_no_function_takes_is_refused(
         Model.from_callable(callables.doubled, fingerprint="1", inputs=inputs, outputs=outputs)
 
 
+@covers("B21")
 def test_a_function_that_mixes_rows_fails_the_preflight() -> None:
     model = Model.from_callable(callables.centred, fingerprint="1", inputs=[X], outputs=[Y])
     with pytest.raises(NotRepeatableError, match="stage 'output' gave other bits"):
         preflight(model.bundle, {"x": pa.array(rows().tolist(), pa.list_(pa.float32()))})
 
 
+@covers("B20")
 @pytest.mark.parametrize(
     ("fn", "outputs", "message"),
     [

@@ -14,6 +14,7 @@ import torch
 
 from kvspark.infer.model import Model
 from kvspark.spec import MicroBatch
+from tests.faults.matrix import covers
 from tests.small_models import Encoder, Mlp, Towers, encoder_examples, seeded
 
 GOLDEN = Path(__file__).parent / "golden" / "mlp.json"
@@ -45,6 +46,7 @@ def test_a_trunk_that_is_frozen_keeps_its_fingerprint_and_its_bits() -> None:
     assert before.fingerprint == after.fingerprint
 
 
+@covers("F45")
 def test_one_ulp_in_one_weight_changes_every_stage_from_there_on() -> None:
     module = seeded(Mlp())
     before = Model.from_torch(module, INPUTS, cuts=["trunk"])

@@ -10,6 +10,7 @@ from PIL import features
 
 from kvspark.errors import ModelError
 from kvspark.model.library import build_of
+from tests.faults.matrix import covers
 
 
 def test_a_library_without_decoders_is_its_name_and_version() -> None:
@@ -18,6 +19,7 @@ def test_a_library_without_decoders_is_its_name_and_version() -> None:
     assert build_of("tokenizers") == f"tokenizers {tokenizers.__version__}"
 
 
+@covers("F45")
 def test_the_versions_of_decoders_are_part_of_a_build() -> None:
     assert f"libjpeg_turbo {features.version('libjpeg_turbo')}" in build_of("pillow")
     assert f"libsndfile {soundfile.__libsndfile_version__}" in build_of("soundfile")

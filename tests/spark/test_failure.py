@@ -33,8 +33,18 @@ def test_an_error_of_ours_survives_the_way_from_a_worker(name: str) -> None:
             "/d/1.parquet cannot be read",
         ),
         ("Python worker exited unexpectedly (crashed): EOF", KvsparkError, "worker died"),
+        (
+            "Task 3 in stage 5.0 failed 4 times, ... Python worker exited unexpectedly (crashed)",
+            KvsparkError,
+            "died in every attempt (4) of partition 3",
+        ),
+        (
+            "Python worker process terminated due to idle timeout (timeout: 600 seconds):",
+            KvsparkError,
+            "said nothing for 600 s",
+        ),
     ],
-    ids=["full", "page", "crash"],
+    ids=["full", "page", "crash", "crash of a task", "silence"],
 )
 def test_what_spark_says_is_told_in_one_line(
     text: str, error: type[KvsparkError], message: str

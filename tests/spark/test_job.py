@@ -16,6 +16,7 @@ from kvspark.errors import DataError, KvsparkError, RunLockedError, SchemaError,
 from kvspark.infer.model import Model
 from kvspark.spark.job import run_score
 from kvspark.spark.target import Target
+from tests.faults.matrix import covers
 from tests.spark.conftest import features
 from tests.spark.jobs import job, published, write_night
 
@@ -63,6 +64,7 @@ def test_a_rerun_replaces_and_never_appends(spark: SparkSession, folder: Path) -
     assert published(folder / "out").equals(first)
 
 
+@covers("B10")
 def test_zero_rows_publish_an_empty_table_of_the_right_schema(
     spark: SparkSession, folder: Path
 ) -> None:
@@ -127,6 +129,7 @@ def bad(folder: Path, name: str) -> Path:
     return night
 
 
+@covers("B4", "B5", "B6", "B11")
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
@@ -160,6 +163,7 @@ def test_a_bad_row_that_only_a_worker_sees_is_a_data_error(
     assert not (folder / "out").exists()
 
 
+@covers("B2")
 def test_a_damaged_page_is_a_data_error(spark: SparkSession, folder: Path) -> None:
     night = folder / "night"
     night.mkdir()

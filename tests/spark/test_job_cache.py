@@ -22,6 +22,7 @@ from kvspark.spark.job import run_score
 from kvspark.spark.run_report import RunReport
 from kvspark.spark.score import score
 from kvspark.spark.tally import Tally
+from tests.faults.matrix import covers
 from tests.redis_server import RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 from tests.spark.conftest import ROWS
@@ -105,6 +106,7 @@ def test_a_new_head_uses_the_old_trunk_and_never_opens_its_weights(
     assert report.stats.stages["output"].computed == 200
 
 
+@covers("F1")
 def test_without_a_store_the_output_is_the_same_and_the_run_says_degraded(
     spark: SparkSession, folder: Path
 ) -> None:
@@ -118,6 +120,7 @@ def test_without_a_store_the_output_is_the_same_and_the_run_says_degraded(
     assert written["cache"] == ABSENT
 
 
+@covers("F4")
 def test_a_store_that_hangs_changes_nothing(
     spark: SparkSession, folder: Path, redis: RedisAddress
 ) -> None:
@@ -130,6 +133,7 @@ def test_a_store_that_hangs_changes_nothing(
     assert "timeout" in report.stats.degraded
 
 
+@covers("F1")
 @pytest.mark.parametrize("section", ["run", "cache"])
 def test_a_required_cache_that_is_not_there_stops_the_run_before_it_writes(
     spark: SparkSession, folder: Path, section: str

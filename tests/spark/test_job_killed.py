@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 from kvspark.infer.model import Model
 from kvspark.spark.fault import FAULT_POINT_ENV
 from kvspark.spark.job import run_score
+from tests.faults.matrix import covers
 from tests.spark.jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -96,6 +97,7 @@ def nights(spark: SparkSession, tmp_path: Path, mlp: Model) -> Nights:
     return Nights(tmp_path, first, second, published(tmp_path / "out"), new)
 
 
+@covers("F38")
 def test_a_job_killed_at_five_random_moments_leaves_the_old_output_and_is_rerun(
     spark: SparkSession, nights: Nights
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_job_killed_at_five_random_moments_leaves_the_old_output_and_is_rerun(
     nights.rerun(spark)
 
 
+@covers("F39")
 def test_a_job_killed_after_the_swap_has_published_and_is_rerun(
     spark: SparkSession, nights: Nights
 ) -> None:

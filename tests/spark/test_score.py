@@ -25,6 +25,7 @@ from kvspark.infer.plan import Plan, StagePlan
 from kvspark.spark.column_map import ColumnMap
 from kvspark.spark.score import ScoreTask, score, task_spec
 from kvspark.spark.tally import Tally
+from tests.faults.matrix import covers
 from tests.spark.conftest import ROWS, features
 
 pytestmark = pytest.mark.spark
@@ -68,6 +69,7 @@ def test_the_outputs_are_those_of_the_model(table: DataFrame, mlp: Model) -> Non
     assert (in_order(scored, "label") == expected["label"]).all()
 
 
+@covers("B7", "B15")
 def test_other_columns_pass_through_untouched(spark: SparkSession, mlp: Model) -> None:
     df = everything(spark)
     scored = score(df, mlp).drop("scores", "label")
@@ -102,6 +104,7 @@ def test_a_missing_column_says_what_is_there(table: DataFrame, mlp: Model) -> No
         score(table.withColumnRenamed("x", "y"), mlp)
 
 
+@covers("B5")
 @pytest.mark.parametrize("kind", ["array<double>", "string", "array<array<float>>", "binary"])
 def test_a_column_of_another_type_is_refused(spark: SparkSession, mlp: Model, kind: str) -> None:
     df = spark.createDataFrame([], f"id long, x {kind}")
@@ -143,6 +146,7 @@ def test_a_plan_for_another_model_is_refused(table: DataFrame, mlp: Model) -> No
         score(table, mlp, plan=Plan({"tail": StagePlan(cached=True)}))
 
 
+@covers("B6")
 def test_a_null_names_column_partition_and_count(spark: SparkSession, mlp: Model) -> None:
     df = spark.createDataFrame([(0, None), (1, [0.0] * 8), (2, None)], "id long, v array<float>")
     with pytest.raises(PythonException) as caught:
@@ -151,6 +155,7 @@ def test_a_null_names_column_partition_and_count(spark: SparkSession, mlp: Model
     assert message in str(caught.value)
 
 
+@covers("B11")
 def test_a_ragged_row_is_refused(spark: SparkSession, mlp: Model) -> None:
     df = spark.createDataFrame([(0, [0.0] * 8), (1, [0.0] * 7)], "id long, x array<float>")
     with pytest.raises(
@@ -177,6 +182,7 @@ def test_equal_rows_are_computed_once(spark: SparkSession, mlp: Model) -> None:
     assert len({tuple(row.scores) for row in scored}) == 1
 
 
+@covers("B9")
 def test_empty_partitions_open_nothing(spark: SparkSession, mlp: Model) -> None:
     tally = Tally(spark)
     df = spark.createDataFrame([], "id long, x array<float>").repartition(3)
@@ -184,6 +190,7 @@ def test_empty_partitions_open_nothing(spark: SparkSession, mlp: Model) -> None:
     assert tally.stats.stages == {}
 
 
+@covers("B22")
 def test_a_model_that_fails_is_named_without_its_rows(spark: SparkSession, mlp: Model) -> None:
     df = spark.createDataFrame([(0, [7.25] * 8)], "id long, x array<float>")
     spec = task_spec(spark, mlp.bundle, None, None)
@@ -195,6 +202,7 @@ def test_a_model_that_fails_is_named_without_its_rows(spark: SparkSession, mlp: 
     assert "7.25" not in str(caught.value)
 
 
+@covers("F32")
 def test_a_worker_that_dies_changes_neither_rows_nor_counts(
     spark: SparkSession, table: DataFrame, mlp: Model, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.spark.source import Source, read_source
+from tests.faults.matrix import covers
 
 pytestmark = pytest.mark.spark
 
@@ -68,6 +69,7 @@ def test_only_the_named_partition_is_read(spark: SparkSession, tmp_path: Path) -
     assert [file.path.parent.name for file in source.files] == ["dt=008"]
 
 
+@covers("B16")
 def test_a_partition_value_stays_text(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "t" / "dt=007" / "1.parquet")
     source = read(spark, tmp_path / "t")
@@ -100,6 +102,7 @@ def test_a_partition_by_an_unknown_column_is_refused(spark: SparkSession, tmp_pa
         read(spark, tmp_path / "t", partitions={"day": "1"})
 
 
+@covers("B4")
 def test_a_missing_column_names_what_is_there_and_where(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -110,6 +113,7 @@ def test_a_missing_column_names_what_is_there_and_where(
         read(spark, path, columns=("body",))
 
 
+@covers("B4")
 def test_a_column_that_one_file_lacks_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "t" / "1.parquet")
     write(tmp_path / "t" / "2.parquet", {"id": [1]})
@@ -117,6 +121,7 @@ def test_a_column_that_one_file_lacks_is_refused(spark: SparkSession, tmp_path: 
         read(spark, tmp_path / "t")
 
 
+@covers("B5")
 def test_files_that_do_not_agree_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "t" / "1.parquet")
     write(tmp_path / "t" / "2.parquet", {"id": pa.array([1], pa.int32()), "text": ["a"]})
@@ -135,6 +140,7 @@ def test_lists_and_structs_of_two_writers_agree(spark: SparkSession, tmp_path: P
     assert read(spark, tmp_path / "t").rows == 2
 
 
+@covers("B1")
 @pytest.mark.parametrize("damage", ["truncated", "text", "short"])
 def test_a_damaged_file_is_named(spark: SparkSession, tmp_path: Path, damage: str) -> None:
     whole = write(tmp_path / "t" / "1.parquet").read_bytes()
@@ -144,6 +150,7 @@ def test_a_damaged_file_is_named(spark: SparkSession, tmp_path: Path, damage: st
         read(spark, tmp_path / "t")
 
 
+@covers("B3")
 def test_a_file_of_zero_bytes_is_skipped_and_counted(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "t" / "2.parquet")
     (tmp_path / "t" / "1.parquet").touch()
@@ -151,6 +158,7 @@ def test_a_file_of_zero_bytes_is_skipped_and_counted(spark: SparkSession, tmp_pa
     assert (source.rows, source.df.count(), source.empty_files) == (3, 3, 1)
 
 
+@covers("B3")
 def test_strict_files_refuses_a_file_of_zero_bytes(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "t" / "2.parquet")
     (tmp_path / "t" / "1.parquet").touch()
@@ -184,6 +192,7 @@ def test_an_empty_folder_is_refused(spark: SparkSession, tmp_path: Path) -> None
         read(spark, tmp_path)
 
 
+@covers("B6")
 @pytest.mark.parametrize("statistics", [True, False])
 @pytest.mark.parametrize("condition", [None, "id > 0"])
 def test_nulls_are_counted_before_anything_is_computed(
@@ -207,6 +216,7 @@ def test_zero_rows_are_a_table(spark: SparkSession, tmp_path: Path) -> None:
     assert read(spark, path).rows == 0
 
 
+@covers("B10")
 def test_fail_on_empty_refuses_zero_rows(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"0 rows \(filter id > 9\)"):
         read(spark, write(tmp_path / "t.parquet"), filter="id > 9", fail_on_empty=True)
@@ -229,6 +239,7 @@ def test_the_snapshot_changes_with_the_files(spark: SparkSession, tmp_path: Path
     assert read(spark, path).snapshot != first
 
 
+@covers("B2")
 def test_a_bad_page_is_an_error_and_no_wrong_number(spark: SparkSession, tmp_path: Path) -> None:
     rows = {"id": list(range(4096)), "text": ["a"] * 4096}
     path = write(

@@ -14,6 +14,7 @@ from kvspark.errors import KvsparkError, OutputError, RunLockedError, UsageError
 from kvspark.spark.exchange import exchange
 from kvspark.spark.fault import FAULT_POINT_ENV
 from kvspark.spark.target import Target
+from tests.faults.matrix import covers
 
 # Publishes two files that must only ever be seen together; argv: target, with or without exchange.
 PUBLISH = """
@@ -58,6 +59,7 @@ def never(left: Path, right: Path) -> bool:
     return False
 
 
+@covers("F39")
 @pytest.mark.parametrize("fault", EXCHANGE_POINTS)
 def test_a_run_killed_while_it_publishes_leaves_the_old_or_the_new_output(
     tmp_path: Path, fault: str
@@ -71,6 +73,7 @@ def test_a_run_killed_while_it_publishes_leaves_the_old_or_the_new_output(
     assert names_in(tmp_path) == ["out"]
 
 
+@covers("F39")
 @pytest.mark.parametrize("fault", RENAME_POINTS)
 def test_where_folders_cannot_be_swapped_the_next_run_puts_the_old_output_back(
     tmp_path: Path, fault: str
@@ -108,6 +111,7 @@ def test_exchange_says_why_it_was_refused(tmp_path: Path) -> None:
         exchange(tmp_path / "absent", tmp_path)
 
 
+@covers("F40")
 def test_a_second_run_of_a_target_is_told_who_holds_it(tmp_path: Path) -> None:
     target = Target(str(tmp_path / "out"))
     with target.lock("night-1"), pytest.raises(RunLockedError, match="run night-1 holds it since"):

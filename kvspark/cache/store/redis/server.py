@@ -14,8 +14,9 @@ from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, sets, unlink
 from kvspark.cache.store.redis.line import Line
-from kvspark.cache.store.redis_error import store_error
-from kvspark.errors import StoreUnavailableError
+from kvspark.cache.store.redis.plain import answers_plainly
+from kvspark.cache.store.redis_error import is_timeout, store_error
+from kvspark.errors import StoreRefusedError, StoreUnavailableError
 
 
 @final
@@ -67,7 +68,14 @@ class RedisStore(Store):
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
-        self._call([PING], 1, timeout_s)
+        try:
+            self._call([PING], 1, timeout_s)
+        except StoreUnavailableError as exc:
+            if self._endpoint.is_tls and is_timeout(exc) and answers_plainly(self._endpoint):
+                raise StoreRefusedError(
+                    f"{self._endpoint} speaks no TLS; name its TLS port, or write redis://"
+                ) from exc
+            raise
 
     @override
     def close(self) -> None:

@@ -1,0 +1,142 @@
+"""The command of a job, when it is started twice, loses its parent, its memory or an executor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+import yaml
+
+from tests.faults import models
+from tests.faults.conftest import Fired, names_in, until
+from tests.faults.matrix import covers
+from tests.spark.jobs import job, published, write_night
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+COMMAND = [sys.executable, "-m", "kvspark.cli", "score"]
+START_S = 600
+"""For a JVM and its workers on a busy machine."""
+SPARK = {"master": "local[2,4]"}
+
+
+def conf_for(folder: Path, function: Any, spark: Mapping[str, Any]) -> Path:
+    """The conf of the job that scores a night with one of the functions of `models`."""
+    if not (folder / "model").exists():
+        models.function_model(function).save(folder / "model")
+        write_night(folder / "night", 400)
+    path = folder / "job.yaml"
+    config = job(folder, folder / "night", spark=spark)
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True)))
+    return path
+
+
+def score(conf: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, str(conf)], capture_output=True, text=True, check=False, timeout=START_S
+    )
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a group of its own, which is gone at the end."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def right(folder: Path) -> pa.Array:
+    night = published(folder / "night")
+    rows = night["x"].combine_chunks()
+    return pa.chunked_array([pa.array(models.doubled(rows.flatten().to_numpy()))])
+
+
+def is_right(folder: Path) -> bool:
+    """True if every row was scored once, and rightly."""
+    out = published(folder / "out")
+    made = pa.chunked_array([out["y"].combine_chunks().flatten()])
+    return out.num_rows == 400 and made.equals(right(folder))
+
+
+@covers("F40", "F41")
+def test_a_run_that_is_started_again_while_it_runs_waits_for_a_later_try(
+    tmp_path: Path, trail: Path, fired: Fired
+) -> None:
+    conf = conf_for(tmp_path, models.gated, SPARK)
+    # The scheduler's own process ends; what it started goes on.
+    line = " ".join([*COMMAND, str(conf)])
+    with started(["bash", "-c", f"{line} & wait"]) as submitter:
+        until(lambda: names_in(trail), START_S)
+        (driver,) = psutil.Process(submitter.pid).children()
+        os.kill(submitter.pid, signal.SIGKILL)
+        submitter.wait()
+        assert driver.is_running()
+        second = score(conf)
+        fired("F40", len(names_in(trail)))
+        fired("F41", 1)
+        assert second.returncode == 75
+        assert "holds it since" in second.stderr
+        assert not (tmp_path / "out").exists()
+        (trail / models.OPEN).touch()
+        until(lambda: not driver.is_running() or driver.status() == psutil.STATUS_ZOMBIE, START_S)
+    assert is_right(tmp_path)
+    assert score(conf).returncode == 0
+    assert is_right(tmp_path)
+
+
+@covers("F34")
+def test_a_worker_that_may_not_take_more_memory_is_told_which_setting_says_so(
+    tmp_path: Path, trail: Path, fired: Fired
+) -> None:
+    settings = {"spark.executor.pyspark.memory": "4g"}
+    done = score(conf_for(tmp_path, models.hungry, {**SPARK, "conf": settings}))
+    fired("F34", len(names_in(trail)))
+    assert done.returncode == 65
+    assert "spark.executor.pyspark.memory" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@covers("F36")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_an_executor_that_is_lost_changes_nothing(
+    tmp_path: Path, trail: Path, fired: Fired, number: signal.Signals
+) -> None:
+    settings = {
+        "spark.executor.memory": "512m",
+        "spark.network.timeout": "10s",
+        "spark.executor.heartbeatInterval": "2s",
+    }
+    cluster = {"master": "local-cluster[2,1,1024]", "conf": settings}
+    conf = conf_for(tmp_path, models.gated, cluster)
+    with started([*COMMAND, str(conf)]) as driver:
+        until(lambda: len(names_in(trail)) >= 2, START_S)
+        executor = executor_of(int(min(names_in(trail)).rpartition("-")[2]))
+        executor.send_signal(number)
+        (trail / models.OPEN).touch()
+        assert driver.wait(START_S) == 0
+        with suppress(psutil.NoSuchProcess):
+            executor.kill()
+    again = [name for name in names_in(trail) if name.split("-")[2:3] not in ([], ["0"])]
+    fired("F36", len(again))
+    assert is_right(tmp_path)
+
+
+def executor_of(pid: int) -> psutil.Process:
+    """The JVM that started a worker."""
+    for process in psutil.Process(pid).parents():
+        if "CoarseGrainedExecutorBackend" in " ".join(process.cmdline()):
+            return process
+    raise AssertionError("the worker has no executor of its own")
