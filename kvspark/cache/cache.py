@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import NoReturn, final
 
+from kvspark.cache import tombstones
 from kvspark.cache.codec import codec_named
 from kvspark.cache.contents import BYTES_SPEC, HALF, Contents
 from kvspark.cache.entry import EntryFormat
@@ -21,6 +22,7 @@ from kvspark.cache.guard import CacheStats, Guard
 from kvspark.cache.key import RowDigests, StageKeys, namespace_key
 from kvspark.cache.keyring import KeyRing
 from kvspark.cache.keyspace import KeySpace, Lookup
+from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.store.trouble import FULL, reason_of
 from kvspark.cache.url import open_store, resolved
@@ -59,6 +61,8 @@ class Cache:
         self._store = open_store(self._config)
         self._timeout_s = config.timeout_ms / 1_000
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
+        listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
+        self._tombstones = tombstones.Tombstones(listed)
 
     @classmethod
     def connect(
@@ -176,10 +180,32 @@ class Cache:
         Raises:
             UsageError: the codec is unknown, or the tensors have no entry (text).
         """
-        seal = seal_of(self._ring, self._key, identity)
-        entry_format = EntryFormat(specs, codec_named(codec), seal=seal)
         ttl_s = self._config.ttl_s * life
-        return KeySpace(self._guard, self._key, identity, entry_format, ttl_s=ttl_s)
+        return self._key_space(identity, specs, codec=codec, ttl_s=ttl_s, erased=self._tombstones)
+
+    def purge(self) -> Purge:
+        """What removes entries of this namespace; not for the time of a job.
+
+        It looks past what this process keeps in its own memory.
+        """
+        store = open_store(self._config.model_copy(update={"l1_bytes": None}))
+        return Purge(store, self._key, self._tombstones)
+
+    def _key_space(
+        self,
+        identity: bytes,
+        specs: tuple[TensorSpec, ...],
+        *,
+        codec: str = "raw",
+        ttl_s: float,
+        erased: tombstones.Tombstones | None = None,
+    ) -> KeySpace:
+        seal = seal_of(self._ring, self._key, identity)
+        label = StageKeys(self._key, identity).label
+        entry_format = EntryFormat(specs, codec_named(codec), seal=seal, label=label)
+        return KeySpace(
+            self._guard, self._key, identity, entry_format, ttl_s=ttl_s, tombstones=erased
+        )
 
     def contents(self) -> Contents:
         """Large contents by their hash: weights on their way to workers."""

@@ -65,13 +65,14 @@ class EntryFormat:
         codec: Codec = RAW,
         *,
         seal: Callable[[], Seal] = lambda: CHECKSUM,
+        label: int = 0,
         max_bytes: int = MAX_ENTRY_BYTES,
     ) -> None:
         self._specs = tuple(specs)
         self._codec = codec
         self._seal = seal
         self._max_bytes = max_bytes
-        self._header = EntryHeader(specs)
+        self._header = EntryHeader(specs, label)
         self._dtypes = [spec.numpy_dtype for spec in specs]
         self._sizes = [spec.bytes_per_row or 0 for spec in specs]
         self.is_fixed = all(spec.is_fixed for spec in specs)

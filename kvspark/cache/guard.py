@@ -61,6 +61,8 @@ class Guard:
         self._budget = WaitBudget(timeout_s, clock=clock)
         self._errors: Counter[str] = Counter()
         self._degraded: set[str] = set()
+        self.failures = 0
+        """Calls that did not get through, or were not made."""
 
     def get_many(self, keys: Sequence[bytes], *, expected_bytes: int) -> list[bytes | None]:
         """The values of `keys`, None for those that are missing or could not be had.
@@ -151,6 +153,7 @@ class Guard:
             reason = breaker.reason
             may_go = breaker.allows()
             if not may_go:
+                self.failures += 1
                 self._errors[SKIPPED] += 1
                 self._degraded.add(reason)
         return may_go
@@ -184,6 +187,7 @@ class Guard:
             _tell("stores nothing", reason, exc)
 
     def _note(self, reason: str) -> None:
+        self.failures += 1
         self._errors[reason] += 1
         self._degraded.add(reason)
 

@@ -9,7 +9,7 @@ Little-endian throughout; the payload starts at a multiple of 8.
     6       1    codec of the payload
     7       1    number of tensors
     8       2    number of the sealing key; 0 = not sealed
-    10      2    0
+    10      2    label of the identity: which machines' arithmetic; only for `kvspark purge`
     12      4    raw_len: bytes of the payload before the codec
     16      4    payload_len: bytes of the payload as stored
     20      4    created, seconds since 1970
@@ -44,6 +44,8 @@ from kvspark.spec import ITEM_BYTES, TensorSpec
 MAX_ENTRY_BYTES = 4 * 2**20
 """Larger values are not stored: a Redis server is blocked for milliseconds when one goes."""
 
+LABEL_AT = 10
+RAW_LEN_AT = 12
 TIMES_AT = 20
 COST_AT = 24
 
@@ -78,6 +80,21 @@ _DTYPE_CODES = {
 }
 
 
+def created_s(entry: bytes) -> int:
+    """Seconds since 1970 at which an entry was written; 0 of what is none."""
+    return int.from_bytes(entry[TIMES_AT:COST_AT], "little") if is_entry(entry) else 0
+
+
+def label(entry: bytes) -> int:
+    """The label of the identity that wrote an entry."""
+    return int.from_bytes(entry[LABEL_AT:RAW_LEN_AT], "little")
+
+
+def is_entry(value: bytes) -> bool:
+    """True if `value` begins as an entry of this version does."""
+    return value.startswith(_START) and len(value) >= TENSORS_AT
+
+
 def cost_us(entry: bytes) -> int:
     """Microseconds that the row of a right entry took to compute."""
     return int.from_bytes(entry[COST_AT:TAIL_AT], "little")
@@ -101,8 +118,9 @@ class EntryHeader:
         UsageError: `specs` is empty, holds text, or does not fit a header.
     """
 
-    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], label: int = 0) -> None:
         _check(specs)
+        self._label = label
         self._specs = tuple(specs)
         # All tensors at once: without padding, because each has 4 bytes in front of its dims.
         self._tensors = struct.Struct("<" + "".join(f"BBH{len(s.shape)}I" for s in specs))
@@ -136,7 +154,7 @@ class EntryHeader:
         tensors: list[int] = []
         for spec, shape in zip(self._specs, shapes, strict=True):
             tensors += (_DTYPE_CODES[spec.dtype], len(shape), 0, *shape)
-        start = (_START, seal.flags, codec.code, len(self._specs), seal.key_id, 0)
+        start = (_START, seal.flags, codec.code, len(self._specs), seal.key_id, self._label)
         fixed = _FIXED.pack(*start, *lengths, *map(u32, times), tail)
         return (fixed + self._tensors.pack(*tensors)).ljust(self.size_bytes, b"\0")
 
@@ -173,10 +191,10 @@ class EntryHeader:
             return CORRUPT if _START.startswith(value) else FOREIGN
         if len(value) < TENSORS_AT + seal.end_bytes:
             return CORRUPT
-        _, flags, code, count, key_id, zero, *_ = _FIXED.unpack_from(value)
+        _, flags, code, count, key_id, label, *_ = _FIXED.unpack_from(value)
         if not flags and seal.flags:
             return NOT_SEALED
-        if flags != seal.flags or bool(key_id) != bool(seal.key_id) or zero:
+        if flags != seal.flags or bool(key_id) != bool(seal.key_id) or label != self._label:
             return FOREIGN
         if codec_coded(code) is None:
             return FOREIGN

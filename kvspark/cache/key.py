@@ -43,6 +43,11 @@ def namespace_key(namespace: str, secret: bytes | None, tenant: str | None = Non
     return NamespaceKey(bytes(digest("kvspark.ns", [secret, namespace, *owner])))
 
 
+def namespace_prefix(key: NamespaceKey) -> bytes:
+    """What the keys of all entries of a namespace begin with."""
+    return b"k1s" + blake2b(key=key, digest_size=_LABEL_BYTES, person=b"kvspark.space").digest()
+
+
 @final
 class RowDigests:
     """Digests of one stage's rows in one namespace."""
@@ -68,13 +73,15 @@ class StageKeys:
     """Keys of one stage's entries in one namespace."""
 
     def __init__(self, key: NamespaceKey, identity: bytes) -> None:
-        space = blake2b(key=key, digest_size=_LABEL_BYTES, person=b"kvspark.space").digest()
         # A stage's fingerprint comes first in its identity: machines with other arithmetic have
         # other entries under one label, so that all of them can be erased together.
         stage = blake2b(
             identity[:DIGEST_BYTES], key=key, digest_size=_LABEL_BYTES, person=b"kvspark.stage"
         )
-        self.prefix = b"k1s" + space + stage.digest()
+        self.prefix = namespace_prefix(key) + stage.digest()
+        place = blake2b(identity, key=key, digest_size=_LABEL_BYTES, person=b"kvspark.place")
+        self.label = int.from_bytes(place.digest(), "little")
+        """What entries say of the identity that wrote them."""
         """The 7 bytes that all keys of the stage begin with."""
         heads = b"".join([self.prefix + b"{%02x}" % tag for tag in range(256)])
         self._heads = np.frombuffer(heads, dtype=np.uint8).reshape(256, -1)

@@ -15,6 +15,7 @@ from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import Guard
 from kvspark.cache.header import MISPLACED, cost_us
 from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys
+from kvspark.cache.tombstones import ERASED, Tombstones
 from kvspark.spec import Rows
 
 TOO_LARGE = "too_large"
@@ -52,8 +53,10 @@ class KeySpace:
         entry_format: EntryFormat,
         *,
         ttl_s: float,
+        tombstones: Tombstones | None = None,
     ) -> None:
         self._guard = guard
+        self._tombstones = tombstones
         self._digests = RowDigests(key, identity)
         self._keys = StageKeys(key, identity)
         self._format = entry_format
@@ -61,6 +64,11 @@ class KeySpace:
         self._expected_bytes = (
             entry_format.entry_bytes if entry_format.is_fixed else _FIRST_GUESS_BYTES
         )
+
+    @property
+    def failures(self) -> int:
+        """Calls to the store that did not get through so far."""
+        return self._guard.failures
 
     def digests(self, rows: Sequence[bytes]) -> list[bytes]:
         """The digest, 32 bytes, of each row's canonical bytes: equal for equal rows only."""
@@ -107,10 +115,21 @@ class KeySpace:
             cost_us=cost_us,
         )
         keys = self._keys.of(digests)
+        erased = self._erased()
+        if erased is None:
+            return 0
         pairs = [
-            (key, entry) for key, entry in zip(keys, entries, strict=True) if entry is not None
+            (key, entry)
+            for key, entry, digest in zip(keys, entries, digests, strict=True)
+            if entry is not None and digest not in erased
         ]
         if len(pairs) < len(entries):
-            self._guard.count({TOO_LARGE: len(entries) - len(pairs)})
+            too_large = entries.count(None)
+            reasons = {TOO_LARGE: too_large, ERASED: len(entries) - len(pairs) - too_large}
+            self._guard.count({reason: count for reason, count in reasons.items() if count})
         ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)  # noqa: S311
         return self._guard.set_many(pairs, ttl_s=ttl_s)
+
+    def _erased(self) -> frozenset[bytes] | None:
+        """Digests that may not be inserted; None if nothing may be, because they are not known."""
+        return frozenset() if self._tombstones is None else self._tombstones.erased()

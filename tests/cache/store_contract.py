@@ -55,6 +55,14 @@ class StoreContract:
         assert store.delete_many([key(b"a"), key(b"a"), key(b"c")]) == 1
         assert store.get_many([key(b"a"), key(b"b")]) == [None, b"2"]
 
+    def test_keys_are_found_by_what_they_begin_with(self, store: Store, key):
+        prefix = key(b"*[scan")
+        wanted = {prefix + b"%d" % number for number in range(1_500)}
+        store.set_many([(each, b"") for each in wanted], ttl_s=60)
+        store.set_many([(key(b"other"), b"")], ttl_s=60)
+        assert {each for some in store.scan(prefix) for each in some} == wanted
+        assert not any(store.scan(prefix + b"x"))
+
     def test_an_entry_is_gone_after_its_ttl(self, store: Store, key):
         store.set_many([(key(b"a"), b"1")], ttl_s=0.05)
         store.set_many([(key(b"b"), b"2")], ttl_s=60)

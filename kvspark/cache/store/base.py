@@ -28,8 +28,10 @@ and must never give what was not put there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
+
+from kvspark.errors import StoreRefusedError
 
 
 class Store(ABC):
@@ -66,6 +68,18 @@ class Store(ABC):
         Raises:
             StoreError: some may be gone.
         """
+
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        """The keys that begin with `prefix`, some at a time; for `kvspark purge`, never for a job.
+
+        `timeout_s` bounds the wait for each part. A key that is there from beginning to end is
+        named, maybe twice.
+
+        Raises:
+            StoreError: the rest is not known, or a store of this kind cannot be searched.
+        """
+        del prefix, timeout_s
+        raise StoreRefusedError(f"a {type(self).__name__} cannot be searched for entries")
 
     @abstractmethod
     def ping(self, *, timeout_s: float | None = None) -> None:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar, final
 
@@ -88,6 +88,10 @@ class EmbeddedStore(Store):
         if not keys:
             return 0
         return self._ask(lambda store: store.delete_many(keys, timeout_s=timeout_s))
+
+    @override
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        yield from self._ask(lambda store: list(store.scan(prefix, timeout_s=timeout_s)))
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:

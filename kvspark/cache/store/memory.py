@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 from typing_extensions import override
@@ -68,6 +68,12 @@ class MemoryStore(Store):
             for key in present:
                 self._drop(key)
             return len(present)
+
+    @override
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        with self._turn():
+            keys = [key for key in self._entries if key.startswith(prefix)]
+        yield keys
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import final
 
 from typing_extensions import override
@@ -94,6 +94,12 @@ class TieredStore(Store):
             gone |= {key for key, value in zip(keys, found, strict=True) if value is not None}
             tier.store.delete_many(keys, timeout_s=self._share_s(number, ends))
         return len(gone)
+
+    @override
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        for tier in self._tiers:
+            if tier.is_shared:
+                yield from tier.store.scan(prefix, timeout_s=timeout_s)
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 from typing_extensions import override
@@ -20,7 +20,7 @@ from typing_extensions import override
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.redis.command import PING, mgets, sets, unlink
+from kvspark.cache.store.redis.command import PING, mgets, scan, sets, unlink
 from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
 from kvspark.cache.store.trouble import reason_of, worst
@@ -84,6 +84,18 @@ class ClusterStore(Store):
         commands = [unlink([keys[place] for place in places]) for _, places in groups]
         replies = self._ask([slot for slot, _ in groups], commands, timeout_s)
         return sum(int(reply) for reply in replies if not isinstance(reply, StoreError))
+
+    @override
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        ends = self._ends(timeout_s)
+        with self._nodes.turn(ends) as nodes:
+            slots = nodes.primaries(ends)
+        for slot in slots:
+            cursor = b""
+            while cursor != b"0":
+                (reply,) = self._ask([slot], [scan(prefix, cursor or b"0")], timeout_s)
+                cursor, keys = reply
+                yield keys
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 MGET_KEYS = 128
@@ -49,6 +50,13 @@ def mgets(keys: Sequence[bytes], counts: Iterable[int]) -> list[bytes]:
 def unlink(keys: Sequence[bytes]) -> bytes:
     """The command that deletes `keys`."""
     return b"*%d\r\n$6\r\nUNLINK\r\n%b" % (len(keys) + 1, _bulks(keys))
+
+
+def scan(prefix: bytes, cursor: bytes) -> bytes:
+    """The command that names more keys that begin with `prefix`, from `cursor` on."""
+    # A pattern's own signs may be among the bytes of a prefix.
+    literal = re.sub(rb"([*?\[\]^\\-])", rb"\\\1", prefix)
+    return command(b"SCAN", cursor, b"MATCH", literal + b"*", b"COUNT", b"1000")
 
 
 def sets(

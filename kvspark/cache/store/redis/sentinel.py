@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, final
 
@@ -77,6 +77,13 @@ class SentinelStore(Store):
         if not keys:
             return 0
         return self._ask(lambda store, left_s: store.delete_many(keys, timeout_s=left_s), timeout_s)
+
+    @override
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        def search(store: RedisStore, left_s: float) -> list[list[bytes]]:
+            return list(store.scan(prefix, timeout_s=left_s))
+
+        yield from self._ask(search, timeout_s)
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:

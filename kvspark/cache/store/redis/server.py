@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, final
 
@@ -12,7 +12,7 @@ from typing_extensions import override
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, sets, unlink
+from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, sets, unlink
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.plain import answers_plainly
 from kvspark.cache.store.redis_error import is_timeout, store_error
@@ -65,6 +65,13 @@ class RedisStore(Store):
             return 0
         (count,) = self._call([unlink(keys)], 1, timeout_s)
         return int(count)
+
+    @override
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        cursor = b""
+        while cursor != b"0":
+            ((cursor, keys),) = self._call([scan(prefix, cursor or b"0")], 1, timeout_s)
+            yield keys
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:

@@ -1,0 +1,59 @@
+"""The `purge` command: what its options ask for, and what is told of it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+
+from kvspark.cache.cache import Cache
+from kvspark.cache.purge import Purge, Purged
+from kvspark.config.job import JobConfig
+from kvspark.errors import CacheRequiredError, UsageError
+from kvspark.infer.erasure import identities_of_rows, read_rows
+from kvspark.infer.model import Model
+from kvspark.spark.job import open_model
+
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def run_purge(config: JobConfig, *, rows: Path | None, model: Path | None, age: str | None) -> str:
+    """What was removed from the cache of `config`, as a line; one of the three must be given.
+
+    Raises:
+        UsageError: none or several are given, or the conf has no cache.
+        CacheRequiredError: the store does not answer, or entries are left.
+        SecretError: the user may not look for entries or remove them.
+    """
+    if sum(each is not None for each in (rows, model, age)) != 1:
+        raise UsageError("purge takes one of --input, --model and --older-than")
+    if config.cache is None:
+        raise UsageError("the conf names no cache; there is nothing to purge")
+    with closing(Cache.from_config(config.cache)) as cache:
+        done = _purged(cache.purge(), config, rows, model, age)
+    if done.left:
+        raise CacheRequiredError(
+            f"{done.entries} entries were removed and {done.left} are there again: a run is under way; "
+            "run the purge once more when it has ended"
+        )
+    others = f", {done.of_others} of them made by other machines" if done.of_others else ""
+    return f"removed {done.entries} entries{others}; looked again: none is left"
+
+
+def _purged(
+    purge: Purge, config: JobConfig, rows: Path | None, model: Path | None, age: str | None
+) -> Purged:
+    if age is not None:
+        return purge.older_than(int(datetime.now(timezone.utc).timestamp()) - _age_s(age))
+    if model is not None:
+        return purge.stages([stage.fingerprint for stage in Model.load(model).stages])
+    assert rows is not None
+    return purge.rows(identities_of_rows(open_model(config).bundle, read_rows(rows)))
+
+
+def _age_s(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})([dhms])", text)
+    if found is None:
+        raise UsageError(f"--older-than is {text!r}; write for example 30d, 12h or 90m")
+    return int(found[1]) * _SECONDS[found[2]]

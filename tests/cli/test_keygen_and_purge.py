@@ -1,0 +1,108 @@
+"""`kvspark keygen` and `kvspark purge`, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from kvspark.cache import purge
+from kvspark.cache.cache import Cache
+from kvspark.cli import run
+from kvspark.infer.model import Model
+from tests.redis_server import RedisAddress, running_redis
+from tests.small_models import Mlp, seeded
+
+pytestmark = pytest.mark.redis
+
+ROWS = [[float(row + column) for column in range(8)] for row in range(50)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisAddress]:
+    with running_redis() as running:
+        yield running
+
+
+@pytest.fixture
+def conf(tmp_path: Path, server: RedisAddress, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A conf whose cache knows all of ROWS."""
+    server.ask("FLUSHALL")
+    monkeypatch.setattr(purge, "SETTLE_S", 0.0)
+    key_file = tmp_path / "keys"
+    assert run(["keygen", str(key_file)]) == 0
+    model = Model.from_torch(seeded(Mlp()), {"x": torch.zeros(4, 8)}, cuts=["trunk"])
+    model.save(tmp_path / "model")
+    conf = {
+        "run": {"name": "n"},
+        "input": {"paths": ["in"]},
+        "model": {"path": str(tmp_path / "model")},
+        "output": {"path": "out"},
+        "cache": {"url": server.url, "sealing": {"key_file": str(key_file)}, "timeout_ms": 5_000},
+    }
+    (tmp_path / "score.yaml").write_text(yaml.safe_dump(conf))
+    with_cache(tmp_path, server)
+    return tmp_path / "score.yaml"
+
+
+def with_cache(folder: Path, server: RedisAddress) -> int:
+    """Scores ROWS; the entries that were written."""
+    before = server.count("set")
+    cache = Cache.connect(
+        server.url, namespace="n", key_file=str(folder / "keys"), timeout_ms=5_000
+    )
+    Model.load(folder / "model").predict({"x": ROWS}, cache=cache)
+    cache.close()
+    return server.count("set") - before
+
+
+def test_a_row_is_erased_and_computed_but_not_stored_again(conf, server, capsys, tmp_path):
+    assert with_cache(tmp_path, server) == 0
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps({"x": ROWS[4]}) + "\n" + json.dumps({"x": ROWS[9]}) + "\n")
+    assert run(["purge", str(conf), "--input", str(rows)]) == 0
+    assert "removed 4 entries; looked again: none is left" in capsys.readouterr().out
+    assert with_cache(tmp_path, server) == 0
+
+
+def test_a_model_and_what_is_old_are_removed(conf, server, capsys, tmp_path):
+    assert run(["purge", str(conf), "--older-than", "1d"]) == 0
+    assert "removed 0 entries" in capsys.readouterr().out
+    assert run(["purge", str(conf), "--model", str(tmp_path / "model")]) == 0
+    assert "removed 100 entries" in capsys.readouterr().out
+    assert with_cache(tmp_path, server) == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "takes one of"),
+        (["--older-than", "soon"], "30d"),
+        (["--older-than", "1d", "--model", "m"], "takes one of"),
+        (["--input", "nowhere.json"], "JSON lines"),
+    ],
+)
+def test_what_purge_cannot_do_is_one_line(conf, capsys, options, said):
+    assert run(["purge", str(conf), *options]) == 64
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_a_row_that_is_not_the_model_s_is_refused_without_showing_it(conf, capsys, tmp_path):
+    rows = tmp_path / "rows.json"
+    for content, code in (
+        ('{"x": "SENTINEL"}', 65),
+        ('{"y": [1]}', 64),
+        ("SENTINEL", 64),
+        ('{"x": [1.0, 2.0]}', 65),
+    ):
+        rows.write_text(content)
+        assert run(["purge", str(conf), "--input", str(rows)]) == code
+        told = capsys.readouterr().err
+        assert "SENTINEL" not in told
+        assert told.count("\n") == 1
