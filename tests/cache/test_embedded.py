@@ -188,6 +188,12 @@ def test_an_interrupt_at_the_terminal_does_not_reach_the_server(folder):
     )
     assert process.stdout is not None
     process.stdout.readline()
+    before = server_of(folder).pid
+    # Somebody who stays: a server that nobody uses any more goes a moment later.
+    store = EmbeddedStore(folder, timeout_s=5)
+    store.ping()
     os.killpg(process.pid, signal.SIGINT)
     process.communicate()
-    assert len(processes(folder)) == 2
+    store.ping()
+    assert server_of(folder).pid == before
+    store.close()
