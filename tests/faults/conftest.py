@@ -16,10 +16,11 @@ Fired = Callable[..., None]
 
 
 @pytest.fixture
-def trail() -> Iterator[Path]:
+def trail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the functions of `models` leave their files."""
     trail = models.trail_of(os.getpid())
     trail.mkdir()
+    monkeypatch.setenv(models.TRAIL_ENV, str(trail))
     yield trail
     # Whoever still waits goes on, and ends with its session.
     (trail / models.OPEN).touch()

@@ -1,8 +1,8 @@
 """Functions as models that misbehave on a worker, and behave in the driver's preflight.
 
-What a worker did is told by files in a folder that a test has made, its trail: the environment of a
-session's workers is older than the test. It is found by the process of the test, from which every
-worker descends.
+What a worker did is told by files in a folder that a test has made, its trail. A program that the
+test has started finds it in the environment; the workers of the session that all tests share, whose
+environment is older, by the process of the test, from which they descend.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pyspark import TaskContext
 from kvspark.infer.model import Model
 from kvspark.spec import TensorSpec
 
+TRAIL_ENV = "KVSPARK_TESTS_TRAIL"
 OPEN = "open"
 """The file that lets workers go on."""
 
@@ -48,8 +49,9 @@ def _leaves(what: str) -> Path | None:
     context = TaskContext.get()
     if context is None:
         return None
-    for process in psutil.Process().parents():
-        trail = trail_of(process.pid)
+    named = os.environ.get(TRAIL_ENV)
+    places = [Path(named)] if named else []
+    for trail in [*places, *(trail_of(each.pid) for each in psutil.Process().parents())]:
         if trail.is_dir():
             name = f"{what}-{context.partitionId()}-{context.attemptNumber()}-{os.getpid()}"
             (trail / name).touch()

@@ -116,8 +116,9 @@ def test_an_executor_that_is_lost_changes_nothing(
 ) -> None:
     settings = {
         "spark.executor.memory": "512m",
-        "spark.network.timeout": "10s",
-        "spark.executor.heartbeatInterval": "2s",
+        # Shorter than Spark's 120 s, and longer than a busy machine keeps an executor waiting.
+        "spark.network.timeout": "40s",
+        "spark.executor.heartbeatInterval": "5s",
     }
     cluster = {"master": "local-cluster[2,1,1024]", "conf": settings}
     conf = conf_for(tmp_path, models.gated, cluster)
