@@ -11,12 +11,14 @@ import os
 from typing import TYPE_CHECKING
 
 from kvspark.errors import KvsparkError
-from kvspark.spec import MicroBatch
+from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
     from kvspark.infer.model import Model, explain_miss
+    from kvspark.infer.open_model import open_model
     from kvspark.infer.plan import Plan
+    from kvspark.infer.registry import log_model
     from kvspark.model.audio import AudioFeatures
     from kvspark.model.image import ImageFeatures
     from kvspark.model.text import TextFeatures
@@ -38,9 +40,12 @@ __all__ = [
     "MicroBatch",
     "Model",
     "Plan",
+    "TensorSpec",
     "TextFeatures",
     "__version__",
     "explain_miss",
+    "log_model",
+    "open_model",
     "score",
     "udf",
 ]
@@ -53,6 +58,8 @@ _HOME = {
     "Plan": "kvspark.infer.plan",
     "TextFeatures": "kvspark.model.text",
     "explain_miss": "kvspark.infer.model",
+    "log_model": "kvspark.infer.registry",
+    "open_model": "kvspark.infer.open_model",
     "score": "kvspark.spark.score",
     "udf": "kvspark.spark.udf",
 }

@@ -67,7 +67,8 @@ class ModelConfig(Section):
     """The model that is applied."""
 
     path: Name = Field(
-        description="The folder of a bundle (`Model.save`) or of a sentence-transformers model."
+        description="A bundle's folder (`Model.save`), a folder of transformers or sentence-transformers, a "
+        "`.onnx` or `.keras` file, or a registry's `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/ID/PATH`."
     )
     max_length: int | None = Field(
         default=None,

@@ -173,24 +173,17 @@ def open_model(config: JobConfig) -> Model:
     """The model that `config` names, in the shapes that it asks for.
 
     Raises:
-        ModelError: the folder holds no model, or a damaged one.
+        ModelError: there is no model, or a damaged one.
         UsageError: the conf asks for another length than a saved model has.
     """
-    from kvspark.infer.model import Model
+    from kvspark.infer import open_model
 
-    path, max_length = config.model.path, config.model.max_length
     shapes = config.model.micro_batch
-    if not Model.is_saved_at(path):
-        return Model.from_pretrained(
-            path, max_length=max_length, micro_batch=None if shapes is None else shapes.value()
-        )
-    if max_length is not None:
-        raise UsageError(
-            f"model.max_length: {path} is a saved model, whose length was chosen when it was made; "
-            "leave max_length out, or name the folder of the pretrained model"
-        )
-    model = Model.load(path)
-    return model if shapes is None else model.with_micro_batch(shapes.value())
+    return open_model.open_model(
+        config.model.path,
+        max_length=config.model.max_length,
+        micro_batch=None if shapes is None else shapes.value(),
+    )
 
 
 def plan_of(config: JobConfig) -> Plan:
