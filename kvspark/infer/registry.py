@@ -39,6 +39,29 @@ def is_registry_uri(path: str) -> bool:
     return path.startswith(SCHEMES)
 
 
+def checked_uri(uri: str) -> str:
+    """`uri`, if it has the form of a model's.
+
+    Raises:
+        UsageError: it has not.
+    """
+    rest = uri.split(":/", 1)[1]
+    if uri.startswith("runs:/"):
+        is_right = rest.count("/") >= 1 and all(rest.split("/"))
+    else:
+        name, _, version = rest.partition("/")
+        is_right = (
+            bool(version and name)
+            if "/" in rest
+            else "@" in rest.strip("@") or rest.startswith("m-")
+        )
+    if not is_right:
+        raise UsageError(
+            f"{uri} names no model; expected models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID/PATH"
+        )
+    return uri
+
+
 def log_model(model: Model, name: str, *, registered_model_name: str | None = None) -> str:
     """The `models:/` URI of `model`, logged to MLflow as `name` in the run that is active, or in a new one.
 
@@ -195,26 +218,3 @@ def _refused(what: str, error: Exception) -> ModelError:
     lines = str(error).splitlines()
     told = lines[0].strip()[:200] if lines and not has_password(lines[0]) else "no reason shown"
     return ModelError(f"{what} ({type(error).__name__}: {told}); see MLFLOW_TRACKING_URI")
-
-
-def checked_uri(uri: str) -> str:
-    """`uri`, if it has the form of a model's.
-
-    Raises:
-        UsageError: it has not.
-    """
-    rest = uri.split(":/", 1)[1]
-    if uri.startswith("runs:/"):
-        is_right = rest.count("/") >= 1 and all(rest.split("/"))
-    else:
-        name, _, version = rest.partition("/")
-        is_right = (
-            bool(version and name)
-            if "/" in rest
-            else "@" in rest.strip("@") or rest.startswith("m-")
-        )
-    if not is_right:
-        raise UsageError(
-            f"{uri} names no model; expected models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID/PATH"
-        )
-    return uri
