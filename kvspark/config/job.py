@@ -17,6 +17,15 @@ from kvspark.spec import MicroBatch
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 
 
+def _list_of_one(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _null_as_text(value: object) -> object:
+    # `on_bad_row: null` is YAML for nothing at all.
+    return "null" if value is None else value
+
+
 @final
 class InputConfig(Section):
     """The table that is read."""
@@ -36,6 +45,40 @@ class InputConfig(Section):
         default=False,
         description="Fail when no row is left to score; an empty table is published otherwise.",
     )
+    id: Annotated[Texts, BeforeValidator(_list_of_one)] = Field(
+        default=(),
+        description="The columns that name a row in the quarantine table; its file and its place in "
+        "that file without them.",
+    )
+    on_bad_row: Annotated[
+        Literal["error", "null", "quarantine"], BeforeValidator(_null_as_text)
+    ] = Field(
+        default="error",
+        description="What becomes of a row that cannot be scored: it fails the run, its outputs are "
+        "null, or it is left out and told in `_kvspark/quarantine` inside the output.",
+    )
+    max_bad_rows: int | None = Field(
+        default=None,
+        ge=0,
+        description="Fail (exit code 65) and publish nothing if more rows are bad; any number may be "
+        "without it.",
+    )
+    max_bad_fraction: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The same, as a fraction of the rows that are read.",
+    )
+
+    @model_validator(mode="after")
+    def _a_limit_has_something_to_limit(self) -> Self:
+        limits = (self.max_bad_rows, self.max_bad_fraction)
+        if self.on_bad_row == "error" and limits != (None, None):
+            raise ValueError(
+                "max_bad_rows and max_bad_fraction need on_bad_row: null or quarantine; by default the "
+                "first bad row fails the run"
+            )
+        return self
 
 
 @final
@@ -296,7 +339,7 @@ class JobConfig(Section):
         computed = self.model_dump(
             mode="json",
             include={"input", "model", "inputs", "outputs"},
-            exclude={"model": {"weights"}},
+            exclude={"model": {"weights"}, "input": {"max_bad_rows", "max_bad_fraction"}},
             exclude_defaults=True,
         )
         fields = [self.run.name, self.run.logical_date, self.output.path, computed, list(snapshot)]

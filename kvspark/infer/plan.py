@@ -80,6 +80,11 @@ class Plan:
                 )
         return replace(self, stages=stages)
 
+    def uncached(self) -> Plan:
+        """This plan with no stage cached."""
+        stages = {name: replace(stage, cached=False) for name, stage in self.stages.items()}
+        return replace(self, stages=stages)
+
 
 def _is_worth_it(stage: Stage, bundle: Bundle, before: Mapping[str, StagePlan]) -> bool:
     if stage is bundle.stages[-1]:

@@ -42,6 +42,14 @@ def predict_apart(
     return outputs
 
 
+def good_rows(predictor: Predictor, arrays: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    """The rows of `arrays` that can be scored."""
+    ((_, _, bad),) = predictor.stream_apart([(None, arrays)])
+    count = len(next(iter(arrays.values())))
+    good = pa.array(np.setdiff1d(np.arange(count), list(bad)))
+    return {name: array.take(good) for name, array in arrays.items()}
+
+
 def masked_column(array: pa.Array, spec: TensorSpec) -> Any:
     """The rows of `array`, its nulls masked: a masked array (n, *shape), or a list with None.
 

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kvspark.spark.quarantine import QUARANTINE_FOLDER
+from kvspark.spark.run_bad_rows import counted
 from kvspark.spark.run_report import RunReport
 from kvspark.stats import StageStats
 
@@ -55,6 +57,8 @@ def _lines(report: RunReport) -> list[str]:
             if saved >= 0
             else f"the cache cost about {-saved:.1f} s more than it saved"
         )
+    if report.stats.bad_row_count:
+        lines.append(_bad_rows(report))
     if report.empty_input_files:
         lines.append(f"{report.empty_input_files:,} input files of zero bytes were skipped")
     errors = report.stats.cache_errors
@@ -68,6 +72,17 @@ def _lines(report: RunReport) -> list[str]:
         )
     lines.append(f"output: {escape(report.output)} ({_size(report.output_bytes)})")
     return lines
+
+
+def _bad_rows(report: RunReport) -> str:
+    count = report.stats.bad_row_count
+    where = (
+        f"left out, see {report.output}/{QUARANTINE_FOLDER}"
+        if report.rows_quarantined
+        else "their outputs are null"
+    )
+    noun = "bad row" if count == 1 else "bad rows"
+    return f"[yellow]{count:,} {noun}[/yellow]: {escape(counted(report.stats))}; {escape(where)}"
 
 
 def _size(size_bytes: int) -> str:

@@ -3,7 +3,7 @@
 The environment variable `KVSPARK_FAULT_POINT` names one of them; a run that has no such variable
 passes every point untouched. The names, in the order in which a run reaches them:
 
-    locked  staged  validated  reported  synced
+    locked  staged  collected  validated  reported  synced
     exchanged                      where the system can swap two folders
     moved_aside  moved_in          where it cannot
     discarding  published

@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, final
 import pyspark
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from kvspark import __version__
 from kvspark.config.job import JobConfig
 from kvspark.errors import CacheRequiredError, KvsparkError, UsageError
 from kvspark.infer.budget import within_budget
 from kvspark.infer.plan import Plan, StagePlan
+from kvspark.spark.bad_rows import BadRowOutput
 from kvspark.spark.column_map import ColumnMap, check_columns, column_map, quoted
 from kvspark.spark.failure import explained
 from kvspark.spark.fault import fault_point
 from kvspark.spark.listing import resolve_paths
 from kvspark.spark.phases import Phases, progress
+from kvspark.spark.run_bad_rows import bad_rows_of, check_bad_rows
+from kvspark.spark.run_preflight import checked_sample
 from kvspark.spark.run_report import RunReport, known_seconds, seconds_saved, stage_reports
 from kvspark.spark.score import task_spec, with_outputs
 from kvspark.spark.session import open_session
@@ -98,7 +102,14 @@ class _Run:
                 told.append(f"{source.rows:,} rows in {len(source.files):,} files")
             plan = _affordable(config, model, plan, source.rows)
             with self._phases.phase("preflight") as told:
-                told.append(_preflight(source, model, columns, plan, cache))
+                sets_aside = config.input.on_bad_row != "error"
+                text, unchecked = checked_sample(
+                    source, model, columns, plan, cache, sets_aside=sets_aside
+                )
+                told.append(text)
+            if unchecked is not None and cache is not None:
+                # What nobody has checked is not remembered; the first rows are bad, others may not be.
+                trouble, plan = unchecked, plan.uncached()
             return self._score(source, model, columns, plan, cache, trouble)
 
     def _score(
@@ -113,19 +124,19 @@ class _Run:
         spark = source.df.sparkSession
         tally = Tally(spark)
         staged = self._target.stage(self._run_id)
+        given, bad_rows = bad_rows_of(self._config.input, source, columns, staged)
         try:
             with self._phases.phase("score") as told, progress(spark, "score"):
                 weights = self._config.model.weights
                 spec = task_spec(spark, model.bundle, cache, plan, weights)
-                df = with_outputs(_spread(source, columns), columns, model.bundle, spec, tally)
+                rows = _spread(given, source.rows, columns)
+                df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
                 _write(df, staged, self._config.output.compression)
                 spec.shipped.destroy()
                 told.append(f"{tally.stats.rows:,} rows")
             fault_point("staged")
-            with self._phases.phase("validate") as told:
-                written = check_written(staged, rows=source.rows, schema=df.schema)
-                source.check_unchanged()
-                told.append(f"{written.rows:,} rows in {written.files:,} files")
+            check_bad_rows(self._config.input, tally.stats, source.rows)
+            written = self._validate(staged, source, df.schema, bad_rows)
             fault_point("validated")
             report = self._report(source, model, tally, written, trouble)
             report.write(staged / REPORT_FOLDER)
@@ -134,8 +145,23 @@ class _Run:
                 self._target.publish(staged)
                 told.append(str(self._target.path))
         finally:
+            bad_rows.discard()
             self._target.discard(staged)
         return replace(report, seconds=dict(self._phases.seconds))
+
+    def _validate(
+        self, staged: Path, source: Source, schema: StructType, bad_rows: BadRowOutput
+    ) -> Written:
+        with self._phases.phase("validate") as told:
+            quarantined = bad_rows.collect(staged)
+            fault_point("collected")
+            written = check_written(
+                staged, rows=source.rows, schema=schema, quarantined=quarantined
+            )
+            source.check_unchanged()
+            aside = f", {quarantined:,} quarantined" if quarantined else ""
+            told.append(f"{written.rows:,} rows in {written.files:,} files{aside}")
+        return written
 
     def _report(
         self, source: Source, model: Model, tally: Tally, written: Written, trouble: str | None
@@ -166,6 +192,8 @@ class _Run:
             seconds={**self._phases.seconds, "publish": 0.0},
             seconds_saved=None if config.cache is None else seconds_saved(stages, stats),
             versions=_versions(),
+            on_bad_row=config.input.on_bad_row,
+            rows_quarantined=written.quarantined,
         )
 
 
@@ -239,34 +267,14 @@ def _check_cache(config: JobConfig, cache: Cache | None) -> str | None:
     return trouble
 
 
-def _preflight(
-    source: Source, model: Model, columns: ColumnMap, plan: Plan, cache: Cache | None
-) -> str:
-    """Checks on a few rows that every stage gives the same bits again; says what was checked."""
-    if source.rows == 0:
-        return "no rows"
-    from kvspark.infer.preflight import SAMPLE_ROWS, preflight
-
-    chosen = source.df.select([F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())])
-    sample = chosen.limit(SAMPLE_ROWS).toArrow()
-    arrays = {
-        name: sample.column(column).combine_chunks() for name, column in columns.inputs.items()
-    }
-    context = source.df.sparkSession.sparkContext
-    threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
-    checked = preflight(model.bundle, arrays, plan=plan, cache=cache, threads=threads)
-    return f"checked {', '.join(checked)}" if checked else "all stages were checked before"
-
-
-def _spread(source: Source, columns: ColumnMap) -> DataFrame:
+def _spread(df: DataFrame, rows: int, columns: ColumnMap) -> DataFrame:
     """The rows on all cores, where the input comes in fewer pieces than there are cores.
 
     By a hash of what the model takes: rows that are equal for the model meet in one task, and a
     task that Spark repeats gets the same rows again, which round robin does not promise.
     """
-    df = source.df
     cores = df.sparkSession.sparkContext.defaultParallelism
-    if source.rows == 0 or df.rdd.getNumPartitions() >= cores:
+    if rows == 0 or df.rdd.getNumPartitions() >= cores:
         return df
     keys = [F.col(quoted(column)) for column in dict.fromkeys(columns.inputs.values())]
     return df.repartition(cores, *keys)

@@ -61,6 +61,9 @@ class RunReport:
     seconds_saved: float | None
     """Worker seconds that the cache saved, as `seconds_saved` estimates; None without a cache."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    on_bad_row: str = "error"
+    rows_quarantined: int = 0
+    """Rows that `rows_out` leaves out; they are in `_kvspark/quarantine` beside the report."""
 
     @property
     def total_seconds(self) -> float:
@@ -81,7 +84,8 @@ class RunReport:
             for stage in self.stages
         }
         del value["stats"]
-        value["cache_errors"], value["degraded"] = stats["cache_errors"], stats["degraded"]
+        for name in ("cache_errors", "degraded", "bad_rows"):
+            value[name] = stats[name]
         value["seconds"] = {name: round(seconds, 3) for name, seconds in self.seconds.items()}
         value["total_seconds"] = round(self.total_seconds, 3)
         return {"format": FORMAT, **value}

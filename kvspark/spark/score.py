@@ -17,8 +17,10 @@ from kvspark.config.cache import CacheConfig
 from kvspark.config.job import Way
 from kvspark.errors import DataError, KvsparkError, ModelError, OutputMismatchError
 from kvspark.fingerprint import digest
+from kvspark.infer.bad_rows import OnBadRow
 from kvspark.infer.plan import Plan
 from kvspark.model.bundle import Bundle
+from kvspark.spark.bad_rows import BadRowOutput, NoBadRows, Scored, bad_row_output, check_added
 from kvspark.spark.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.distinct_first import distinct_first
 from kvspark.spark.ship import ship
@@ -29,6 +31,7 @@ from kvspark.spark.worker import TaskSpec, predictor_for
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
     from kvspark.infer.model import Model
+    from kvspark.infer.predictor import Predictor
 
 
 def score(
@@ -41,6 +44,7 @@ def score(
     plan: Plan | None = None,
     stats: Tally | None = None,
     weights: Way | None = None,
+    on_bad_row: OnBadRow = "error",
 ) -> DataFrame:
     """The table `df` with the outputs of `model` as new columns behind its own.
 
@@ -51,6 +55,10 @@ def score(
     the workers, as `model.weights` of the conf: by broadcast, or as an artifact of a session of Spark
     Connect. Also works as `df.transform(kvspark.score, model, inputs={"text": "body"})`.
 
+    A bad row (a null in an input, a damaged picture, a value on which the model raises) fails the
+    action that computes it. With `on_bad_row="null"` its outputs are null instead; with "quarantine"
+    there is a last column `_kvspark_error` as well, struct<stage, error, message>, null for good rows.
+
     Guarantees: rows, their order inside a partition and all other columns stay as they are: it
     moves Arrow batches, so NaN stays NaN, null stays null and an int64 above 2^53 stays exact.
     The outputs are the same bits with and without a cache. A partition without rows opens nothing.
@@ -60,22 +68,34 @@ def score(
         UsageError: an unknown input or output, a column that is there already, a wrong plan, a
             way for the weights that this session or model has not.
         When the table is computed, Spark raises PythonException with one of these in its text:
-        DataError for a null in an input column; ModelError for a model that fails.
+        DataError for a bad row, its place and trouble; ModelError for a model that fails.
     """
+    bad_rows = bad_row_output(on_bad_row)
     columns = column_map(model.bundle, inputs, outputs)
     check_columns(columns, df.schema, model.bundle)
+    check_added(bad_rows, df.columns)
     spec = task_spec(df.sparkSession, model.bundle, cache, plan, weights)
-    return with_outputs(df, columns, model.bundle, spec, stats)
+    return with_outputs(df, columns, model.bundle, spec, stats, bad_rows)
 
 
 def with_outputs(
-    df: DataFrame, columns: ColumnMap, bundle: Bundle, spec: TaskSpec, stats: Tally | None
+    df: DataFrame,
+    columns: ColumnMap,
+    bundle: Bundle,
+    spec: TaskSpec,
+    stats: Tally | None,
+    bad_rows: BadRowOutput,
 ) -> DataFrame:
-    """The table that `score` gives, for columns that were checked and a model that was shipped."""
-    schema = StructType([*df.schema.fields, *columns.added(bundle)])
+    """The table that `score` gives, for columns that were checked and a model that was shipped.
+
+    The last columns of `df` are left out where `bad_rows` needs them and nobody else.
+    """
+    own = df.schema.fields[: len(df.schema.fields) - bad_rows.extra]
+    schema = StructType([*own, *columns.added(bundle), *bad_rows.added])
+    names = (*(field.name for field in own), *columns.outputs.values())
     places = columns.places(df.schema)
     call = secrets.token_hex(4)
-    task = ScoreTask(spec, columns, places, tuple(schema.names), call, stats)
+    task = ScoreTask(spec, columns, places, names, call, stats, bad_rows)
     if spec.cache is not None and spec.plan.distinct_first:
         first = [stage for stage in bundle.stages if stage.name in spec.plan.distinct_first]
         df = distinct_first(df, columns, first, spec, call, stats)
@@ -110,10 +130,11 @@ class ScoreTask:
     places: Mapping[str, int]
     """Model input -> position of its column."""
     names: tuple[str, ...]
-    """All columns, the new ones last."""
+    """All columns of the table and behind them the outputs."""
     call: str
     """Tells the counts of one `score` call from those of another."""
     stats: Tally | None
+    bad_rows: BadRowOutput = NoBadRows()  # noqa: RUF009 - a frozen value
 
     def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The batches with the outputs behind their own columns."""
@@ -125,8 +146,7 @@ class ScoreTask:
         predictor = predictor_for(self.spec)
         predictor.drain()  # of tasks whose counts nobody asked for
         try:
-            for batch, made in predictor.stream(feed):
-                yield self._joined(batch, made)
+            yield from self.bad_rows.kept(self._scored(predictor, feed))
         except DataError as exc:
             raise type(exc)(f"partition {_partition()}: {exc}") from None
         except KvsparkError:
@@ -138,8 +158,16 @@ class ScoreTask:
         if self.stats is not None:
             self.stats.add(self.call, predictor.drain())
 
+    def _scored(self, predictor: Predictor, feed: _Feed) -> Iterator[Scored]:
+        if self.bad_rows.sets_aside:
+            for batch, made, bad in predictor.stream_apart(feed):
+                yield batch, self._joined(batch, made), bad
+        else:
+            for batch, made in predictor.stream(feed):
+                yield batch, self._joined(batch, made), {}
+
     def _joined(self, batch: pa.RecordBatch, made: Mapping[str, pa.Array]) -> pa.RecordBatch:
-        arrays = list(batch.columns)
+        arrays = batch.columns[: len(self.names) - len(self.columns.outputs)]
         for output in self.columns.outputs:
             if len(made[output]) != batch.num_rows:
                 raise OutputMismatchError(
@@ -152,7 +180,7 @@ class ScoreTask:
 
 @final
 class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
-    """Batches with their input columns, checked for nulls."""
+    """Batches with their input columns, checked for nulls where they are no bad rows."""
 
     def __init__(
         self, task: ScoreTask, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]
@@ -173,14 +201,19 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
                 self.failure = exc
                 raise
         arrays = {name: batch.column(place) for name, place in self._task.places.items()}
-        for name, array in arrays.items():
-            if array.null_count:
-                raise DataError(
-                    f"column {self._task.columns.inputs[name]!r}: {array.null_count} nulls in a batch of "
-                    f"{len(array)} rows; the model takes none, filter them out or fill them "
-                    "before scoring"
-                )
+        if not self._task.bad_rows.sets_aside:
+            for name, array in arrays.items():
+                _refuse_nulls(self._task.columns.inputs[name], array)
         return batch, arrays
+
+
+def _refuse_nulls(column: str, array: pa.Array) -> None:
+    if array.null_count:
+        first = array.is_null().index(True).as_py()
+        raise DataError(
+            f"column {column!r}: {array.null_count} nulls in a batch of {len(array)} rows, the first in "
+            f"row {first}; the model takes none, filter them out, fill them, or choose on_bad_row"
+        )
 
 
 def _plainly_named(df: DataFrame) -> DataFrame:

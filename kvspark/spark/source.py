@@ -60,8 +60,8 @@ def read_source(spark: SparkSession, config: InputConfig, *, columns: Sequence[s
     checksums are verified where the files have them.
 
     Raises:
-        DataError: no file, a file that is not readable Parquet, a null in one of `columns`, or no
-            row and the conf refuses that.
+        DataError: no file, a file that is not readable Parquet, a null in one of `columns` where a
+            bad row is an error, or no row and the conf refuses that.
         SchemaError: a column is missing, or files do not agree on a column.
         UsageError: the filter is not a condition on this table.
     """
@@ -77,7 +77,8 @@ def read_source(spark: SparkSession, config: InputConfig, *, columns: Sequence[s
     df = _filtered(_read(spark, roots, footers[0].path), config)
     if not selected:
         footers = []
-    rows = _checked_rows(df, footers, columns, is_filtered=config.filter is not None)
+    checked = columns if config.on_bad_row == "error" else ()
+    rows = _checked_rows(df, footers, checked, is_filtered=config.filter is not None)
     if rows == 0 and config.fail_on_empty:
         raise DataError(f"input matched 0 rows ({_described(config)}); nothing was written")
     empty = sum(1 for file in found if not file.size_bytes)
@@ -187,7 +188,8 @@ def _refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
     if nulls:
         raise DataError(
             f"column {name!r}: {nulls:,} nulls among {rows:,} rows in {where}; the model takes "
-            f"none, nothing was written; leave them out with input.filter: {name} is not null"
+            f"none, nothing was written; leave them out with input.filter: {name} is not null, or choose "
+            "input.on_bad_row"
         )
 
 

@@ -16,7 +16,9 @@ from kvspark.errors import DataError, ValidationError
 from kvspark.spark.footers import Footer, read_footers
 
 _PART = re.compile(r"part-[^/]+\.parquet")
-_ALLOWED = re.compile(r"part-[^/]+\.parquet|_SUCCESS|\.[^/]+\.crc")
+_ALLOWED = re.compile(
+    r"part-[^/]+\.parquet|_SUCCESS|\.[^/]+\.crc|_kvspark/quarantine/part-\d+\.parquet"
+)
 
 
 @final
@@ -27,10 +29,14 @@ class Written:
     rows: int
     files: int
     size_bytes: int
+    quarantined: int
+    """Rows that lie beside the others."""
 
 
-def check_written(staged: Path, *, rows: int, schema: StructType) -> Written:
+def check_written(staged: Path, *, rows: int, schema: StructType, quarantined: int = 0) -> Written:
     """What is in `staged`, once it is known to be what the run should have written.
+
+    `rows` were read; those that are quarantined lie beside the others.
 
     Raises:
         ValidationError: other rows than were read, other columns than were asked for, an unfinished
@@ -52,12 +58,14 @@ def check_written(staged: Path, *, rows: int, schema: StructType) -> Written:
     for footer in footers:
         _check_schema(footer, schema)
     written = sum(footer.rows for footer in footers)
-    if written != rows:
+    if written + quarantined != rows:
+        aside = f" with {quarantined:,} quarantined ones" if quarantined else ""
         raise ValidationError(
-            f"{_where(staged)} holds {written:,} rows and {rows:,} were read; check that the input "
-            "does not change during the run"
+            f"{_where(staged)} holds {written:,} rows{aside} and {rows:,} were read; check that the "
+            "input does not change during the run"
         )
-    return Written(written, len(parts), sum(part.stat().st_size for part in parts))
+    size_bytes = sum(part.stat().st_size for part in parts)
+    return Written(written, len(parts), size_bytes, quarantined)
 
 
 def _where(staged: Path) -> str:

@@ -16,7 +16,7 @@ from kvspark.spark.fault import FAULT_POINT_ENV
 from kvspark.spark.target import Target
 from tests.faults.matrix import covers
 
-# Publishes two files that must only ever be seen together; argv: target, with or without exchange.
+# Publishes three files, one of them of the quarantine, that must only ever be seen together; argv: target, with or without exchange.
 PUBLISH = """
 import sys
 from kvspark.spark.exchange import exchange
@@ -28,7 +28,8 @@ with target.lock("run-1"):
     target.recover()
     staged = target.stage("run-1")
     staged.mkdir()
-    for name in ("part-0.parquet", "part-1.parquet"):
+    (staged / "_kvspark/quarantine").mkdir(parents=True)
+    for name in ("part-0.parquet", "part-1.parquet", "_kvspark/quarantine/part-00000.parquet"):
         (staged / name).write_text(content)
     target.publish(staged)
 """
@@ -48,7 +49,7 @@ def publish(
 
 
 def content_of(path: Path) -> set[str]:
-    return {part.read_text() for part in path.glob("part-*.parquet")}
+    return {part.read_text() for part in path.rglob("part-*.parquet")}
 
 
 def names_in(path: Path) -> list[str]:

@@ -23,6 +23,7 @@ from kvspark.config.job import Way
 from kvspark.errors import BundleError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan
+from kvspark.spark.bad_rows import NoBadRows
 from kvspark.spark.by_broadcast import ByBroadcast
 from kvspark.spark.by_store import ByStore, by_store
 from kvspark.spark.column_map import ColumnMap
@@ -189,7 +190,9 @@ def test_what_the_store_has_lost_comes_from_the_folder(
     model.save(tmp_path / "model")
     shipped = lost(model, redis, folder=str(tmp_path / "model"))
     spec = replace(task_spec(spark, model.bundle, None, Plan()), shipped=shipped)
-    assert labels(with_outputs(table, COLUMNS, model.bundle, spec, None)) == expected(model)
+    assert labels(with_outputs(table, COLUMNS, model.bundle, spec, None, NoBadRows())) == expected(
+        model
+    )
     assert on_host(model) == {"trunk": False, "output": False}
 
 
@@ -201,7 +204,7 @@ def test_what_is_nowhere_is_an_error_that_may_pass(
     shipped = lost(model, redis, folder=None)
     spec = replace(task_spec(spark, model.bundle, None, Plan()), shipped=shipped)
     with pytest.raises(PythonException, match=r"errors\.WeightsUnavailableError: .*try again"):
-        with_outputs(table, COLUMNS, model.bundle, spec, None).collect()
+        with_outputs(table, COLUMNS, model.bundle, spec, None, NoBadRows()).collect()
 
 
 @pytest.mark.redis

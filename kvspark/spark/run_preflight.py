@@ -1,0 +1,63 @@
+"""The preflight of a run, on the first rows of its input."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from kvspark.errors import DataError
+from kvspark.infer.plan import Plan
+from kvspark.spark.column_map import ColumnMap, quoted
+from kvspark.spark.source import Source
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+    from kvspark.infer.model import Model
+
+
+def checked_sample(
+    source: Source,
+    model: Model,
+    columns: ColumnMap,
+    plan: Plan,
+    cache: Cache | None,
+    *,
+    sets_aside: bool,
+) -> tuple[str, str | None]:
+    """What the check of a few rows found, and why there was none where they are all bad.
+
+    With `sets_aside`, bad rows are left out of the check.
+
+    Raises:
+        NotRepeatableError: a stage gives other bits in another run or among other rows.
+        DataError: a row is bad and not set aside.
+    """
+    if source.rows == 0:
+        return "no rows", None
+    from kvspark.infer.predict_apart import good_rows
+    from kvspark.infer.predictor import Predictor
+    from kvspark.infer.preflight import SAMPLE_ROWS, preflight
+
+    names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
+    chosen = source.df.select(names)
+    if sets_aside:
+        chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
+    sample = chosen.limit(SAMPLE_ROWS).toArrow()
+    arrays = {
+        name: sample.column(column).combine_chunks() for name, column in columns.inputs.items()
+    }
+    context = source.df.sparkSession.sparkContext
+    threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    try:
+        checked = preflight(model.bundle, arrays, plan=plan, cache=cache, threads=threads)
+    except DataError as exc:
+        if not sets_aside:
+            raise exc from None  # what a model raised may quote the row, and logs show causes
+        arrays = good_rows(Predictor(model.bundle, plan=plan, threads=threads), arrays)
+        checked = preflight(model.bundle, arrays, plan=plan, cache=cache, threads=threads)
+    if not len(next(iter(arrays.values()))):
+        return f"none of {sample.num_rows} rows can be scored", "unchecked"
+    return f"checked {', '.join(checked)}" if checked else "all stages were checked before", None
