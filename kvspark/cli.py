@@ -140,6 +140,20 @@ def keygen(file: Path, *, primary: bool) -> None:
     click.echo(f"{file} has key {number}; name it as cache.sealing.key_file, and keep it secret")
 
 
+@commands.command()
+@click.argument("url")
+def compact(url: str) -> None:
+    """Merge the segments of the cold tier at URL, and drop what has ended or was deleted."""
+    from kvspark.cache.store.compaction import compact as merge
+    from kvspark.cache.url import cold_folder
+
+    done = merge(cold_folder(url))
+    click.echo(
+        f"{done.segments_before} segments became {done.segments_after}; {done.entries} entries "
+        f"kept, {done.dropped} dropped"
+    )
+
+
 def main() -> None:
     """The console script: exits with the code of `run`."""
     sys.exit(run(sys.argv[1:]))

@@ -56,6 +56,7 @@ class Tables:
     def __init__(self) -> None:
         self._families: dict[bytes, list[bytes]] = {b"kvspark": [b"v:"], b"other": [b"x:"]}
         self._cells: dict[tuple[bytes, bytes, bytes], tuple[bytes, float]] = {}
+        self._scans: list[list[bytes]] = []
         self._calls: Counter[str] = Counter()
 
     def getColumnDescriptors(self, tableName: bytes) -> Any:  # noqa: N802, N803 - HBase's names
@@ -92,6 +93,19 @@ class Tables:
                     self._cells.pop(cell, None)
                 else:
                     self._cells[cell] = (each.value, time.monotonic() + ttl_s)
+
+    def scannerOpenWithScan(self, tableName: bytes, scan: Any, attributes: Any) -> int:  # noqa: N802, N803 - HBase's names
+        self._known(tableName)
+        rows = sorted({row for table, row, _ in self._cells if table == tableName})
+        self._scans.append([row for row in rows if scan.startRow <= row < scan.stopRow])
+        return len(self._scans) - 1
+
+    def scannerGetList(self, id: int, nbRows: int) -> Any:  # noqa: A002, N802, N803 - HBase's names
+        rows, self._scans[id] = self._scans[id][:nbRows], self._scans[id][nbRows:]
+        return [TRowResult(row=row, columns={}) for row in rows]
+
+    def scannerClose(self, id: int) -> None:  # noqa: A002, N802 - HBase's names
+        self._scans[id] = []
 
     def getTableNames(self) -> list[bytes]:  # noqa: N802 - HBase's name
         # Not the tables: what was asked so far, for tests.

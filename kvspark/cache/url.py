@@ -24,12 +24,16 @@ import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvspark.cache.store.segment_folder import Folder
 
 _EMBEDDED = "embedded:"
 _BOUND = re.compile(r"\?max_bytes=(\d+)$")
@@ -57,13 +61,35 @@ def open_store(config: CacheConfig) -> Store:
         SecretError: a password is named and cannot be read.
     """
     shared = _open_url(config)
-    if config.l1_bytes is None:
+    if config.l1_bytes is None and config.cold is None:
         return shared
     from kvspark.cache.store.tier import Tier
     from kvspark.cache.store.tiers import TieredStore, process_memory
 
-    tiers = [process_memory(config.l1_bytes), Tier(shared, copy_ttl_s=config.ttl_s)]
-    return TieredStore(tiers, timeout_s=config.timeout_ms / 1_000)
+    timeout_s = config.timeout_ms / 1_000
+    tiers = [Tier(shared, copy_ttl_s=config.ttl_s)]
+    if config.l1_bytes is not None:
+        tiers.insert(0, process_memory(config.l1_bytes))
+    if config.cold is not None:
+        from kvspark.cache.store.cold import ColdStore
+
+        cold = ColdStore(cold_folder(config.cold), timeout_s=timeout_s)
+        tiers.append(Tier(cold, copy_ttl_s=config.ttl_s))
+    return TieredStore(tiers, timeout_s=timeout_s)
+
+
+def cold_folder(url: str) -> Folder:
+    """The folder of segments at `url`.
+
+    Raises:
+        UsageError: the URL names no file system.
+    """
+    from kvspark.cache.store.segment_folder import Folder
+
+    try:
+        return Folder.at(url)
+    except ValueError as exc:
+        raise UsageError(f"cache.cold: {exc}; write for example file:///PATH") from exc
 
 
 def _open_url(config: CacheConfig) -> Store:

@@ -57,6 +57,12 @@ class CacheConfig(Section):
         description="Memory of each Python worker for entries that it has looked up or inserted, in front of the "
         "store. It comes out of the executor's memory overhead. None is kept without it.",
     )
+    cold: Name | None = Field(
+        default=None,
+        description="A folder behind the store, for what outlives its memory: `file:///PATH`, `s3://BUCKET/PATH` or "
+        "another URI that pyarrow reads. It is read for what the store lacks, and written behind; merge "
+        "its segments with `kvspark compact`. Without user or password.",
+    )
     timeout_ms: int = Field(
         default=250,
         gt=0,
@@ -102,6 +108,22 @@ class CacheConfig(Section):
         "instead of computing everything.",
     )
 
+    @field_validator("cold")
+    @classmethod
+    def _cold_without_secrets(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if not parts.scheme:
+            raise ValueError("a URL starts with its kind; write for example file:///PATH")
+        names = {key.lower() for key, _ in parse_qsl(parts.query)}
+        if "@" in parts.netloc or (_CREDENTIALS | {"access_key", "secret_key"}) & names:
+            raise ValueError(
+                "a URL with credentials in it is refused, it would end up in logs; give them to "
+                "the object store's client in its own way, the environment for example"
+            )
+        return url
+
     @field_validator("url")
     @classmethod
     def _url_without_secrets(cls, url: str) -> str:
@@ -141,7 +163,7 @@ class CacheConfig(Section):
         """True if entries are sealed: as `sealed` says, else where others can reach the store."""
         if self.sealed is not None:
             return self.sealed
-        return urlsplit(self.url).scheme not in _LOCAL
+        return self.cold is not None or urlsplit(self.url).scheme not in _LOCAL
 
     def password(self) -> bytes | None:
         """The store's password, read now; None if none is named.

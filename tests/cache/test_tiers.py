@@ -43,6 +43,23 @@ class TestMemoryInFrontOfRedis(StoreContract):
         store.close()
 
 
+class TestMemoryRedisAndFiles(StoreContract):
+    @pytest.fixture
+    def store(self, redis_server, tmp_path):
+        config = CacheConfig.checked(
+            url=f"{redis_server.url}/6",
+            namespace="n",
+            l1_bytes=2_000,
+            cold=(tmp_path / "cold").as_uri(),
+            timeout_ms=5_000,
+        )
+        store = open_store(config)
+        assert isinstance(store, TieredStore)
+        assert len(store._tiers) == 3
+        yield store
+        store.close()
+
+
 class TestThreeTiers(StoreContract):
     @pytest.fixture
     def store(self, redis_server):
@@ -187,3 +204,18 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads():
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def test_what_redis_has_lost_is_lifted_from_files(server, tmp_path):
+    config = CacheConfig.checked(
+        url=server.url, namespace="n", cold=(tmp_path / "cold").as_uri(), timeout_ms=5_000
+    )
+    store = open_store(config)
+    store.set_many([(b"a", b"1")], ttl_s=60)
+    store.close()
+    server.ask("FLUSHALL")
+    again = open_store(config)
+    assert again.get_many([b"a", b"b"]) == [b"1", None]
+    assert server.ask("GET", "a") == b"$1\r\n1\r\n"
+    assert again.drain() == {}
+    again.close()

@@ -143,6 +143,23 @@ def test_a_url_that_names_no_store_is_a_usage_error_that_says_what_to_write(url,
         open_store(config(url))
 
 
+def test_a_cold_tier_that_is_nowhere_is_a_usage_error():
+    with pytest.raises(UsageError, match="file:///PATH"):
+        open_store(config("memory://", cold="nowhere://x"))
+
+
+@pytest.mark.parametrize("url", ["s3://key:hush@bucket", "s3://bucket?secret_key=hush", "folder"])
+def test_a_cold_tier_with_a_secret_in_its_url_or_without_a_kind_is_refused(url):
+    with pytest.raises(UsageError) as caught:
+        config("memory://", cold=url)
+    assert "hush" not in str(caught.value)
+
+
+def test_entries_are_sealed_where_others_can_reach_the_cold_tier():
+    assert not config("memory://").is_sealed
+    assert config("memory://", cold="file:///cold").is_sealed
+
+
 def test_an_authority_without_tls_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="rediss://"):
         open_store(config("redis://host", tls_ca_file=str(tmp_path)))

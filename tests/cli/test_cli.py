@@ -14,6 +14,8 @@ import click
 import pytest
 
 from kvspark import __version__, cli
+from kvspark.cache.store.cold import ColdStore
+from kvspark.cache.url import cold_folder
 from kvspark.errors import (
     CacheRequiredError,
     DataError,
@@ -230,6 +232,21 @@ def test_the_job_for_spark_submit_is_the_same_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 64
     assert done.stderr.startswith("KVS-1001 conf file gone.yaml does not exist")
+
+
+def test_compact_merges_the_segments_of_a_cold_tier(tmp_path: Path) -> None:
+    folder = (tmp_path / "cold").as_uri()
+    for value in (b"1", b"2"):
+        store = ColdStore(cold_folder(folder), timeout_s=5)
+        store.set_many([(b"a", value)], ttl_s=None)
+        store.close()
+    command = [sys.executable, "-m", "kvspark.cli", "compact", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "2 segments became 1; 1 entries kept, 1 dropped\n"
+    command[-1] = "nowhere://x"
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 64
+    assert "file:///PATH" in done.stderr
 
 
 @pytest.mark.spark

@@ -22,13 +22,13 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar, final
 
 import happybase  # noqa: F401 - It makes Hbase_thrift, from the IDL that it brings.
-from Hbase_thrift import BatchMutation, Hbase, IllegalArgument, Mutation
+from Hbase_thrift import BatchMutation, Hbase, IllegalArgument, Mutation, TScan
 from Hbase_thrift import IOError as HBaseError
 from thriftpy2.protocol import TBinaryProtocol
 from thriftpy2.thrift import TClient
@@ -129,6 +129,26 @@ class HBaseStore(Store):
             ]
             self._call(_mutate(self._table, batches, {}), ends)
         return len(present)
+
+    @override
+    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+        for salt in range(256):
+            start = b"%02x%b" % (salt, prefix)
+            stop = start.rstrip(b"\xff")
+            what = TScan(
+                startRow=start,
+                stopRow=stop[:-1] + bytes([stop[-1] + 1]),
+                columns=[COLUMN],
+                caching=CALL_ROWS,
+                filterString=b"KeyOnlyFilter()",
+            )
+            opened = self._call(_opening(self._table, what), self._ends(timeout_s))
+            while True:
+                rows = self._call(_next_rows(opened), self._ends(timeout_s))
+                if not rows:
+                    break
+                yield [each.row[2:] for each in rows]
+            self._call(_closing(opened), self._ends(timeout_s))
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
@@ -246,6 +266,18 @@ def _mutate(
     table: bytes, batches: list[Any], attributes: dict[bytes, bytes]
 ) -> Callable[[Any], Any]:
     return lambda client: client.mutateRows(table, batches, attributes)
+
+
+def _opening(table: bytes, what: Any) -> Callable[[Any], Any]:
+    return lambda client: client.scannerOpenWithScan(table, what, {})
+
+
+def _next_rows(scanner: int) -> Callable[[Any], Any]:
+    return lambda client: client.scannerGetList(scanner, CALL_ROWS)
+
+
+def _closing(scanner: int) -> Callable[[Any], Any]:
+    return lambda client: client.scannerClose(scanner)
 
 
 def _row(key: bytes) -> bytes:

@@ -23,6 +23,7 @@ from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import PING, mgets, scan, sets, unlink
 from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
+from kvspark.cache.store.redis.tagged import Gets, tagged_gets
 from kvspark.cache.store.trouble import reason_of, worst
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -41,20 +42,20 @@ class ClusterStore(Store):
     def get_many(
         self, keys: Sequence[bytes], *, timeout_s: float | None = None
     ) -> list[bytes | None]:
-        groups = by_tag(keys)
-        order = [place for _, places in groups for place in places]
-        commands = mgets([keys[place] for place in order], [len(places) for _, places in groups])
-        replies = self._ask([slot for slot, _ in groups], commands, timeout_s)
+        if not keys:
+            return []
+        order, slots, counts, commands = tagged_gets(keys) or _gets(keys)
+        replies = self._ask(slots, commands, timeout_s)
         found: list[bytes | None] = []
-        for (_, places), reply in zip(groups, replies, strict=True):
-            if isinstance(reply, list) and len(reply) == len(places):
+        for count, reply in zip(counts, replies, strict=True):
+            if isinstance(reply, list) and len(reply) == count:
                 found += reply
             elif isinstance(reply, StoreError):
-                found += [None] * len(places)
+                found += [None] * count
             else:
                 self.close()
                 raise StoreUnavailableError(
-                    f"{self._place} answered {len(places)} keys with another number of values"
+                    f"{self._place} answered {count} keys with another number of values"
                 )
         values: list[bytes | None] = [None] * len(keys)
         for place, value in zip(order, found, strict=True):
@@ -148,3 +149,12 @@ class ClusterStore(Store):
 
     def _ends(self, timeout_s: float | None) -> float:
         return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+
+
+def _gets(keys: Sequence[bytes]) -> Gets:
+    """As `tagged_gets`, for keys of any form."""
+    groups = by_tag(keys)
+    order = [place for _, places in groups for place in places]
+    counts = [len(places) for _, places in groups]
+    commands = mgets([keys[place] for place in order], counts)
+    return order, [slot for slot, _ in groups], counts, commands
