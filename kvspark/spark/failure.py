@@ -49,8 +49,10 @@ def explained(exc: Exception) -> KvsparkError | None:
         )
     if _DIED.search(text):
         return KvsparkError(
-            f"a Python worker died in every attempt{_task(text)} (killed, out of memory, or a fault "
-            "in native code); nothing was published, its stack is in Spark's executor log"
+            f"a Python worker died in every attempt{_task(text)} (killed, out of memory, a fault in "
+            "native code, or silent for longer than "
+            "spark.sql.execution.pyspark.udf.idleTimeoutSeconds); nothing was published, its stack "
+            "is in Spark's executor log"
         )
     return None
 

@@ -118,12 +118,14 @@ def test_an_executor_that_is_lost_changes_nothing(
         "spark.executor.memory": "512m",
         # Shorter than Spark's 120 s, and longer than a busy machine keeps an executor waiting.
         "spark.network.timeout": "40s",
+        "spark.network.timeoutInterval": "5s",
         "spark.executor.heartbeatInterval": "5s",
     }
     cluster = {"master": "local-cluster[2,1,1024]", "conf": settings}
     conf = conf_for(tmp_path, models.gated, cluster)
     with started([*COMMAND, str(conf)]) as driver:
-        until(lambda: len(names_in(trail)) >= 2, START_S)
+        until(lambda: len(names_in(trail)) >= 2 or driver.poll() is not None, START_S)
+        assert driver.poll() is None
         executor = executor_of(int(min(names_in(trail)).rpartition("-")[2]))
         executor.send_signal(number)
         (trail / models.OPEN).touch()
