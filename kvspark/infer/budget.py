@@ -37,4 +37,4 @@ def within_budget(
         shared = {name: replace(plan.stages[name], share=share) for name in free}
     else:
         shared = {name: replace(plan.stages[name], cached=False) for name in free}
-    return replace(plan, stages={**plan.stages, **shared})
+    return plan.with_stages({**plan.stages, **shared})

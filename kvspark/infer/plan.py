@@ -80,10 +80,16 @@ class Plan:
                 )
         return replace(self, stages=stages)
 
+    def with_stages(self, stages: Mapping[str, StagePlan]) -> Plan:
+        """This plan with `stages` for its stages; one that is no longer cached is not computed first."""
+        first = tuple(name for name in self.distinct_first if stages[name].cached)
+        return replace(self, stages=stages, distinct_first=first)
+
     def uncached(self) -> Plan:
         """This plan with no stage cached."""
-        stages = {name: replace(stage, cached=False) for name, stage in self.stages.items()}
-        return replace(self, stages=stages)
+        return self.with_stages(
+            {name: replace(stage, cached=False) for name, stage in self.stages.items()}
+        )
 
 
 def _is_worth_it(stage: Stage, bundle: Bundle, before: Mapping[str, StagePlan]) -> bool:

@@ -57,6 +57,15 @@ def test_a_budget_that_is_spent_leaves_the_other_stages_uncached(mlp: Model) -> 
     assert [plan.stages[name].cached for name in ("trunk", "output")] == [True, False]
 
 
+def test_what_is_not_cached_any_more_is_not_computed_first_either(mlp: Model) -> None:
+    given = Plan(distinct_first=("trunk",)).for_bundle(mlp.bundle)
+    spent = within_budget(given, mlp.stages, rows=1_000, budget_bytes=1, chosen={"output"})
+    fits = within_budget(given, mlp.stages, rows=1_000, budget_bytes=10**9, chosen=())
+    assert given.uncached().for_bundle(mlp.bundle).distinct_first == ()
+    assert spent.for_bundle(mlp.bundle).distinct_first == ()
+    assert fits.for_bundle(mlp.bundle).distinct_first == ("trunk",)
+
+
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
 def test_a_share_is_a_part(share: float) -> None:
     with pytest.raises(UsageError, match="share must be above 0"):
