@@ -179,7 +179,11 @@ def quarantine_of(
     names = {name: df.columns.index(name) for name in ids}
     if not ids:
         names = {name: len(df.columns) + place for place, name in enumerate(_LOCATOR)}
-        located = [F.col(f"{_METADATA}.{field}").alias(name) for name, field in _LOCATOR.items()]
+        # Under names of our own while the table is scored: it may have columns of the same names.
+        located = [
+            F.col(f"{_METADATA}.{field}").alias(f"_kvspark_{name}")
+            for name, field in _LOCATOR.items()
+        ]
         df = df.select("*", *located)
     kinds = [df.schema.fields[place].dataType for place in names.values()]
     fields = [(name, to_arrow_type(kind)) for name, kind in zip(names, kinds, strict=True)]

@@ -123,6 +123,18 @@ def test_without_an_id_a_row_is_named_by_its_file_and_its_place(
     assert rows["row"].to_pylist() == [10, 0, 149]
 
 
+@pytest.mark.parametrize("column", ["file", "row"])
+def test_an_input_may_be_called_what_the_table_calls_a_place(
+    spark: SparkSession, folder: Path, column: str
+) -> None:
+    table = pq.read_table(write_night(folder / "night"))
+    night = folder / "one.parquet"
+    pq.write_table(table.rename_columns(["id", "key", column]), night)
+    run_score(job(folder, night, input=quarantine(), inputs={"x": column}), spark=spark)
+    assert quarantined(folder / "out")["row"].to_pylist() == [10, 150, 299]
+    assert published(folder / "out").num_rows == 297
+
+
 def test_a_place_is_right_behind_a_filter_and_a_shuffle(spark: SparkSession, folder: Path) -> None:
     night = write_night(folder / "night")
     (night / "0.parquet").unlink()
