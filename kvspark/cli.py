@@ -109,7 +109,7 @@ def demo(nights_dir: Path | None, out: Path) -> int:
 @click.argument("conf", type=click.Path(path_type=Path))
 @click.option("--set", "sets", metavar="A.B=VALUE", multiple=True, help="Replace a value of CONF.")
 @click.option("--input", "rows", type=click.Path(path_type=Path), help="Rows, one JSON a line.")
-@click.option("--model", type=click.Path(path_type=Path), help="A saved model: all of its stages.")
+@click.option("--model", type=click.Path(path_type=Path), help="A model: all of its stages.")
 @click.option("--older-than", "age", metavar="AGE", help="Entries above an age: 30d, 12h, 90m.")
 def purge(
     conf: Path, sets: Sequence[str], rows: Path | None, model: Path | None, age: str | None

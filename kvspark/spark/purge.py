@@ -12,7 +12,6 @@ from kvspark.cache.purge import Purge, Purged
 from kvspark.config.job import JobConfig
 from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.infer.erasure import identities_of_rows, read_rows
-from kvspark.infer.model import Model
 from kvspark.spark.job import open_model
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -47,7 +46,10 @@ def _purged(
     if age is not None:
         return purge.older_than(int(datetime.now(timezone.utc).timestamp()) - _age_s(age))
     if model is not None:
-        return purge.stages([stage.fingerprint for stage in Model.load(model).stages])
+        # In the conf's shapes, which are part of a fingerprint: others would remove nothing and say so.
+        settings = config.model.model_copy(update={"path": str(model)})
+        opened = open_model(config.model_copy(update={"model": settings}))
+        return purge.stages([stage.fingerprint for stage in opened.stages])
     assert rows is not None
     return purge.rows(identities_of_rows(open_model(config).bundle, read_rows(rows)))
 

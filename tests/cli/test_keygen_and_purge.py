@@ -14,6 +14,7 @@ from kvspark.cache import purge
 from kvspark.cache.cache import Cache
 from kvspark.cli import run
 from kvspark.infer.model import Model
+from kvspark.spec import MicroBatch
 from tests.redis_server import RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 
@@ -49,13 +50,15 @@ def conf(tmp_path: Path, server: RedisAddress, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path / "score.yaml"
 
 
-def with_cache(folder: Path, server: RedisAddress) -> int:
+def with_cache(folder: Path, server: RedisAddress, shapes: MicroBatch | None = None) -> int:
     """Scores ROWS; the entries that were written."""
     before = server.count("set")
     cache = Cache.connect(
         server.url, namespace="n", key_file=str(folder / "keys"), timeout_ms=5_000
     )
-    Model.load(folder / "model").predict({"x": ROWS}, cache=cache)
+    model = Model.load(folder / "model")
+    model = model if shapes is None else model.with_micro_batch(shapes)
+    model.predict({"x": ROWS}, cache=cache)
     cache.close()
     return server.count("set") - before
 
@@ -75,6 +78,16 @@ def test_a_model_and_what_is_old_are_removed(conf, server, capsys, tmp_path):
     assert run(["purge", str(conf), "--model", str(tmp_path / "model")]) == 0
     assert "removed 100 entries" in capsys.readouterr().out
     assert with_cache(tmp_path, server) == 100
+
+
+def test_a_model_is_removed_in_the_shapes_in_which_the_conf_calls_it(
+    conf, server, capsys, tmp_path
+):
+    with_cache(tmp_path, server, MicroBatch(rows=64))
+    options = ["--set", "model.micro_batch.rows=64", "--model", str(tmp_path / "model")]
+    assert run(["purge", str(conf), *options]) == 0
+    assert "removed 100 entries" in capsys.readouterr().out
+    assert with_cache(tmp_path, server, MicroBatch(rows=64)) == 100
 
 
 @pytest.mark.parametrize(
