@@ -13,6 +13,8 @@ from kvspark.cache.store.redis.sentinel import SentinelStore
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from tests.cache.clock import Clock
 from tests.cache.store_contract import StoreContract
+from tests.faults.proxy import FaultProxy
+from tests.faults.wire import Say
 from tests.redis_cluster import wait_until
 from tests.redis_sentinel import SERVICE, SentinelAddress, running_sentinels
 
@@ -108,6 +110,25 @@ def test_a_primary_that_was_killed_is_found_again_where_its_replica_took_over():
         wait_until(lambda: watched.primary_port() == watched.replica.port)
         assert store.get_many([b"a"]) == [b"1"]
         assert store.set_many([(b"a", b"2")], ttl_s=60) == 1
+
+
+def test_a_sentinel_that_still_names_the_old_primary_is_not_the_only_one_asked():
+    with running_sentinels(sentinels=1) as watched:
+        stale = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n"
+        port = watched.primary.port
+        watched.primary.signal(signal.SIGKILL)
+        wait_until(lambda: watched.primary_port() == watched.replica.port)
+        late = Say(stale % (len(str(port)), port), to="SENTINEL")
+        with FaultProxy(watched.sentinels[0].port, late) as proxy:
+            sentinels = [
+                Endpoint("127.0.0.1", each) for each in (proxy.port, watched.sentinels[0].port)
+            ]
+            # Sentinels are asked in any order: eight times the late one is hardly ever the second.
+            for _ in range(8):
+                store = SentinelStore(sentinels, SERVICE, Endpoint(), timeout_s=5)
+                assert store.set_many([(b"a", b"1")], ttl_s=60) == 1
+                store.close()
+            assert proxy.fired > 0
 
 
 def test_a_primary_that_became_a_replica_is_left_by_the_first_write():

@@ -147,7 +147,9 @@ class _Found:
             self._store.close()
 
     def _look_up(self, ends: float) -> None:
-        host, port = self._address(ends)
+        # A sentinel that has not heard of a failover yet still names the primary that is gone.
+        failed = self._endpoint if self._is_doubtful else None
+        host, port = self._address(ends, failed)
         endpoint = replace(self._endpoint, host=host, port=port)
         if self._store is None or endpoint != self._endpoint:
             self.close()
@@ -155,10 +157,12 @@ class _Found:
             self._store = RedisStore(endpoint, timeout_s=self._timeout_s)
         self._is_doubtful = False
 
-    def _address(self, ends: float) -> tuple[str, int]:
+    def _address(self, ends: float, failed: Endpoint | None) -> tuple[str, int]:
+        """Where the first sentinel that answers says the primary is; rather not where `failed` was."""
         # Not all workers ask the same one.
         order = random.sample(self._sentinels, len(self._sentinels))
         trouble: StoreError | None = None
+        same: tuple[str, int] | None = None
         for number, sentinel in enumerate(order):
             # A sentinel that hangs leaves time to ask the next.
             left_s = _left_s(ends) / (2 if number < len(order) - 1 else 1)
@@ -168,11 +172,17 @@ class _Found:
                 trouble = exc
                 continue
             if isinstance(reply, list) and len(reply) == 2:
-                return reply[0].decode(), int(reply[1])
+                found = reply[0].decode(), int(reply[1])
+                if failed is None or found != (failed.host, failed.port):
+                    return found
+                same = found
+                continue
             trouble = trouble or StoreRefusedError(
                 f"{sentinel} knows no service {self._service}; "
                 "name one of it with redis+sentinel://HOST:PORT/SERVICE"
             )
+        if same is not None:
+            return same
         raise trouble or StoreUnavailableError(f"{self._service} has no sentinels")
 
     def _asked(self, sentinel: Endpoint, ends: float) -> Any:
