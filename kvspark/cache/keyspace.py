@@ -108,6 +108,9 @@ class KeySpace:
         Raises:
             UsageError: the columns are not such as the stage has; a mistake of the caller.
         """
+        erased = self._erased()
+        if erased is None:  # as long as the store is away: nothing is sealed for nobody
+            return 0
         entries = self._format.encode_many(
             digests,
             columns,
@@ -115,9 +118,6 @@ class KeySpace:
             cost_us=cost_us,
         )
         keys = self._keys.of(digests)
-        erased = self._erased()
-        if erased is None:
-            return 0
         pairs = [
             (key, entry)
             for key, entry, digest in zip(keys, entries, digests, strict=True)
