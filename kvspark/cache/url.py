@@ -30,6 +30,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.config.cache import CacheConfig
+from kvspark.config.store_url import split_store_url
 from kvspark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _open_url(config: CacheConfig) -> Store:
         path, bound = _embedded(url)
         max_bytes = embedded.MAX_BYTES if bound is None else bound
         return embedded.EmbeddedStore(path, timeout_s=timeout_s, max_bytes=max_bytes)
-    parts = urlsplit(url)
+    parts = split_store_url(url)
     if parts.scheme == "memory":
         return _memory(parts)
     if parts.scheme in ("redis", "rediss", "unix"):

@@ -14,6 +14,7 @@ from typing_extensions import Self
 from kvspark.config.base import Name, Section
 from kvspark.config.sealing import SealingConfig
 from kvspark.config.secret import resolve_secret
+from kvspark.config.store_url import split_store_url
 
 __all__ = ["CacheConfig", "resolve_secret"]
 
@@ -129,7 +130,7 @@ class CacheConfig(Section):
     def _url_without_secrets(cls, url: str) -> str:
         # The URL itself is never part of a message: it may hold the password that is refused here.
         try:
-            parts = urlsplit(url)
+            parts = split_store_url(url)
             # Several hosts, as a cluster has them, are not one port.
             _ = parts.port if "," not in parts.netloc else None
         except ValueError:
@@ -163,7 +164,7 @@ class CacheConfig(Section):
         """True if entries are sealed: as `sealed` says, else where others can reach the store."""
         if self.sealed is not None:
             return self.sealed
-        return self.cold is not None or urlsplit(self.url).scheme not in _LOCAL
+        return self.cold is not None or split_store_url(self.url).scheme not in _LOCAL
 
     def password(self) -> bytes | None:
         """The store's password, read now; None if none is named.

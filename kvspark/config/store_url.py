@@ -1,0 +1,24 @@
+"""The parts of a store's URL, which may name several hosts."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+_PLACES = re.compile(r"(?P<scheme>[^:/?#]+)://(?P<places>[^/?#]*,[^/?#]*)(?P<rest>.*)", re.DOTALL)
+
+
+def split_store_url(url: str) -> SplitResult:
+    """The parts of `url`; its `netloc` has all hosts, with commas between them.
+
+    `urlsplit` knows one host: newer releases of Python, patched ones of older versions too, refuse
+    an IPv6 address behind another host.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    several = _PLACES.fullmatch(url)
+    if several is None:
+        return urlsplit(url)
+    parts = urlsplit(f"{several['scheme']}://several{several['rest']}")
+    return parts._replace(netloc=several["places"])
