@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from kvspark.errors import ModelError
+
+if TYPE_CHECKING:
+    # Bundles import this file, and a worker whose rows are all hits imports no torch.
+    import torch
 
 CONFIG_FILE = "config.json"
 
