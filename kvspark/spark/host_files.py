@@ -167,9 +167,9 @@ class HostFiles:
         # The clock of the file system, which the wall clock may not agree with.
         now_s = (self._root / _LOCK).stat().st_mtime
         left: list[tuple[float, int, Path]] = []
-        for path in self._root.iterdir():
+        # Before anything is removed: a file whose marker is gone looks as if it were used when it was written.
+        for used_s, path in [*self._used()]:
             with suppress(FileNotFoundError):
-                used_s = path.stat().st_mtime if _is_ours(path) else self._verified.used_s(path)
                 if path.name != _LOCK and now_s - used_s > _KEEP_S:
                     path.unlink()
                 elif not _is_ours(path):
@@ -180,6 +180,11 @@ class HostFiles:
                 break
             path.unlink(missing_ok=True)
             size_bytes -= size
+
+    def _used(self) -> Iterator[tuple[float, Path]]:
+        for path in self._root.iterdir():
+            with suppress(FileNotFoundError):
+                yield path.stat().st_mtime if _is_ours(path) else self._verified.used_s(path), path
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

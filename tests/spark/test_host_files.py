@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -93,10 +94,22 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         HostFiles(tmp_path / "host")
 
 
-def test_files_that_nobody_used_for_a_day_are_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("markers_first", [True, False])
+def test_files_that_nobody_used_for_a_day_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, markers_first: bool
+) -> None:
     files = HostFiles(tmp_path / "host")
     old = files.path(DIGEST, len(CONTENT), lambda: CONTENT)
     aged(tmp_path / "host", hours=25)
+
+    iterdir = Path.iterdir
+
+    def listed(folder: Path) -> Iterator[Path]:
+        # A file system lists in the order it likes.
+        found = sorted(iterdir(folder), key=lambda path: path.suffix == ".checked")
+        return reversed(found) if markers_first else iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", listed)
     files.path(sha256(b"new").hexdigest(), 3, lambda: b"new")
     assert not old.exists()
 
