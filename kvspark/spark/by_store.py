@@ -1,8 +1,8 @@
 """The files of a model in the cache's store, by content: what changed goes in, what is run comes out.
 
 A store may lose anything, and weights must not be lost: what a worker does not find there it reads
-from the model's own folder, if it can see it. Where it cannot, the task fails, and with it the job, and
-the error names the other ways.
+from the model's own folder, if it can see it. Where it cannot, the task fails, and the job starts once
+more, by broadcast.
 """
 
 from __future__ import annotations

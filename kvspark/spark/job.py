@@ -7,6 +7,7 @@ import platform
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -17,8 +18,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from kvspark import __version__
-from kvspark.config.job import JobConfig
-from kvspark.errors import CacheRequiredError, KvsparkError, UsageError
+from kvspark.config.job import JobConfig, Way
+from kvspark.errors import CacheRequiredError, KvsparkError, UsageError, WeightsUnavailableError
 from kvspark.infer.budget import within_budget
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.spark.bad_rows import BadRowOutput
@@ -110,7 +111,14 @@ class _Run:
             if unchecked is not None and cache is not None:
                 # What nobody has checked is not remembered; the first rows are bad, others may not be.
                 trouble, plan = unchecked, plan.uncached()
-            return self._score(source, model, columns, plan, cache, trouble)
+            score = partial(self._score, source, model, columns, plan, cache, trouble)
+            try:
+                return score(weights=config.model.weights)
+            except Exception as exc:
+                if not isinstance(explained(exc), WeightsUnavailableError):
+                    raise
+                log.warning("the store has lost the weights: once more, by broadcast")
+                return score(weights="broadcast")
 
     def _score(
         self,
@@ -120,6 +128,8 @@ class _Run:
         plan: Plan,
         cache: Cache | None,
         trouble: str | None,
+        *,
+        weights: Way,
     ) -> RunReport:
         spark = source.df.sparkSession
         tally = Tally(spark)
@@ -127,7 +137,6 @@ class _Run:
         given, bad_rows = bad_rows_of(self._config.input, source, columns, staged)
         try:
             with self._phases.phase("score") as told, progress(spark, "score"):
-                weights = self._config.model.weights
                 spec = task_spec(spark, model.bundle, cache, plan, weights)
                 rows = _spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)

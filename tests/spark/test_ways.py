@@ -235,3 +235,28 @@ def test_a_job_takes_the_way_of_its_conf(
     wanted = model.predict({"x": features(200)}, threads=1)["label"]
     assert (found == wanted).all()
     assert on_host(model)["trunk"] is (way == "redis")
+
+
+@pytest.mark.redis
+def test_a_job_whose_store_has_lost_the_weights_goes_on_by_broadcast(
+    spark: SparkSession,
+    tmp_path: Path,
+    redis: RedisAddress,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, model = fresh()
+    model.save(tmp_path / "model")
+    # On a cluster whose workers do not see the model's folder.
+    monkeypatch.setattr(
+        "kvspark.spark.ship.by_store",
+        lambda bundle, config: lost(Model(bundle), redis, folder=None),
+    )
+    conf: dict[str, Any] = {"model": {"weights": "redis"}}
+    conf["cache"] = {"url": redis.url, "namespace": "ways"}
+    with caplog.at_level(logging.WARNING):
+        report = run_score(job(tmp_path, write_night(tmp_path / "night"), **conf), spark=spark)
+    assert "the store has lost the weights: once more, by broadcast" in caplog.text
+    assert (report.rows_out, report.stats.rows) == (200, 200)
+    found = np.array(published(tmp_path / "out")["label"].to_pylist())
+    assert (found == model.predict({"x": features(200)}, threads=1)["label"]).all()
