@@ -128,6 +128,15 @@ class ModelConfig(Section):
         "open `model.path`, which every machine has) or `redis` (the cache's store, by content: a "
         "new version sends only the tensors that changed, a worker gets only the stages that it runs).",
     )
+    device: Literal["cpu", "cuda"] | None = Field(
+        default=None,
+        description="Where torch computes; a GPU (`cuda`) without it where Spark gives one to each task.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None,
+        description="The dtype in which a pretrained model computes, the folder's own without it; other "
+        "results and other entries.",
+    )
 
 
 @final

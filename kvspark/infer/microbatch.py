@@ -7,7 +7,8 @@ the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, final
@@ -24,6 +25,8 @@ from kvspark.spec import MicroBatch, Rows, TensorSpec
 
 Array = npt.NDArray[np.generic]
 Lengths = npt.NDArray[np.int64]
+_Call = tuple[int, int, Indices]
+"""Padded length (0 without lengths), rows of the call, rows to compute."""
 
 
 @final
@@ -83,7 +86,7 @@ def compute(
         own = np.array([len(row) for row in varies[0]], dtype=np.int64) if varies else lengths
         return Values(columns, own, bad=found)
     results = [_empty(spec, count) for spec in stage.outputs]
-    for bucket, size, group in _calls(lengths, rows, micro_batch):
+    for bucket, size, group in caller.ahead(_calls(lengths, rows, micro_batch)):
         call = partial(caller.in_shape, bucket, size)
         for part, made in rule.results(stage.name, group, call, found):
             for result, array, spec in zip(results, made, stage.outputs, strict=True):
@@ -105,19 +108,47 @@ class _Caller:
         self._arguments = arguments
         self.calls = 0
         self.padding_rows = 0
+        self._submitted: dict[int, tuple[Indices, Callable[[], tuple[Rows, ...]]]] = {}
+        """By its first row, what runs already: its rows, and what waits for its results."""
+
+    def ahead(self, calls: Iterable[_Call]) -> Iterator[_Call]:
+        """The `calls`, each of which is submitted before the one before it is waited for.
+
+        Where the device computes beside this thread: it has work while results are brought back.
+        """
+        if not self._computation.overlaps:
+            yield from calls
+            return
+        before: _Call | None = None
+        for bucket, size, rows in calls:
+            # What it raises now is raised again, in its place, when the rows are called.
+            with suppress(Exception):
+                wait = self._computation.submit(self._given(bucket, size, rows))
+                self._submitted[int(rows[0])] = (rows, wait)
+            if before is not None:
+                yield before
+            before = (bucket, size, rows)
+        if before is not None:
+            yield before
 
     def in_shape(self, bucket: int, size: int, rows: Indices) -> tuple[Rows, ...]:
         """The results of `rows`, and behind them of the copies that fill the call up to `size`."""
+        self.calls += 1
+        self.padding_rows += size - len(rows)
+        whole, wait = self._submitted.pop(int(rows[0]), (None, None))
+        if wait is not None and whole is rows:
+            made = wait()
+        else:
+            made = self._computation.run(self._given(bucket, size, rows))
+        _check(self.stage, made, size)
+        return made
+
+    def _given(self, bucket: int, size: int, rows: Indices) -> list[Array]:
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
-        given = [
+        return [
             _batched(argument, source.tensor, filled, bucket, source.pad)
             for argument, source in zip(self._arguments, self.stage.sources, strict=True)
         ]
-        self.calls += 1
-        self.padding_rows += size - len(rows)
-        made = self._computation.run(given)
-        _check(self.stage, made, size)
-        return made
 
     def as_it_is(self, count: int, rows: Indices) -> tuple[Rows, ...]:
         """The results of `rows`, of `count`, where the shape of a call does not matter."""
@@ -164,9 +195,7 @@ def _fill(results: Sequence[Any], specs: Sequence[TensorSpec], bad: BadRows) -> 
             result[row] = np.zeros(tuple(dim or 0 for dim in spec.shape), spec.numpy_dtype)
 
 
-def _calls(
-    lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch
-) -> Iterator[tuple[int, int, Indices]]:
+def _calls(lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch) -> Iterator[_Call]:
     """The calls for `rows`: padded length (0 without lengths), rows of the call, rows to compute."""
     if lengths is None:
         groups = [(0, micro_batch.rows, rows)]

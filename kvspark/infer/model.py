@@ -16,6 +16,7 @@ from kvspark.infer.predictor import Predictor
 from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
 from kvspark.model.describe import Description, describe
 from kvspark.model.describe import explain_miss as explain_bundles
+from kvspark.model.device import DeviceClass
 from kvspark.model.stage import Stage
 from kvspark.spec import MicroBatch, TensorSpec
 
@@ -50,6 +51,7 @@ class Model:
         variable_length: Sequence[str] = (),
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
+        dtype: str | None = None,
     ) -> Model:
         """The model that `module` is, exported with torch.export and cut into stages.
 
@@ -62,7 +64,11 @@ class Model:
         after the batch differs from row to row. A module that returns one tensor has the output
         `output`; a dict keeps its names, a tuple gives `output_0`, `output_1`, ...
 
+        `dtype` (`bfloat16`, `float16`) casts a copy of the module: floats are cast where they enter it, and
+        back to float32 where they leave it. Other results, fingerprints and entries of half the size.
+
         Raises:
+            UsageError: the dtype is no floating-point one.
             ExportError: the module is in training mode, draws random numbers, or cannot be captured.
             CutError: a cut is no module of the model, or no set of tensors carries it.
         """
@@ -81,6 +87,7 @@ class Model:
                 variable_length=variable_length,
                 name=name or type(module).__name__,
                 micro_batch=micro_batch or MicroBatch(),
+                dtype=dtype,
             )
         )
 
@@ -92,6 +99,7 @@ class Model:
         max_length: int | None = None,
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
+        dtype: str | None = None,
     ) -> Model:
         """The model in a folder of transformers or sentence-transformers, for texts or pictures.
 
@@ -100,7 +108,7 @@ class Model:
         position of the largest logit) and `score` (its softmax); `scores` instead where a row has several
         labels, `logits` alone for a regression, and for tokens `offsets`, where each is in the text.
         Texts are cut at `max_length` tokens, by default the folder's own limit; pictures are prepared as the
-        folder's processor does. Reads local files only, and weights only from safetensors.
+        folder's processor does. Reads local files only, weights only from safetensors; `dtype` as `from_torch`.
 
         Raises:
             ModelError: the folder is of another kind, brings code, or lacks weights.
@@ -109,8 +117,9 @@ class Model:
         from kvspark.model.pretrained import load_pretrained
 
         module, features = load_pretrained(path, max_length=max_length)
+        name = name or Path(path).name
         return cls.from_torch(
-            module, features=features, name=name or Path(path).name, micro_batch=micro_batch
+            module, features=features, name=name, micro_batch=micro_batch, dtype=dtype
         )
 
     @classmethod
@@ -257,6 +266,10 @@ class Model:
     def with_micro_batch(self, micro_batch: MicroBatch) -> Model:
         """The same model, computed in other shapes: its fingerprints change."""
         return Model(self.bundle.with_micro_batch(micro_batch))
+
+    def with_device(self, device: DeviceClass) -> Model:
+        """The same model, its graph stages computed on a `cpu` or a GPU (`cuda`): other fingerprints."""
+        return Model(self.bundle.with_device(device))
 
     @property
     def name(self) -> str:

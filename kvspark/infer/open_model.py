@@ -28,17 +28,31 @@ _OLD_KERAS = (".h5", ".hdf5")
 
 
 def open_model(
-    path: str | Path, *, max_length: int | None = None, micro_batch: MicroBatch | None = None
+    path: str | Path,
+    *,
+    max_length: int | None = None,
+    micro_batch: MicroBatch | None = None,
+    dtype: str | None = None,
 ) -> Model:
     """The model at `path`, a folder, a file or the URI of a registry, called in shapes of `micro_batch`.
 
-    `max_length` is for a folder that reads texts.
+    `max_length` is for a folder that reads texts, `dtype` for a folder of transformers.
 
     Raises:
         ModelError: nothing is there, or nothing that can be opened without running code.
-        UsageError: `max_length` is given for what reads no texts, or was saved with its length.
+        UsageError: `max_length` is given for what reads no texts, or was saved with its length; `dtype`
+            for what has one already.
     """
     name = str(path)
+    if dtype is not None:
+        if not _is_pretrained(Path(path)):
+            raise UsageError(
+                f"model.dtype: {name} has the dtype that it was made with; leave dtype out, or name the "
+                "folder of a pretrained model"
+            )
+        return Model.from_pretrained(
+            path, max_length=max_length, micro_batch=micro_batch, dtype=dtype
+        )
     if not is_registry_uri(name):
         return _opened(Path(path), name, max_length, micro_batch)
     checked_uri(name)
@@ -72,6 +86,10 @@ def _opened(path: Path, name: str, max_length: int | None, micro_batch: MicroBat
     if (path / MLMODEL).is_file():
         return _from_mlflow(path, name, max_length, micro_batch)
     return Model.from_pretrained(path, max_length=max_length, micro_batch=micro_batch)
+
+
+def _is_pretrained(path: Path) -> bool:
+    return path.is_dir() and not Model.is_saved_at(path) and not (path / MLMODEL).is_file()
 
 
 def _from_mlflow(

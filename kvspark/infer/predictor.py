@@ -19,11 +19,16 @@ from kvspark.infer.readable import Readable, read_all, readable
 from kvspark.infer.resolve import Columns, Resolver
 from kvspark.infer.window import Window
 from kvspark.model.bundle import Bundle
+from kvspark.model.device import CPU, device_class
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
+
+OUT_OF_MEMORY = "out_of_memory"
+"""A GPU's memory did not hold a micro-batch: rows were computed in smaller ones, so that their last bits
+may differ, and were not cached."""
 
 T = TypeVar("T")
 ArrowColumns = Mapping[str, pa.Array]
@@ -59,10 +64,12 @@ class Predictor:
         plan: Plan | None = None,
         cache: Cache | None = None,
         threads: int = 1,
+        device: str | None = None,
     ) -> None:
         """A predictor of `bundle` that computes with `threads` threads at the most.
 
-        With one thread for every 32 rows of a micro-batch: more could change last bits.
+        With one thread for every 32 rows of a micro-batch: more could change last bits. Graph stages
+        are computed on `device` (`cpu`, `cuda:1`), by default on one of the model's own class.
 
         Opens nothing: a stage's weights are opened when rows of that stage must be computed.
 
@@ -74,6 +81,9 @@ class Predictor:
         plan = plan or Plan()
         if plan.micro_batch is not None:
             bundle = bundle.with_micro_batch(plan.micro_batch)
+        if device is not None and device_class(device) != (bundle.device or CPU):
+            bundle = bundle.with_device(device_class(device))
+        device = device or bundle.device or CPU
         threads = bundle.micro_batch.threads(threads)
         self.bundle = bundle
         self.plan = plan.for_bundle(bundle)
@@ -84,7 +94,7 @@ class Predictor:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
         self._threads = threads
-        self._resolver = Resolver(bundle, self.plan, cache, threads=threads)
+        self._resolver = Resolver(bundle, self.plan, cache, threads=threads, device=device)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -162,10 +172,11 @@ class Predictor:
             bad.setdefault(stage, {})[error] = count
         self._bad_rows.clear()
         stages = self._resolver.drain()
+        short = frozenset() if self._resolver.is_exact() else frozenset({OUT_OF_MEMORY})
         if self._cache is None:
-            return RunStats(rows, stages, bad_rows=bad)
+            return RunStats(rows, stages, degraded=short, bad_rows=bad)
         trouble = self._cache.drain()
-        return RunStats(rows, stages, trouble.errors, trouble.degraded, bad)
+        return RunStats(rows, stages, trouble.errors, trouble.degraded | short, bad)
 
     def _checked(
         self, batches: Iterable[tuple[T, ArrowColumns]], read: Read

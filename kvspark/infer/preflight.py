@@ -21,7 +21,8 @@ from kvspark.infer.microbatch import Values
 from kvspark.infer.plan import Plan
 from kvspark.infer.resolve import Columns, Resolver
 from kvspark.model.bundle import Bundle
-from kvspark.model.numerics import numerics_digest
+from kvspark.model.device import CPU
+from kvspark.model.numerics import place_of
 from kvspark.model.stage import Stage
 from kvspark.spec import Rows, TensorSpec
 
@@ -43,6 +44,7 @@ def preflight(
     plan: Plan | None = None,
     cache: Cache | None = None,
     threads: int = 1,
+    device: str = CPU,
 ) -> tuple[str, ...]:
     """The names of the stages that were checked now, on some rows of `arrays`.
 
@@ -58,7 +60,7 @@ def preflight(
         bundle = bundle.with_micro_batch(plan.micro_batch)
     threads = bundle.micro_batch.threads(threads)
     reading = None if cache is None else _Reading(cache)
-    resolver = Resolver(bundle, plan.for_bundle(bundle), reading, threads=threads)
+    resolver = Resolver(bundle, plan.for_bundle(bundle), reading, threads=threads, device=device)
     columns: Columns = {
         spec.name: column(arrays[spec.name][:SAMPLE_ROWS], spec) for spec in bundle.inputs
     }
@@ -66,7 +68,7 @@ def preflight(
         return ()
     checked = []
     for stage in (stage for stage in bundle.stages if stage.is_batched):
-        mark = None if cache is None else _mark(cache, stage, threads)
+        mark = None if cache is None else _mark(cache, stage, threads, device)
         if mark is not None and mark.lookup(mark.digests(_MARK)).found[0]:
             continue
         columns = _check(resolver, stage, columns, bundle.micro_batch.rows)
@@ -76,8 +78,8 @@ def preflight(
     return tuple(checked)
 
 
-def _mark(cache: Cache, stage: Stage, threads: int) -> KeySpace:
-    identity = digest("kvspark.checked", [stage.fingerprint, numerics_digest(threads=threads)])
+def _mark(cache: Cache, stage: Stage, threads: int, device: str) -> KeySpace:
+    identity = digest("kvspark.checked", [stage.fingerprint, place_of(stage, threads, device)])
     return cache.keyspace(identity, (_CHECKED,))
 
 

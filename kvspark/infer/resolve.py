@@ -40,7 +40,8 @@ from kvspark.infer.values import (
 )
 from kvspark.model.bundle import Bundle
 from kvspark.model.computation import Computation
-from kvspark.model.numerics import numerics_digest
+from kvspark.model.device import CPU
+from kvspark.model.numerics import place_of
 from kvspark.model.stage import Stage
 from kvspark.stats import StageStats
 
@@ -68,11 +69,18 @@ class Resolver:
     """Applies the rule to the stages of one model."""
 
     def __init__(
-        self, bundle: Bundle, plan: Plan, cache: KeySpaces | None, *, threads: int
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        cache: KeySpaces | None,
+        *,
+        threads: int,
+        device: str = CPU,
     ) -> None:
         self._bundle = bundle
         self._plan = plan
         self._threads = threads
+        self._device = device
         self.rule: BadRowRule = Refuse()
         self._stages = {stage.name: stage for stage in bundle.stages}
         self._computations: dict[str, Computation] = {}
@@ -82,11 +90,10 @@ class Resolver:
         self._serial = 0
         """Of the last row that was known by a number alone."""
         if cache is not None:
-            place = numerics_digest(threads=threads)
             for stage in bundle.stages:
                 planned = plan.stages[stage.name]
                 if planned.cached:
-                    identity = stage.fingerprint + (place if stage.has_arithmetic else b"")
+                    identity = stage.fingerprint + place_of(stage, threads, device)
                     space = cache.keyspace(identity, entry_specs(stage), codec=planned.codec)
                     self._key_spaces[stage.name] = admitted(space, planned.share)
 
@@ -115,7 +122,8 @@ class Resolver:
             parts = self._find_or_make(stage, columns, rows.first_row[missing])
             made = scattered(stage, parts[0], np.arange(len(missing)), *parts[1:])
             good, good_keys = made.good([keys[i] for i in missing])
-            memo.add(good_keys, good.columns)
+            if self.is_exact(stage):
+                memo.add(good_keys, good.columns)
         return scattered(stage, found, rows.place_of_row, known, made)
 
     def _find_or_make(
@@ -220,7 +228,7 @@ class Resolver:
             seconds_compute=seconds,
         )
         space = self._key_spaces.get(stage.name)
-        if space is not None:
+        if space is not None and self.is_exact(stage):
             started = time.perf_counter()
             cost_us = int(seconds / max(1, count) * 1e6)
             known, known_keys = made.good(keys)
@@ -248,6 +256,16 @@ class Resolver:
             rule=self.rule,
             bad=bad,
         )
+
+    def is_exact(self, stage: Stage | None = None) -> bool:
+        """False if `stage`, or one before it, was computed in other shapes than those of its fingerprint.
+
+        Of the whole model, where no stage is named. What is not exact is not kept.
+        """
+        names = list(self._stages) if stage is None else [stage.name]
+        done = [self._computations[name].is_exact for name in names if name in self._computations]
+        before = () if stage is None else stage.upstream
+        return all(done) and all(self.is_exact(self._stages[name]) for name in before)
 
     def drain(self) -> dict[str, StageStats]:
         """What happened since the last drain, by stage, for all stages."""
@@ -294,7 +312,9 @@ class Resolver:
     def computation(self, stage: Stage) -> Computation:
         """What `stage` runs; opened once."""
         if stage.name not in self._computations:
-            self._computations[stage.name] = self._bundle.computation(stage, threads=self._threads)
+            self._computations[stage.name] = self._bundle.computation(
+                stage, threads=self._threads, device=self._device
+            )
             self._add(stage, weights_loaded=1)
         return self._computations[stage.name]
 

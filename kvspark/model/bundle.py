@@ -29,6 +29,8 @@ from kvspark.fingerprint import Fingerprint, file_sha256
 from kvspark.model.audio import AudioComputation
 from kvspark.model.callable_source import CallableComputation
 from kvspark.model.computation import Computation, GraphComputation
+from kvspark.model.device import CPU, DeviceClass, device_class
+from kvspark.model.gpu_computation import on_gpu
 from kvspark.model.image import ImageComputation
 from kvspark.model.onnx_computation import OnnxComputation
 from kvspark.model.stage import Source, Stage, fingerprinted
@@ -77,6 +79,8 @@ class Bundle:
             self.inputs = tuple(map(_spec, value["inputs"]))
             self.outputs = tuple(map(_spec, value["outputs"]))
             self.micro_batch = MicroBatch(**value["micro_batch"])
+            self.device: DeviceClass | None = _device(value.get("device"))
+            """Where its graph stages are computed; None until somebody chose."""
             self.files: Mapping[str, Mapping[str, Any]] = value["files"]
             stages = [_stage(item) for item in value["stages"]]
             self.stage_files: Mapping[str, tuple[str, ...]] = {
@@ -85,7 +89,7 @@ class Bundle:
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{MANIFEST} is damaged ({type(error).__name__}: {error})") from error
         self.manifest = manifest
-        self.stages = fingerprinted(stages, self.micro_batch)
+        self.stages = fingerprinted(stages, self.micro_batch, self.device or "cpu")
         self.folder = folder
         """Where its files are, if they are in one folder; a temporary one for a model that is not saved."""
         self._open_file = open_file
@@ -137,6 +141,12 @@ class Bundle:
         value["micro_batch"] = asdict(micro_batch)
         return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
 
+    def with_device(self, device: DeviceClass) -> Bundle:
+        """The same model, its graph stages computed on a device of this class: other fingerprints."""
+        value = json.loads(self.manifest)
+        value["device"] = device
+        return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
+
     def path(self, name: str) -> Path:
         """The local path of a file, checked against the manifest.
 
@@ -161,13 +171,18 @@ class Bundle:
             )
         return found
 
-    def computation(self, stage: Stage, *, threads: int) -> Computation:
+    def computation(self, stage: Stage, *, threads: int, device: str = CPU) -> Computation:
         """Opens what `stage` runs, its weights and nobody else's, for calls with `threads` threads.
+
+        A graph stage runs on `device`, all others on the CPU.
 
         Raises:
             BundleError: its files are missing or damaged.
+            ModelError: there is no such device.
         """
         files = {PurePosixPath(name).name: self.path(name) for name in self.stage_files[stage.name]}
+        if stage.kind == "graph" and device != CPU:
+            return on_gpu(stage, files, device=device)
         if stage.kind == "graph":
             return GraphComputation(stage, files, threads=threads)
         if stage.kind == "onnx":
@@ -263,6 +278,10 @@ def _stage(value: Mapping[str, Any]) -> Stage:
         # A bundle that was written before a stage could have several names one.
         libraries=tuple(value["libraries"]) if "libraries" in value else (value["library"],),
     )
+
+
+def _device(value: object) -> DeviceClass | None:
+    return None if value is None else device_class(str(value))
 
 
 def _spec(value: Mapping[str, Any]) -> TensorSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -33,6 +33,21 @@ class Computation(ABC):
         graph, whose rows are padded to one length: array (n, length, ...).
         """
 
+    @property
+    def overlaps(self) -> bool:
+        """True if a call can be submitted while the one before it runs."""
+        return False
+
+    @property
+    def is_exact(self) -> bool:
+        """False once rows were computed in another shape than they were given in."""
+        return True
+
+    def submit(self, arguments: Sequence[Any]) -> Callable[[], tuple[Rows, ...]]:
+        """Starts what `run` does; what is returned waits for the results."""
+        made = self.run(arguments)
+        return lambda: made
+
 
 @final
 class GraphComputation(Computation):
@@ -41,22 +56,11 @@ class GraphComputation(Computation):
     def __init__(self, stage: Stage, files: Mapping[str, Path], *, threads: int) -> None:
         # Here and not at the top: a worker whose rows are all hits never imports torch.
         import torch
-        from safetensors import SafetensorError
-
-        from kvspark.model.program import build_program
-        from kvspark.model.weights import map_weights
 
         self._torch = torch
         self._threads = threads
         self._dtypes = [source.tensor.dtype for source in stage.sources]
-        try:
-            weights = map_weights(files[WEIGHTS_FILE])
-            graph = files[GRAPH_FILE].read_bytes()
-        except (OSError, KeyError, SafetensorError) as error:
-            raise BundleError(
-                f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})"
-            ) from error
-        self._program = build_program(graph, weights, torch.device("cpu"))
+        self._program = read_program(stage, files, device="cpu")
 
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
         with self._torch.inference_mode(), own_threads(self._threads):
@@ -98,3 +102,25 @@ def own_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def read_program(stage: Stage, files: Mapping[str, Path], *, device: str) -> Callable[..., Any]:
+    """The callable of a graph stage, with its weights on `device`; on a CPU mapped from the file.
+
+    Raises:
+        BundleError: its files are missing or damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    from kvspark.model.program import build_program
+    from kvspark.model.weights import map_weights
+
+    try:
+        weights = map_weights(files[WEIGHTS_FILE])
+        graph = files[GRAPH_FILE].read_bytes()
+    except (OSError, KeyError, SafetensorError) as error:
+        raise BundleError(
+            f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})"
+        ) from error
+    return build_program(graph, weights, torch.device(device))

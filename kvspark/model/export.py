@@ -39,9 +39,15 @@ class Exported:
 
 
 def export_module(
-    module: torch.nn.Module, example_inputs: Tensors, variable_length: Sequence[str]
+    module: torch.nn.Module,
+    example_inputs: Tensors,
+    variable_length: Sequence[str],
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Exported:
     """The graph of `module`, with a free batch size, and a free first dimension for `variable_length`.
+
+    With `dtype`, floats are cast to it where they enter the module, and to float32 where they leave it.
 
     Raises:
         ExportError: the module is in training mode, or torch.export cannot capture it; says why.
@@ -50,7 +56,7 @@ def export_module(
     names = tuple(example_inputs)
     _check_module(module)
     _check_inputs(example_inputs, variable_length)
-    wrapper = Named(module, names)
+    wrapper = Named(module, names, dtype)
     examples = tuple(_at_least_two_rows(tensor).detach() for tensor in example_inputs.values())
     dynamic = torch.export.Dim.DYNAMIC
     free: Dims = tuple(

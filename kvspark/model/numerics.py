@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from kvspark.fingerprint import Canonical, digest
+from kvspark.model.device import CPU, gpu_numerics
+from kvspark.model.stage import Stage
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,12 +39,15 @@ _INSTRUCTION_SETS = frozenset(
 """The flags of /proc/cpuinfo by which MKL, oneDNN and ATen choose kernels."""
 
 
-def numerics_digest(*, threads: int) -> bytes:
-    """Digest of everything on this machine by which equal stages may give other bits.
+def numerics_digest(*, threads: int, device: str = CPU) -> bytes:
+    """Digest of everything on this machine by which equal stages may give other bits on `device`.
 
     Two workers with equal digests and equal fingerprints compute equal bits; the number of threads
-    is in it because a parallel reduction adds in another order.
+    is in it because a parallel reduction adds in another order. For a GPU it asks torch, which is
+    imported for that.
     """
+    if device != CPU:
+        return digest("kvspark.gpu", gpu_numerics(device))
     value: Canonical = {
         "machine": platform.machine(),
         "cpu": _cpu(),
@@ -51,6 +56,13 @@ def numerics_digest(*, threads: int) -> bytes:
         "settled": is_settled(),
     }
     return digest("kvspark.numeric", value)
+
+
+def place_of(stage: Stage, threads: int, device: str) -> bytes:
+    """What a key of `stage` says of the machine: its numerics, or nothing where bits cannot differ."""
+    if not stage.has_arithmetic:
+        return b""
+    return numerics_digest(threads=threads, device=device if stage.kind == "graph" else CPU)
 
 
 @lru_cache(maxsize=1)

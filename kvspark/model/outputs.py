@@ -15,10 +15,16 @@ from kvspark.model.operators import WRAPPER
 
 @final
 class Named(torch.nn.Module):
-    """Calls a module with its inputs in a fixed order and returns its tensors as a flat dict."""
+    """Calls a module with its inputs in a fixed order and returns its tensors as a flat dict.
 
-    def __init__(self, module: torch.nn.Module, names: tuple[str, ...]) -> None:
+    With a `dtype`, floats are cast to it before, and those of it to float32 behind.
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, names: tuple[str, ...], dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
+        self._dtype = dtype
         setattr(self, WRAPPER, module)
         self._names = names
         self._by_keyword = _takes_keywords(module, names)
@@ -26,9 +32,19 @@ class Named(torch.nn.Module):
     def forward(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
         """The outputs for `tensors`, one for each name."""
         module = self.get_submodule(WRAPPER)
+        if self._dtype is not None:
+            tensors = tuple(_cast(tensor, self._dtype) for tensor in tensors)
         if self._by_keyword:
-            return named_outputs(module(**dict(zip(self._names, tensors, strict=True))))
-        return named_outputs(module(*tensors))
+            made = named_outputs(module(**dict(zip(self._names, tensors, strict=True))))
+        else:
+            made = named_outputs(module(*tensors))
+        if self._dtype is None:
+            return made
+        return {name: _cast(tensor, torch.float32) for name, tensor in made.items()}
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def named_outputs(result: Any) -> dict[str, torch.Tensor]:

@@ -79,10 +79,12 @@ class Stage:
         return any(None in source.tensor.shape for source in self.sources)
 
 
-def fingerprinted(stages: Sequence[Stage], micro_batch: MicroBatch) -> tuple[Stage, ...]:
+def fingerprinted(
+    stages: Sequence[Stage], micro_batch: MicroBatch, device: str = "cpu"
+) -> tuple[Stage, ...]:
     """The same stages with their fingerprints: a Merkle DAG over content, shape class and build.
 
-    `stages` is in topological order. Names of stages, inputs and outputs do not count, what is
+    `stages` is in topological order; `device` is the class of device that computes graphs. Names of stages, inputs and outputs do not count, what is
     wired to what does: two models that share a trunk share its fingerprint.
     """
     done: dict[str, Stage] = {}
@@ -90,7 +92,7 @@ def fingerprinted(stages: Sequence[Stage], micro_batch: MicroBatch) -> tuple[Sta
         value: Canonical = {
             "format": FORMAT_VERSION,
             "content": stage.content,
-            "device": "cpu",
+            "device": device if stage.kind == "graph" else "cpu",
             "build": ", ".join(map(build_of, stage.libraries)),
             "shape": _shape_class(stage, micro_batch),
             "sources": [_wiring(stage, source, done) for source in stage.sources],

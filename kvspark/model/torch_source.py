@@ -17,6 +17,7 @@ from kvspark.model.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.cut import Piece, cut_graph
 from kvspark.model.export import Exported, Tensors, export_module, tensor_spec
 from kvspark.model.features import Features
+from kvspark.model.precision import cast_copy, dtype_named
 from kvspark.model.program import build_program, encode_program, tensor_digest
 from kvspark.model.stage import Source, Stage
 from kvspark.model.weights import write_weights
@@ -41,6 +42,7 @@ def bundle_from_torch(
     variable_length: Sequence[str],
     name: str,
     micro_batch: MicroBatch,
+    dtype: str | None = None,
 ) -> Bundle:
     """The bundle of `module`, whose stages give the bits of the whole graph; `cuts` None finds them.
 
@@ -50,8 +52,11 @@ def bundle_from_torch(
     """
     if features is not None:
         variable_length = [spec.name for spec in features.outputs if None in spec.shape]
+    computed_in = None if dtype is None else dtype_named(dtype)
+    if computed_in is not None:
+        module = cast_copy(module, computed_in)
     return bundle_from_exported(
-        export_module(module, example_inputs, variable_length),
+        export_module(module, example_inputs, variable_length, dtype=computed_in),
         example_inputs,
         features=features,
         cuts=cuts,

@@ -36,6 +36,7 @@ from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
 from kvspark.spark.tally import Tally
 from kvspark.spark.target import REPORT_FOLDER, Target
+from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.written import Written, check_written
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class _Run:
         with self._phases.phase("open") as told:
             spark = spark or open_session(config.spark, name=config.run.name)
             model = open_model(config)
+            device = on_task_devices(spark, model.bundle).device
+            model = model if device is None else model.with_device(device)
             columns = column_map(model.bundle, config.inputs, config.outputs)
             plan = plan_of(config).for_bundle(model.bundle)
             cache = _open_cache(config)
@@ -207,20 +210,22 @@ class _Run:
 
 
 def open_model(config: JobConfig) -> Model:
-    """The model that `config` names, in the shapes that it asks for.
+    """The model that `config` names, in the shapes and on the device that it asks for.
 
     Raises:
         ModelError: there is no model, or a damaged one.
-        UsageError: the conf asks for another length than a saved model has.
+        UsageError: the conf asks for another length or dtype than a saved model has.
     """
     from kvspark.infer import open_model
 
     shapes = config.model.micro_batch
-    return open_model.open_model(
+    model = open_model.open_model(
         config.model.path,
         max_length=config.model.max_length,
         micro_batch=None if shapes is None else shapes.value(),
+        dtype=config.model.dtype,
     )
+    return model if config.model.device is None else model.with_device(config.model.device)
 
 
 def plan_of(config: JobConfig) -> Plan:

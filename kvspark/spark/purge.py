@@ -12,6 +12,7 @@ from kvspark.cache.purge import Purge, Purged
 from kvspark.config.job import JobConfig
 from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.infer.erasure import identities_of_rows, read_rows
+from kvspark.model.bundle import Bundle
 from kvspark.spark.job import open_model
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -49,9 +50,19 @@ def _purged(
         # In the conf's shapes, which are part of a fingerprint: others would remove nothing and say so.
         settings = config.model.model_copy(update={"path": str(model)})
         opened = open_model(config.model_copy(update={"model": settings}))
-        return purge.stages([stage.fingerprint for stage in opened.stages])
+        bundles = _on_every_device(opened.bundle)
+        return purge.stages([stage.fingerprint for each in bundles for stage in each.stages])
     assert rows is not None
-    return purge.rows(identities_of_rows(open_model(config).bundle, read_rows(rows)))
+    values = read_rows(rows)
+    identities: dict[bytes, list[bytes]] = {}
+    for each in _on_every_device(open_model(config).bundle):
+        identities |= identities_of_rows(each, values)
+    return purge.rows(identities)
+
+
+def _on_every_device(bundle: Bundle) -> list[Bundle]:
+    """`bundle`, and as it is where Spark gives GPUs to a job that chose no device."""
+    return [bundle] if bundle.device is not None else [bundle, bundle.with_device("cuda")]
 
 
 def _age_s(text: str) -> int:

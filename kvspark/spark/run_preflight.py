@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from kvspark.errors import DataError
 from kvspark.infer.plan import Plan
+from kvspark.model.device import CPU, has_gpu
 from kvspark.spark.column_map import ColumnMap, quoted
 from kvspark.spark.source import Source
 
@@ -27,7 +28,7 @@ def checked_sample(
     *,
     sets_aside: bool,
 ) -> tuple[str, str | None]:
-    """What the check of a few rows found, and why there was none where they are all bad.
+    """What the check of a few rows found, and why there was none where they are all bad, or no GPU is here.
 
     With `sets_aside`, bad rows are left out of the check.
 
@@ -37,6 +38,12 @@ def checked_sample(
     """
     if source.rows == 0:
         return "no rows", None
+    device = model.bundle.device or CPU
+    if device != CPU and not has_gpu():
+        return (
+            "nothing was checked: the tasks compute on GPUs, and the driver has none",
+            "unchecked",
+        )
     from kvspark.infer.predict_apart import good_rows
     from kvspark.infer.predictor import Predictor
     from kvspark.infer.preflight import SAMPLE_ROWS, preflight
@@ -51,13 +58,14 @@ def checked_sample(
     }
     context = source.df.sparkSession.sparkContext
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    check = partial(preflight, model.bundle, plan=plan, cache=cache, threads=threads, device=device)
     try:
-        checked = preflight(model.bundle, arrays, plan=plan, cache=cache, threads=threads)
+        checked = check(arrays)
     except DataError as exc:
         if not sets_aside:
             raise exc from None  # what a model raised may quote the row, and logs show causes
         arrays = good_rows(Predictor(model.bundle, plan=plan, threads=threads), arrays)
-        checked = preflight(model.bundle, arrays, plan=plan, cache=cache, threads=threads)
+        checked = check(arrays)
     if not len(next(iter(arrays.values()))):
         return f"none of {sample.num_rows} rows can be scored", "unchecked"
     return f"checked {', '.join(checked)}" if checked else "all stages were checked before", None

@@ -26,6 +26,7 @@ from kvspark.spark.distinct_first import distinct_first
 from kvspark.spark.ship import ship
 from kvspark.spark.shipped import Shipped
 from kvspark.spark.tally import Tally
+from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.worker import TaskSpec, predictor_for
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def task_spec(
     Raises:
         UsageError: the plan does not fit the model, or `weights` not the session.
     """
+    bundle = on_task_devices(spark, bundle)
     plan = (plan or Plan()).for_bundle(bundle)
     config = None if cache is None else cache.config
     shipped = ship(spark, bundle, weights, config)

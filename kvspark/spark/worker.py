@@ -18,6 +18,7 @@ from kvspark.infer.plan import Plan
 from kvspark.spark.allocator import keep_freed_memory
 from kvspark.spark.ship import HostOpener
 from kvspark.spark.shipped import Shipped
+from kvspark.spark.task_device import device_of_task, task_resources
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -46,12 +47,13 @@ class _Kept:
     opener: HostOpener
 
 
-_kept: OrderedDict[tuple[bytes, int], _Kept] = OrderedDict()
+_kept: OrderedDict[tuple[bytes, int, tuple[str, ...]], _Kept] = OrderedDict()
 
 
 def predictor_for(spec: TaskSpec) -> Predictor:
     """The predictor of this worker for `spec`, made now if it has none."""
-    key = (spec.key, task_threads())
+    gpus = tuple(task_resources().get("gpu", ()))
+    key = (spec.key, task_threads(), gpus)
     if key not in _kept:
         while len(_kept) >= _KEPT:
             _, dropped = _kept.popitem(last=False)
@@ -75,9 +77,10 @@ def _open(spec: TaskSpec, *, threads: int) -> _Kept:
 
     cache = None if spec.cache is None else _connect(spec.cache)
     opener = HostOpener(spec.shipped)
-    return _Kept(
-        Predictor(opener.bundle, plan=spec.plan, cache=cache, threads=threads), cache, opener
-    )
+    bundle, plan = opener.bundle, spec.plan
+    device = device_of_task(bundle.device, task_resources())
+    predictor = Predictor(bundle, plan=plan, cache=cache, threads=threads, device=device)
+    return _Kept(predictor, cache, opener)
 
 
 def _connect(config: CacheConfig) -> Cache:

@@ -72,7 +72,7 @@ def test_a_kept_predictor_opens_stages_from_the_job_that_runs_now(spark: SparkSe
 
     def computes(batches):
         list(batches)
-        kept = worker._kept.get((second.key, 1))
+        kept = worker._kept.get((second.key, 1, ()))
         kept_stages: Any = getattr(kept.opener._shipped, "stages", None) if kept else {}
         paths = {b._path for b in kept_stages.values()}
         stale = paths - {b._path for b in stages(second).values()}
