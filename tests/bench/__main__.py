@@ -1,10 +1,11 @@
 """kvspark's cold run beside what else there is, all in one run: `make bench`.
 
-    python -m tests.bench [--rows N] [--repeats N] [--out build/bench.json]
+    python -m tests.bench [texts|towers] [--rows N] [--repeats N] [--out build/bench.json]
 
-Every contestant embeds the texts of the demo's first night with the same encoder and batches of 32,
-on the same two cores. Each measurement has a process of its own; the contestants take turns, and the
-best of each one's measurements counts. Exit code 1 if a target is missed or vectors disagree.
+Of `texts`, every contestant embeds those of the demo's first night with the same encoder and batches
+of 32, on the same two cores; `towers` is in `tests.bench.towers`. Each measurement has a process of
+its own; the contestants take turns, and the best of each one's measurements counts. Exit code 1 if a
+target is missed or vectors disagree.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kvspark.demo.night import shipped_nights
+from tests.bench import towers
 from tests.bench.contestants import BATCH_SIZE, CONTESTANTS, CORES
 
 OURS = "kvspark_without_cache"
@@ -124,7 +126,8 @@ def shown(result: Mapping[str, Any]) -> Table:
 def main() -> int:
     """Measures, prints the table and writes the JSON; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--rows", type=int, help="only the first rows of the night")
+    parser.add_argument("what", nargs="?", choices=("texts", "towers"), default="texts")
+    parser.add_argument("--rows", type=int, help="fewer rows than there are")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     asked = parser.parse_args()
@@ -136,9 +139,13 @@ def main() -> int:
             "others lose by different amounts, so the ratios below say little"
         )
     with tempfile.TemporaryDirectory(prefix="kvspark-bench-") as folder:
-        measured = run(asked.rows, asked.repeats, Path(folder), console)
-    result = judged(measured, load=load)
-    console.print(shown(result))
+        if asked.what == "towers":
+            result = towers.run(asked.rows, asked.repeats, Path(folder), console)
+            console.print(towers.shown(result))
+        else:
+            measured = run(asked.rows, asked.repeats, Path(folder), console)
+            result = judged(measured, load=load)
+            console.print(shown(result))
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(result, indent=2) + "\n")
     console.print(f"targets {'met' if result['targets_met'] else 'MISSED'}; {asked.out}")
