@@ -18,7 +18,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from kvspark import __version__
-from kvspark.config.job import JobConfig, Way
+from kvspark.config.job import JobConfig
+from kvspark.config.model import Way
 from kvspark.errors import CacheRequiredError, KvsparkError, UsageError, WeightsUnavailableError
 from kvspark.infer.budget import within_budget
 from kvspark.infer.plan import Plan, StagePlan

@@ -6,6 +6,7 @@ from functools import partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from pyspark.sql import functions as F
 
 from kvspark.errors import DataError
@@ -48,14 +49,8 @@ def checked_sample(
     from kvspark.infer.predictor import Predictor
     from kvspark.infer.preflight import SAMPLE_ROWS, preflight
 
-    names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
-    chosen = source.df.select(names)
-    if sets_aside:
-        chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
-    sample = chosen.limit(SAMPLE_ROWS).toArrow()
-    arrays = {
-        name: sample.column(column).combine_chunks() for name, column in columns.inputs.items()
-    }
+    arrays = _first_rows(source, columns, SAMPLE_ROWS, sets_aside=sets_aside)
+    count = len(next(iter(arrays.values())))
     context = source.df.sparkSession.sparkContext
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
     check = partial(preflight, model.bundle, plan=plan, cache=cache, threads=threads, device=device)
@@ -67,5 +62,17 @@ def checked_sample(
         arrays = good_rows(Predictor(model.bundle, plan=plan, threads=threads), arrays)
         checked = check(arrays)
     if not len(next(iter(arrays.values()))):
-        return f"none of {sample.num_rows} rows can be scored", "unchecked"
+        return f"none of {count} rows can be scored", "unchecked"
     return f"checked {', '.join(checked)}" if checked else "all stages were checked before", None
+
+
+def _first_rows(
+    source: Source, columns: ColumnMap, most: int, *, sets_aside: bool
+) -> dict[str, pa.Array]:
+    """The inputs of the first rows, by the model's names; without rows that lack one, if it `sets_aside`."""
+    names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
+    chosen = source.df.select(names)
+    if sets_aside:
+        chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
+    sample = chosen.limit(most).toArrow()
+    return {name: sample.column(column).combine_chunks() for name, column in columns.inputs.items()}

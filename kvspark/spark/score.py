@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from kvspark.config.cache import CacheConfig
-from kvspark.config.job import Way
+from kvspark.config.model import Way
 from kvspark.errors import DataError, KvsparkError, ModelError, OutputMismatchError
 from kvspark.fingerprint import digest
 from kvspark.infer.bad_rows import OnBadRow

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from typing_extensions import assert_never
 
 from kvspark.config.cache import CacheConfig
-from kvspark.config.job import Way
+from kvspark.config.model import Way
 from kvspark.errors import UsageError
 from kvspark.model.bundle import Bundle
 from kvspark.spark.by_artifact import by_artifact

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import StructField, StructType
 
-from kvspark.config.job import Way
+from kvspark.config.model import Way
 from kvspark.errors import UsageError
 from kvspark.infer.arrow import arrow_type
 from kvspark.infer.plan import Plan

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from redis import Redis
 
 from kvspark.cache.cache import Cache
-from kvspark.config.job import Way
+from kvspark.config.model import Way
 from kvspark.errors import BundleError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan

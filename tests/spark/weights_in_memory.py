@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 import kvspark
-from kvspark.config.job import Way
+from kvspark.config.model import Way
 from kvspark.demo.classifier import MAX_LENGTH, Classifier, Head, encoder_folder, load_trunk
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan

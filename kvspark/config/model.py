@@ -1,0 +1,68 @@
+"""The model of a scoring job: which it is, how it gets to the workers, and in which shapes it computes."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from pydantic import Field
+
+from kvspark.config.base import Name, Section
+from kvspark.spec import MicroBatch
+
+
+@final
+class MicroBatchConfig(Section):
+    """The shapes in which the model is called; part of every fingerprint."""
+
+    rows: int = Field(
+        default=MicroBatch().rows,
+        gt=0,
+        description="Rows of one call of the model: 1, or a multiple of 32.",
+    )
+    tokens: int = Field(
+        default=MicroBatch().tokens,
+        gt=0,
+        description="The most padded tokens of one call, where rows have lengths; above it, one row a call.",
+    )
+
+    def value(self) -> MicroBatch:
+        """The micro-batch that the model is called with."""
+        return MicroBatch(rows=self.rows, tokens=self.tokens)
+
+
+Way = Literal["broadcast", "artifact", "path", "redis"]
+"""How a model gets to the workers; kvspark.spark.shipped says what each one is."""
+
+
+@final
+class ModelConfig(Section):
+    """The model that is applied."""
+
+    path: Name = Field(
+        description="A bundle's folder (`Model.save`), a folder of transformers or sentence-transformers, a "
+        "`.onnx` or `.keras` file, or a registry's `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/ID/PATH`."
+    )
+    max_length: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of a row that are read, the rest is cut off; the model's own limit without it.",
+    )
+    micro_batch: MicroBatchConfig | None = Field(
+        default=None,
+        description="The shapes in which the model is called; the bundle's without it.",
+    )
+    weights: Way = Field(
+        default="broadcast",
+        description="How it gets to the workers: `broadcast`, `artifact` (files of the Spark session), `path` (they "
+        "open `model.path`, which every machine has) or `redis` (the cache's store, by content: a "
+        "new version sends only the tensors that changed, a worker gets only the stages that it runs).",
+    )
+    device: Literal["cpu", "cuda"] | None = Field(
+        default=None,
+        description="Where torch computes; a GPU (`cuda`) without it where Spark gives one to each task.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None,
+        description="The dtype in which a pretrained model computes, the folder's own without it; other "
+        "results and other entries.",
+    )
