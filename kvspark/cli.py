@@ -1,7 +1,8 @@
 """The `kvspark` command: reads the arguments and the conf, calls, prints one line or a report, exits.
 
-Exit codes: 0 done, 64 usage, 65 data or model, 69 the cache was required and is not there,
-70 a bug, 73 the output cannot be written, 75 try later, 77 a secret, 130 interrupted.
+Exit codes: 0 done, 1 `doctor` found something bad, 64 usage, 65 data or model, 69 the cache was
+required and is not there, 70 a bug, 73 the output cannot be written, 75 try later, 77 a secret, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ _LOG = logging.getLogger(__name__)
 
 _INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
+
+_UNWELL = 1
+"""What `kvspark doctor` exits with when something is bad."""
 
 _UNEXPECTED = "KVS-1999"
 _MAX_LINE = 400
@@ -138,6 +142,40 @@ def keygen(file: Path, *, primary: bool) -> None:
 
     number = write_keys(file, is_primary=primary)
     click.echo(f"{file} has key {number}; name it as cache.sealing.key_file, and keep it secret")
+
+
+@commands.command()
+@click.argument("conf", type=click.Path(path_type=Path))
+@click.option("--set", "sets", metavar="A.B=VALUE", multiple=True, help="Replace a value of CONF.")
+@click.option("--as", "user", help="A user of the server who may look where the job's may not.")
+@click.option("--password-env", help="The environment variable with that user's password.")
+@click.option("--password-file", help="The file with that user's password.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for a warning too.")
+def doctor(
+    conf: Path,
+    sets: Sequence[str],
+    user: str | None,
+    password_env: str | None,
+    password_file: str | None,
+    *,
+    strict: bool,
+) -> int:
+    """Look at this machine, the secrets and the store of CONF, and say what to do.
+
+    A line for each finding: ok, warn (costs speed or safety), bad (a job fails, leaks or caches
+    nothing), unseen (the user may not look). Exits with 1 if something is bad, else with 0.
+    """
+    from kvspark.cache.doctor.access import Visitor
+    from kvspark.config.secret import resolve_secret
+    from kvspark.report.findings import print_findings
+    from kvspark.spark.doctor import examine
+
+    config = load_job_config(conf, sets=sets)
+    password = resolve_secret(env=password_env, file=password_file)
+    if user is None and password is not None:
+        raise UsageError("a password is named and no user; write --as USER")
+    counts = print_findings(examine(config, None if user is None else Visitor(user, password)))
+    return _UNWELL if counts["bad"] or (strict and counts["warn"]) else 0
 
 
 @commands.command()

@@ -26,7 +26,7 @@ _PER_KEY_BYTES = 144
 """A key of 27 bytes with its expiry: what `used_memory` of Redis 7 grew by, beyond the value, over
 4,096 keys. It was 128 to 144."""
 
-_ENVELOPE_BYTES = 84
+ENVELOPE_BYTES = 84
 """The header of an entry with one tensor, its nonce and its tag; 20 less in clear."""
 
 _STEPS = 4
@@ -38,7 +38,7 @@ _DECIDING = slice(28, 32)
 
 def entry_memory_bytes(payload_bytes: int) -> int:
     """Bytes of memory that an entry of `payload_bytes` takes in Redis, its key and expiry included."""
-    value_bytes = payload_bytes + _ENVELOPE_BYTES
+    value_bytes = payload_bytes + ENVELOPE_BYTES
     step = max(16, 1 << max(0, (value_bytes - 1).bit_length() - 1)) // _STEPS
     return -(-value_bytes // step) * step + _PER_KEY_BYTES
 

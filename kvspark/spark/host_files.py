@@ -71,6 +71,11 @@ class HostFiles:
         self._verified = Verified(self._root)
         self._in_memory: dict[str, BinaryIO] = {}
 
+    @property
+    def root(self) -> Path:
+        """The folder that they are in."""
+        return self._root
+
     def path(self, digest: str, size_bytes: int, content: Callable[[], Buffer]) -> Path:
         """The path of the file with SHA-256 `digest` (hex), which `content` gives if need be.
 

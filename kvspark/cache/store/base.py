@@ -31,6 +31,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
+from kvspark.cache.store.endpoint import Endpoint
 from kvspark.errors import StoreRefusedError
 
 
@@ -88,6 +89,15 @@ class Store(ABC):
         Raises:
             StoreError: it does not, or it refuses us.
         """
+
+    def servers(self, *, timeout_s: float) -> list[Endpoint]:
+        """The Redis servers that hold the entries; for `kvspark doctor`. Empty where there is none.
+
+        Raises:
+            StoreError: nobody says where they are.
+        """
+        del timeout_s
+        return []
 
     def drain(self) -> Mapping[str, int]:
         """By reason: calls since the last drain that had to do without a part of the store."""

@@ -26,6 +26,7 @@ from typing import TypeVar, final
 from typing_extensions import override
 
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.folder import ServerFolder
 from kvspark.cache.store.presence import Exclusive, Presence
 from kvspark.cache.store.redis.server import RedisStore
@@ -96,6 +97,10 @@ class EmbeddedStore(Store):
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
         self._ask(lambda store: store.ping(timeout_s=timeout_s))
+
+    @override
+    def servers(self, *, timeout_s: float) -> list[Endpoint]:
+        return self._ask(lambda store: store.servers(timeout_s=timeout_s))
 
     @override
     def close(self) -> None:

@@ -59,6 +59,12 @@ def store_error(exc: BaseException, place: object) -> StoreError:
     return StoreUnavailableError(f"{place} did not answer: {said}")
 
 
+def is_forbidden(exc: BaseException) -> bool:
+    """True if the server does not let this user run the command, or nobody: it has another name."""
+    names = {each.__name__ for each in type(exc).__mro__}
+    return "NoPermissionError" in names or _said(exc).startswith("unknown command")
+
+
 def is_timeout(exc: BaseException) -> bool:
     """True if the trouble was that time ran out."""
     return any(isinstance(each, TimeoutError) for each in _chain(exc))

@@ -65,6 +65,18 @@ class Folder:
         if aside != target:
             self._files.move(aside, target)
 
+    def try_writing(self) -> None:
+        """Returns if files can be made and removed here; what is made is no segment.
+
+        Raises:
+            OSError: they cannot.
+        """
+        self.make()
+        path = f"{self._path}/.{secrets.token_hex(8)}"
+        with self._files.open_output_stream(path) as stream:
+            stream.write(b"kvspark doctor")
+        self._files.delete_file(path)
+
     def remove(self, name: str) -> None:
         """Deletes a segment."""
         self._files.delete_file(f"{self._path}/{name}")

@@ -21,6 +21,7 @@ from typing import final
 from typing_extensions import override
 
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.memory import MemoryStore
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.tier import Tier
@@ -106,6 +107,10 @@ class TieredStore(Store):
         ends = self._ends(timeout_s)
         for number, tier in enumerate(self._tiers):
             tier.store.ping(timeout_s=self._share_s(number, ends))
+
+    @override
+    def servers(self, *, timeout_s: float) -> list[Endpoint]:
+        return [each for tier in self._tiers for each in tier.store.servers(timeout_s=timeout_s)]
 
     @override
     def drain(self) -> Mapping[str, int]:

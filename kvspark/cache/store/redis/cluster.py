@@ -111,6 +111,12 @@ class ClusterStore(Store):
         self._note(replies)
 
     @override
+    def servers(self, *, timeout_s: float) -> list[Endpoint]:
+        ends = self._ends(timeout_s)
+        with self._nodes.turn(ends) as nodes:
+            return nodes.endpoints(ends)
+
+    @override
     def drain(self) -> Mapping[str, int]:
         with self._trouble.turn(None) as trouble:
             drained = dict(trouble)

@@ -119,6 +119,15 @@ class Nodes:
         self._refresh(ends)
         return list({owner: slot for slot, owner in enumerate(self._owners) if owner}.values())
 
+    def endpoints(self, ends: float) -> list[Endpoint]:
+        """The nodes that have slots.
+
+        Raises:
+            StoreError: no node says who has what.
+        """
+        self._refresh(ends)
+        return [self._node(each).line.endpoint for each in dict.fromkeys(self._owners) if each]
+
     def close(self) -> None:
         """Closes all lines; what is known about the nodes stays."""
         for node in self._nodes.values():

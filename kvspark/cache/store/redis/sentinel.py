@@ -90,6 +90,10 @@ class SentinelStore(Store):
         self._ask(lambda store, left_s: store.ping(timeout_s=left_s), timeout_s)
 
     @override
+    def servers(self, *, timeout_s: float) -> list[Endpoint]:
+        return self._ask(lambda store, left_s: store.servers(timeout_s=left_s), timeout_s)
+
+    @override
     def close(self) -> None:
         with self._found.turn(None) as found:
             found.close()

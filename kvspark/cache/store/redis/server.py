@@ -85,6 +85,10 @@ class RedisStore(Store):
             raise
 
     @override
+    def servers(self, *, timeout_s: float) -> list[Endpoint]:
+        return [self._endpoint]
+
+    @override
     def close(self) -> None:
         with self._line.turn(None) as line:
             line.close()
