@@ -30,6 +30,7 @@ from kvspark.cache.key import NamespaceKey
 from kvspark.cache.keyring import Keys
 from kvspark.cache.seal import (
     KEY_ID_AT,
+    LARGE_BYTES,
     NOT_AUTHENTIC,
     UNKNOWN_KEY,
     OpenedTable,
@@ -44,8 +45,6 @@ TAG_BYTES = 16
 _KEY_ID_END = KEY_ID_AT + 2
 _NONE: tuple[AESGCM, ...] = ()
 """The ciphers of a key that is not there."""
-_LARGE_BYTES = 8_192
-"""Payloads from here on are not copied; below, slices of memory cost more than copies."""
 
 
 @final
@@ -121,7 +120,7 @@ class AesSeal(Seal):
         heads = [value[:head_bytes] for value in values]
         size = len(values[0]) - head_bytes - self.end_bytes
         right = np.ones(len(values), dtype=np.bool_)
-        open_each = self._large if size >= _LARGE_BYTES else self._small
+        open_each = self._large if size >= LARGE_BYTES else self._small
         opened = open_each(values, digests, heads, right)
         table = np.frombuffer(b"".join(heads), dtype=np.uint8).reshape(len(heads), head_bytes)
         return OpenedTable(table, opened.reshape(len(heads), size), right)

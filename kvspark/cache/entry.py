@@ -78,6 +78,7 @@ class EntryFormat:
         self.is_fixed = all(spec.is_fixed for spec in specs)
         """True if all entries that are stored raw have `entry_bytes` bytes."""
         self._payload_bytes = sum(self._sizes)
+        self._templates: dict[int, Table] = {}
         self.entry_bytes = self._header.size_bytes + self._payload_bytes + seal().end_bytes
         """Bytes of a raw entry; where they vary, of one whose varying tensors are empty."""
 
@@ -131,6 +132,13 @@ class EntryFormat:
         return Decoded(found, self._cut_table(payloads), dict(reasons))
 
     def _template(self, seal: Seal) -> Table:
+        """The header of all rows but for times and digest."""
+        known = self._templates.get(seal.key_id)
+        if known is None:
+            known = self._templates[seal.key_id] = self._new_template(seal)
+        return known
+
+    def _new_template(self, seal: Seal) -> Table:
         header = self._header.pack(
             RAW,
             seal,

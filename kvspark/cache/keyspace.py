@@ -119,14 +119,16 @@ class KeySpace:
         )
         keys = self._keys.of(digests)
         pairs = [
-            (key, entry)
-            for key, entry, digest in zip(keys, entries, digests, strict=True)
-            if entry is not None and digest not in erased
+            (key, entry) for key, entry in zip(keys, entries, strict=True) if entry is not None
         ]
         if len(pairs) < len(entries):
-            too_large = entries.count(None)
-            reasons = {TOO_LARGE: too_large, ERASED: len(entries) - len(pairs) - too_large}
-            self._guard.count({reason: count for reason, count in reasons.items() if count})
+            self._guard.count({TOO_LARGE: len(entries) - len(pairs)})
+        if erased:
+            gone = set(self._keys.of([each for each in digests if each in erased]))
+            kept = [pair for pair in pairs if pair[0] not in gone]
+            if len(kept) < len(pairs):
+                self._guard.count({ERASED: len(pairs) - len(kept)})
+            pairs = kept
         ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)  # noqa: S311
         return self._guard.set_many(pairs, ttl_s=ttl_s)
 
