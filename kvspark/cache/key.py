@@ -7,7 +7,7 @@
            2      "s"         the kind of entry: a stage's result
            3-4    namespace   so that a namespace can be found and erased
            5-6    stage       so that a stage can be found and erased
-           7-10   "{tt}"      two hexadecimal digits of the digest: a cluster's hash tag
+           7-10   "{tt}"      a cluster's hash tag: 64 of them, the first six bits of the digest
            11-26  digest      its first half; the entry holds the second half
 
 The namespace and stage bytes are short because every entry pays for them: they are labels to
@@ -83,7 +83,7 @@ class StageKeys:
         self.label = int.from_bytes(place.digest(), "little")
         """What entries say of the identity that wrote them."""
         """The 7 bytes that all keys of the stage begin with."""
-        heads = b"".join([self.prefix + b"{%02x}" % tag for tag in range(256)])
+        heads = b"".join([self.prefix + b"{%02x}" % (first >> 2) for first in range(256)])
         self._heads = np.frombuffer(heads, dtype=np.uint8).reshape(256, -1)
 
     def of(self, digests: Sequence[bytes]) -> list[bytes]:
