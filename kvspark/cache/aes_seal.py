@@ -1,16 +1,17 @@
 """Entries in cipher: AES-256-GCM (NIST SP 800-38D), bound to the row, the stage and the tenant.
 
-    sub-key          keyed BLAKE2b-256(key = master; namespace key, identity of the stage, tag)
+    sub-key          keyed BLAKE2b-256(key = master; namespace key, identity of the stage, first
+                     byte of the digest)
     associated data  the digest, which the key of the entry follows from, and its header
     nonce            12 random bytes
 
 The namespace key holds namespace, tenant and secret, so that no two of them have a sub-key in
 common, and a value that is moved to another key, or whose header was changed, does not open.
 
-There are 256 sub-keys a stage, one for each tag, the first byte of the digest, and not one for each
-entry: making a cipher takes longer than opening 768 bytes with it (1.2 + 0.5 against 1.0
-microseconds), and a hit would cost twice as much. A key may be used 2^32 times with random nonces:
-2^40 entries a stage, 30 years of 100 million a night, before a master key must be rotated.
+There are 256 sub-keys a stage, one for each first byte of a digest, and not one for each entry:
+making a cipher takes longer than opening 768 bytes with it (1.2 + 0.5 against 1.0 microseconds),
+and a hit would cost twice as much. A key may be used 2^32 times with random nonces: 2^40 entries
+a stage, 30 years of 100 million a night, before a master key must be rotated.
 """
 
 from __future__ import annotations
@@ -191,8 +192,8 @@ def _ciphers(master: bytes, namespace: NamespaceKey, identity: bytes) -> list[AE
     base = blake2b(key=master, digest_size=32, person=b"kvspark.seal")
     base.update(namespace + len(identity).to_bytes(8, "little") + identity)
     ciphers = []
-    for tag in range(256):
+    for first in range(256):
         derived = base.copy()
-        derived.update(bytes([tag]))
+        derived.update(bytes([first]))
         ciphers.append(AESGCM(derived.digest()))
     return ciphers

@@ -79,10 +79,10 @@ class StageKeys:
             identity[:DIGEST_BYTES], key=key, digest_size=_LABEL_BYTES, person=b"kvspark.stage"
         )
         self.prefix = namespace_prefix(key) + stage.digest()
+        """The 7 bytes that all keys of the stage begin with."""
         place = blake2b(identity, key=key, digest_size=_LABEL_BYTES, person=b"kvspark.place")
         self.label = int.from_bytes(place.digest(), "little")
         """What entries say of the identity that wrote them."""
-        """The 7 bytes that all keys of the stage begin with."""
         heads = b"".join([self.prefix + b"{%02x}" % (first >> 2) for first in range(256)])
         self._heads = np.frombuffer(heads, dtype=np.uint8).reshape(256, -1)
 
