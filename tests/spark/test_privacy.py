@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -112,8 +113,15 @@ def scored_apart(
         },
     }
     (folder / "score.yaml").write_text(yaml.safe_dump(conf))
-    command = [sys.executable, "-m", "kvspark.cli", "--debug", "score", str(folder / "score.yaml")]
-    return subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=300)
+    for name in ("crossed", "local"):
+        (folder / name).mkdir()
+    command = [sys.executable, "-m", "tests.spark.recorded_cli", str(folder / "crossed")]
+    command += ["--debug", "score", str(folder / "score.yaml")]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "SPARK_LOCAL_DIRS": str(folder / "local")}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, check=False, timeout=300
+    )
 
 
 @pytest.mark.slow
@@ -127,10 +135,12 @@ def test_a_sentinel_in_every_input_is_found_nowhere_but_in_input_and_output(tmp_
             done = scored_apart(tmp_path, server, key_file)
         assert done.returncode == 0, done.stderr[-2_000:]
         assert server.count("set") >= 100
+        crossed = {path.name: path.read_bytes() for path in (tmp_path / "crossed").iterdir()}
         server.ask("SAVE")
         places = {
             **{str(path): path.read_bytes() for path in server.folder.rglob("*") if path.is_file()},
             **{str(path): path.read_bytes() for path in (tmp_path / "events").rglob("*.*")},
+            **crossed,
             "monitor": (tmp_path / "monitor").read_bytes(),
             "run report": (tmp_path / "out/_kvspark/run.json").read_bytes(),
             "output and logs": done.stdout + done.stderr,
@@ -143,7 +153,12 @@ def test_a_sentinel_in_every_input_is_found_nowhere_but_in_input_and_output(tmp_
         assert SENTINEL in (server.folder / "dump.rdb").read_bytes()
     assert any(name.endswith(".rdb") for name in places)
     assert any(".aof" in name for name in places)
-    assert "kvspark.cli" in "\n".join(told)
+    assert "tests.spark.recorded_cli" in "\n".join(told)
+    # What crossed is what the workers were started with: the task, the model's files, Spark's own.
+    assert any(b"ScoreTask" in found for name, found in crossed.items() if "closure" in name)
+    assert any(b"callable.json" in found for name, found in crossed.items() if "broadcast" in name)
+    assert any(name.startswith("local") for name in crossed)
+    assert SENTINEL in cloudpickle.dumps(sentinel_rows(7))
     for place, content in places.items():
         assert b"SENTINEL" not in content, place
         for secret in secrets:
