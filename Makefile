@@ -11,6 +11,8 @@ export HF_HUB_OFFLINE := 1
 # The workers of Spark run the Python of .venv too.
 export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 ARGS ?=
+# Half of the time of a test goes into waiting: for a JVM, a time limit, a process that was killed.
+TESTERS ?= 2
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +23,8 @@ setup: ## Make .venv/ with kvspark and all that its tests need; nothing that is 
 demo: setup ## Run three nights of a real scoring job (ARGS="--nights-dir DIR --out DIR")
 	@$(PY) -m kvspark.cli demo $(ARGS)
 
-test: setup lint ## Run lint and every test
-	@$(PY) -m pytest $(ARGS)
+test: setup lint ## Run lint and every test, in as many processes as TESTERS says
+	@$(PY) -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: setup ## Run the tests that need no JVM, no Redis and no patience
 	@$(PY) -m pytest -m "not spark and not redis and not slow and not gpu" $(ARGS)

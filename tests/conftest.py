@@ -1,4 +1,4 @@
-"""What every test may ask for: one Spark session for the whole run, and Hypothesis profiles."""
+"""What every test may ask for: one Spark session for each process of a run, and Hypothesis profiles."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
         "filterwarnings",
         "ignore:Exception ignored in. <socket.socket fd:pytest.PytestUnraisableExceptionWarning",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first: of two processes that share them, none is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    spark = {item.path for item in items if item.get_closest_marker("spark") is not None}
+    items.sort(key=lambda item: (item.path not in slow, item.path not in spark))
 
 
 @pytest.fixture(scope="session")
