@@ -113,20 +113,28 @@ def demo(nights_dir: Path | None, out: Path) -> int:
 @click.argument("conf", type=click.Path(path_type=Path))
 @click.option("--set", "sets", metavar="A.B=VALUE", multiple=True, help="Replace a value of CONF.")
 @click.option("--input", "rows", type=click.Path(path_type=Path), help="Rows, one JSON a line.")
+@click.option(
+    "--subject", "subjects", type=click.Path(path_type=Path), help="Subjects, one a line."
+)
 @click.option("--model", type=click.Path(path_type=Path), help="A model: all of its stages.")
 @click.option("--older-than", "age", metavar="AGE", help="Entries above an age: 30d, 12h, 90m.")
 def purge(
-    conf: Path, sets: Sequence[str], rows: Path | None, model: Path | None, age: str | None
+    conf: Path,
+    sets: Sequence[str],
+    rows: Path | None,
+    subjects: Path | None,
+    model: Path | None,
+    age: str | None,
 ) -> None:
     """Remove entries from the cache of CONF, and look whether they are gone.
 
-    With `--input` the rows cannot come back for a week, not from a run that is under way either; that
+    With `--input` and `--subject` rows cannot come back for a week, not from a run that is under way either; that
     takes a bit more than a minute. Outputs that were published are yours, and stay.
     """
     from kvspark.spark.purge import run_purge
 
     config = load_job_config(conf, sets=sets)
-    click.echo(run_purge(config, rows=rows, model=model, age=age))
+    click.echo(run_purge(config, rows=rows, subjects=subjects, model=model, age=age))
 
 
 @commands.command()

@@ -63,9 +63,11 @@ class AdmittedEntries:
         self._entries = entries
         self._below = int(share * 2**32)
 
-    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
-        """The digest of each row's canonical bytes."""
-        return self._entries.digests(rows)
+    def digests(
+        self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """The digest of each row's canonical bytes, bound to its subject where there are `subjects`."""
+        return self._entries.digests(rows, subjects)
 
     def lookup(self, digests: Sequence[bytes]) -> Lookup:
         """What is known of the digests; those that are never stored are misses and not asked for."""

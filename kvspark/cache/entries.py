@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 class Entries(Protocol):
     """The entries of one stage: `kvspark.cache.keyspace.KeySpace`, or a wrapper of it."""
 
-    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
-        """The digest of each row's canonical bytes."""
+    def digests(
+        self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """The digest of each row's canonical bytes, bound to its subject where there are `subjects`."""
         ...
 
     def lookup(self, digests: Sequence[bytes]) -> Lookup:

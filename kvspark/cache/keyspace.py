@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import Guard
 from kvspark.cache.header import MISPLACED, cost_us
-from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys
+from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, is_erased
 from kvspark.cache.tombstones import ERASED, Tombstones
 from kvspark.spec import Rows
 
@@ -70,9 +70,14 @@ class KeySpace:
         """Calls to the store that did not get through so far."""
         return self._guard.failures
 
-    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
-        """The digest, 32 bytes, of each row's canonical bytes: equal for equal rows only."""
-        return self._digests.of(rows)
+    def digests(
+        self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """The digest, 32 bytes, of each row's canonical bytes: equal for equal rows only.
+
+        With `subjects`, the canonical bytes of whose row each is: equal for equal rows of one subject only.
+        """
+        return self._digests.of(rows, subjects)
 
     def lookup(self, digests: Sequence[bytes]) -> Lookup:
         """The rows of `digests` that the store has; whatever goes wrong is a miss.
@@ -124,7 +129,7 @@ class KeySpace:
         if len(pairs) < len(entries):
             self._guard.count({TOO_LARGE: len(entries) - len(pairs)})
         if erased:
-            gone = set(self._keys.of([each for each in digests if each in erased]))
+            gone = set(self._keys.of([each for each in digests if is_erased(each, erased)]))
             kept = [pair for pair in pairs if pair[0] not in gone]
             if len(kept) < len(pairs):
                 self._guard.count({ERASED: len(pairs) - len(kept)})

@@ -1,6 +1,6 @@
 """Removes entries of a namespace, and shows that they are gone.
 
-By stage, by age, or by row. A row's entries are found by their keys, which follow from the row, the
+By stage, by age, by subject or by row. A row's entries are found by their keys, which follow from the row, the
 stage and the arithmetic of the machine that computed it. Entries of a stage that say they come from
 other arithmetic than is known here may be the row's or not: they are removed as well.
 """
@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import final
 
 from kvspark.cache.header import created_s, is_entry, label
-from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, namespace_prefix
+from kvspark.cache.key import (
+    NamespaceKey,
+    RowDigests,
+    StageKeys,
+    erased_subject,
+    keys_of_subjects,
+    namespace_prefix,
+    subject_mark,
+)
 from kvspark.cache.store.base import Store
 from kvspark.cache.tombstones import SETTLE_S, Tombstones
 from kvspark.errors import CacheRequiredError, SecretError, StoreError, StoreRefusedError
@@ -81,20 +89,19 @@ class Purge:
             left += len(_old(keys, values, before_s))
         return Purged(entries, left=left)
 
-    def rows(self, identities: Mapping[bytes, Sequence[bytes]]) -> Purged:
+    def rows(
+        self, identities: Mapping[bytes, Sequence[bytes]], subjects: Sequence[bytes] | None = None
+    ) -> Purged:
         """Removes the entries of rows, and keeps runs that are under way from inserting them again.
 
         identities: the canonical bytes of the rows, by the identity of a stage: all that are known.
+        subjects: of whom each of the rows is, where entries are bound to subjects.
         """
         digests = {
-            identity: RowDigests(self._key, identity).of(rows)
+            identity: RowDigests(self._key, identity).of(rows, subjects)
             for identity, rows in identities.items()
         }
-        if not self._tombstones.add([each for some in digests.values() for each in some]):
-            raise CacheRequiredError(
-                "the list of what may not come back could not be written; nothing was removed, try again"
-            )
-        self._sleep(SETTLE_S)
+        self._forbid([each for some in digests.values() for each in some])
         keys = [
             key
             for identity, some in digests.items()
@@ -104,6 +111,27 @@ class Purge:
         others = self._of_others(identities)
         left = sum(value is not None for part in _parts(keys) for value in self._get(part))
         return Purged(entries + others, others, left)
+
+    def subjects(self, subjects: Sequence[bytes]) -> Purged:
+        """Removes all entries that are bound to `subjects`, and keeps runs from inserting such again.
+
+        Every stage of every model, whatever computed it: their keys tell them. One subject in 2^64 has
+        the mark of another one, whose entries would go too.
+        """
+        marks = frozenset(subject_mark(self._key, subject) for subject in subjects)
+        self._forbid([erased_subject(mark) for mark in marks])
+        prefix = namespace_prefix(self._key)
+        entries = sum(self._delete(keys_of_subjects(keys, marks)) for keys in self._scan(prefix))
+        left = sum(len(keys_of_subjects(keys, marks)) for keys in self._scan(prefix))
+        return Purged(entries, left=left)
+
+    def _forbid(self, erased: Sequence[bytes]) -> None:
+        """Lists what may not be inserted, and returns when nobody does."""
+        if not self._tombstones.add(erased):
+            raise CacheRequiredError(
+                "the list of what may not come back could not be written; nothing was removed, try again"
+            )
+        self._sleep(SETTLE_S)
 
     def _of_others(self, identities: Mapping[bytes, object]) -> int:
         """Removes the entries of the identities' stages that other arithmetic has made."""

@@ -90,6 +90,11 @@ class CacheConfig(Section):
         default=None,
         description="Whose rows these are: equal rows of two tenants never meet, in no namespace.",
     )
+    subject: Name | None = Field(
+        default=None,
+        description="The column that says whose row it is, a text or a whole number: what is kept of one subject "
+        "can be erased with `kvspark purge --subject`. Equal rows of two subjects share no entry then.",
+    )
     sealed: bool | None = Field(
         default=None,
         description="Whether entries are encrypted (AES-256-GCM) before they leave the process. Left "

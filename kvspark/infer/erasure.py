@@ -81,3 +81,20 @@ def read_rows(path: Path) -> dict[str, list[Any]]:
     if not columns:
         raise UsageError(f"{path} holds no row")
     return columns
+
+
+def read_subjects(path: Path) -> list[str]:
+    """The subjects of a file, one a line as it stands.
+
+    Raises:
+        UsageError: the file cannot be read or is empty. Whom it names is never part of the message.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as exc:
+        raise UsageError(
+            f"{path} cannot be read as text ({type(exc).__name__}); write one subject a line"
+        ) from None
+    if not lines:
+        raise UsageError(f"{path} names no subject; write one a line")
+    return lines

@@ -13,6 +13,7 @@ from kvspark.infer.bad_rows import OnBadRow
 from kvspark.infer.plan import Plan
 from kvspark.infer.predict_apart import check_on_bad_row, predict_apart
 from kvspark.infer.predictor import Predictor
+from kvspark.infer.subject import given_subjects
 from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
 from kvspark.model.describe import Description, describe
 from kvspark.model.describe import explain_miss as explain_bundles
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from kvspark.cache.cache import Cache
     from kvspark.model.features import Features
-
-EXAMPLES = "a dict of tensors with the batch first"
 
 
 @final
@@ -76,7 +75,7 @@ class Model:
 
         if example_inputs is None:
             if features is None:
-                raise UsageError(f"example_inputs is missing; pass {EXAMPLES}")
+                raise UsageError("example_inputs is missing; pass a dict of tensors, batch first")
             example_inputs = features.example()
         return cls(
             bundle_from_torch(
@@ -332,6 +331,7 @@ class Model:
                 f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}"
             )
         arrays = {spec.name: arrow_column(columns[spec.name], spec) for spec in self.inputs}
+        arrays |= given_subjects(columns, cache)
         predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
         if on_bad_row != "error":
             check_on_bad_row(on_bad_row)

@@ -17,6 +17,7 @@ from kvspark.infer.bad_rows import BadRow, BadRows
 from kvspark.infer.plan import Plan
 from kvspark.infer.readable import Readable, read_all, readable
 from kvspark.infer.resolve import Columns, Resolver
+from kvspark.infer.subject import bound
 from kvspark.infer.window import Window
 from kvspark.model.bundle import Bundle
 from kvspark.model.device import CPU, device_class
@@ -161,7 +162,8 @@ class Predictor:
         count = len(columns[stage.inputs[0]])
         found = readable(columns, [specs[each] for each in stage.inputs], count)
         if len(found.good):
-            self._resolver.setting_aside().resolve(stage, found.columns, len(found.good))
+            rows = bound(found, columns, self._cache)
+            self._resolver.setting_aside().resolve(stage, rows, len(found.good))
         return count
 
     def drain(self) -> RunStats:
@@ -193,7 +195,7 @@ class Predictor:
             count = next(iter(counts.values()))
             found = read(arrays, self.bundle.inputs, count)
             self._rows += count
-            yield _Batch(tag, count, found), found.columns, len(found.good)
+            yield _Batch(tag, count, found), bound(found, arrays, self._cache), len(found.good)
 
 
 def _with_nulls(

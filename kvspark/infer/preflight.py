@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from kvspark.errors import NotRepeatableError
 from kvspark.fingerprint import digest
-from kvspark.infer.columns import column
+from kvspark.infer.columns import Column, column
 from kvspark.infer.microbatch import Values
 from kvspark.infer.plan import Plan
 from kvspark.infer.resolve import Columns, Resolver
+from kvspark.infer.subject import SUBJECT, subject_column
 from kvspark.model.bundle import Bundle
 from kvspark.model.device import CPU
 from kvspark.model.numerics import place_of
@@ -61,9 +62,11 @@ def preflight(
     threads = bundle.micro_batch.threads(threads)
     reading = None if cache is None else _Reading(cache)
     resolver = Resolver(bundle, plan.for_bundle(bundle), reading, threads=threads, device=device)
-    columns: Columns = {
+    columns: dict[str, Column] = {
         spec.name: column(arrays[spec.name][:SAMPLE_ROWS], spec) for spec in bundle.inputs
     }
+    if SUBJECT in arrays:
+        columns[SUBJECT] = subject_column(arrays[SUBJECT][:SAMPLE_ROWS])
     if not len(next(iter(columns.values()))):
         return ()
     checked = []
@@ -71,7 +74,7 @@ def preflight(
         mark = None if cache is None else _mark(cache, stage, threads, device)
         if mark is not None and mark.lookup(mark.digests(_MARK)).found[0]:
             continue
-        columns = _check(resolver, stage, columns, bundle.micro_batch.rows)
+        columns = dict(_check(resolver, stage, columns, bundle.micro_batch.rows))
         checked.append(stage.name)
         if mark is not None:
             mark.insert(mark.digests(_MARK), (np.ones(1, dtype=bool),), cost_us=0)
@@ -86,8 +89,7 @@ def _mark(cache: Cache, stage: Stage, threads: int, device: str) -> KeySpace:
 def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -> Columns:
     """Checks `stage` on rows that share a bucket, and returns those rows."""
     count = len(next(iter(columns.values())))
-    needed = {name: columns[name] for name in stage.inputs}
-    arguments, lengths = resolver.arguments(stage, needed, count, {})
+    arguments, lengths = resolver.arguments(stage, columns, count, {})
     rows = _company(lengths, count, most_rows)
     arguments = [_rows(argument, rows) for argument in arguments]
     lengths = None if lengths is None else lengths[rows]
@@ -161,8 +163,10 @@ class _ReadingEntries:
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
 
-    def digests(self, rows: Sequence[bytes]) -> list[bytes]:
-        return self._entries.digests(rows)
+    def digests(
+        self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        return self._entries.digests(rows, subjects)
 
     def lookup(self, digests: Sequence[bytes]) -> Lookup:
         return self._entries.lookup(digests)

@@ -30,6 +30,7 @@ from kvspark.infer.distinct import distinct, row_keys
 from kvspark.infer.memo import Memo
 from kvspark.infer.microbatch import Values, compute
 from kvspark.infer.plan import Plan
+from kvspark.infer.subject import SUBJECT, own_columns
 from kvspark.infer.values import (
     entry_columns,
     entry_specs,
@@ -105,13 +106,14 @@ class Resolver:
 
     def resolve(self, stage: Stage, columns: Columns, count: int) -> Values:
         """The results of `stage` for the `count` rows of `columns`, in their order."""
-        rows = distinct([columns[name] for name in stage.inputs])
+        columns = own_columns(stage, columns)
+        rows = distinct(list(columns.values()))
         self._add(stage, rows=count, duplicates=count - len(rows))
         memo = self._memos.get(stage.name)
         if memo is None:
             found, known, made = self._find_or_make(stage, columns, rows.first_row)
             return scattered(stage, found, rows.place_of_row, known, made)
-        keys = row_keys([columns[name].take(rows.first_row) for name in stage.inputs])
+        keys = row_keys([column.take(rows.first_row) for column in columns.values()])
         places = memo.places(keys)
         found = places >= 0
         known = Values(memo.take(places[found]))
@@ -129,8 +131,8 @@ class Resolver:
     def _find_or_make(
         self, stage: Stage, columns: Columns, rows: Indices
     ) -> tuple[npt.NDArray[np.bool_], Values, Values | None]:
-        """Which of `rows`, distinct at `stage`, the store has; their values; and those of the others."""
-        columns = {name: columns[name].take(rows) for name in stage.inputs}
+        """Which of `rows`, distinct in `columns`, the store has; their values; and those of the others."""
+        columns = {name: column.take(rows) for name, column in columns.items()}
         keys = self._keys(stage, columns, len(rows))
         found, known = self._look_up(stage, keys)
         missing = np.flatnonzero(~found)
@@ -148,8 +150,9 @@ class Resolver:
         self, stage: Stage, columns: Columns, count: int, pending: Mapping[bytes, int]
     ) -> Asked:
         """What the store knows of the rows; keys in `pending` are not looked up again."""
-        rows = distinct([columns[name] for name in stage.inputs])
-        own = {name: columns[name].take(rows.first_row) for name in stage.inputs}
+        columns = own_columns(stage, columns)
+        rows = distinct(list(columns.values()))
+        own = {name: column.take(rows.first_row) for name, column in columns.items()}
         keys = self._keys(stage, own, len(rows))
         wanted = [i for i, key in enumerate(keys) if key not in pending] if pending else None
         self._add(stage, rows=count, duplicates=count - len(keys if wanted is None else wanted))
@@ -168,8 +171,11 @@ class Resolver:
             # They fill a window alone and meet no other rows: serial numbers will do.
             self._serial += count
             return [i.to_bytes(8, "little") for i in range(self._serial - count, self._serial)]
+        if space is None:
+            return row_keys(list(columns.values()))
         keys = row_keys([columns[name] for name in stage.inputs])
-        return keys if space is None else space.digests(keys)
+        subjects = columns[SUBJECT].row_bytes() if SUBJECT in columns else None
+        return space.digests(keys, subjects)
 
     def _look_up(self, stage: Stage, keys: Sequence[bytes]) -> tuple[npt.NDArray[np.bool_], Values]:
         """Which of `keys` the store has, and the values of those."""
@@ -286,9 +292,7 @@ class Resolver:
         results = {}
         for name in stage.upstream:
             upstream = self._stages[name]
-            results[name] = self.resolve(
-                upstream, {input_: columns[input_] for input_ in upstream.inputs}, count
-            )
+            results[name] = self.resolve(upstream, columns, count)
             bad.update({row: why for row, why in results[name].bad.items() if row not in bad})
         arguments: list[object] = []
         lengths: npt.NDArray[np.int64] | None = None

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from kvspark.model.stage import Stage
 from kvspark.spark.column_map import ColumnMap, quoted
 from kvspark.spark.ship import is_connect
+from kvspark.spark.subject import subject_inputs
 from kvspark.spark.tally import Tally
 from kvspark.spark.worker import TaskSpec, predictor_for
 from kvspark.stats import NOTHING
@@ -41,9 +42,10 @@ def distinct_first(
     once more for each of `stages`, with no other columns than the inputs that reach it.
     """
     scored = df
+    subject = subject_inputs(spec.cache, df.schema)
     for stage in stages:
-        task = _WarmTask(spec, stage.name, stage.inputs, call, stats)
-        names = [columns.inputs[name] for name in stage.inputs]
+        task = _WarmTask(spec, stage.name, (*stage.inputs, *subject), call, stats)
+        names = [{**columns.inputs, **subject}[name] for name in task.inputs]
         inputs = [F.col(quoted(name)).alias(f"_{i}") for i, name in enumerate(names)]
         rows = df.select(inputs).distinct()
         cores = _cores(df.sparkSession)

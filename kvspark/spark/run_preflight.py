@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from kvspark.infer.plan import Plan
 from kvspark.model.device import CPU, has_gpu
 from kvspark.spark.column_map import ColumnMap, quoted
 from kvspark.spark.source import Source
+from kvspark.spark.subject import subject_inputs
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -49,7 +51,8 @@ def checked_sample(
     from kvspark.infer.predictor import Predictor
     from kvspark.infer.preflight import SAMPLE_ROWS, preflight
 
-    arrays = _first_rows(source, columns, SAMPLE_ROWS, sets_aside=sets_aside)
+    subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
+    arrays = _first_rows(source, columns, subject, SAMPLE_ROWS, sets_aside=sets_aside)
     count = len(next(iter(arrays.values())))
     context = source.df.sparkSession.sparkContext
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
@@ -67,12 +70,13 @@ def checked_sample(
 
 
 def _first_rows(
-    source: Source, columns: ColumnMap, most: int, *, sets_aside: bool
+    source: Source, columns: ColumnMap, subject: Mapping[str, str], most: int, *, sets_aside: bool
 ) -> dict[str, pa.Array]:
     """The inputs of the first rows, by the model's names; without rows that lack one, if it `sets_aside`."""
     names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
-    chosen = source.df.select(names)
+    inputs = {**columns.inputs, **subject}
+    chosen = source.df.select([F.col(quoted(c)) for c in dict.fromkeys(inputs.values())])
     if sets_aside:
         chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
     sample = chosen.limit(most).toArrow()
-    return {name: sample.column(column).combine_chunks() for name, column in columns.inputs.items()}
+    return {name: sample.column(column).combine_chunks() for name, column in inputs.items()}

@@ -25,6 +25,7 @@ from kvspark.spark.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.distinct_first import distinct_first
 from kvspark.spark.ship import ship
 from kvspark.spark.shipped import Shipped
+from kvspark.spark.subject import subject_inputs
 from kvspark.spark.tally import Tally
 from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.worker import TaskSpec, predictor_for
@@ -95,6 +96,8 @@ def with_outputs(
     schema = StructType([*own, *columns.added(bundle), *bad_rows.added])
     names = (*(field.name for field in own), *columns.outputs.values())
     places = columns.places(df.schema)
+    for name, column in subject_inputs(spec.cache, df.schema).items():
+        places[name] = df.schema.names.index(column)
     call = secrets.token_hex(4)
     task = ScoreTask(spec, columns, places, names, call, stats, bad_rows)
     if spec.cache is not None and spec.plan.distinct_first:
@@ -130,7 +133,7 @@ class ScoreTask:
     spec: TaskSpec
     columns: ColumnMap
     places: Mapping[str, int]
-    """Model input -> position of its column."""
+    """Model input, and the subject where there is one -> position of its column."""
     names: tuple[str, ...]
     """All columns of the table and behind them the outputs."""
     call: str
@@ -204,8 +207,8 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
                 raise
         arrays = {name: batch.column(place) for name, place in self._task.places.items()}
         if not self._task.bad_rows.sets_aside:
-            for name, array in arrays.items():
-                _refuse_nulls(self._task.columns.inputs[name], array)
+            for name, column in self._task.columns.inputs.items():
+                _refuse_nulls(column, arrays[name])
         return batch, arrays
 
 

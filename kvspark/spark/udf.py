@@ -52,8 +52,13 @@ def udf(
     `weights` as for `score`.
 
     Raises:
-        UsageError: `output` is no output of the model, or the plan does not fit it.
+        UsageError: `output` is no output of the model, the plan does not fit it, or the cache binds
+            entries to subjects.
     """
+    if cache is not None and cache.config.subject is not None:
+        raise UsageError(
+            "cache.subject binds entries to a column that a UDF does not see; use kvspark.score"
+        )
     bundle = model.bundle
     names = None if output is None else {output: output}
     columns = column_map(bundle, None, names)
