@@ -39,7 +39,7 @@ fmt: setup ## Format, and fix what can be fixed
 	@$(PY) -m ruff check --fix --quiet || true
 	@$(PY) -m ruff format
 
-bench: setup ## Compare with Spark's own predict_batch_udf and sentence-transformers, in one run
+bench: setup ## Compare with predict_batch_udf, sentence-transformers and redis-py (ARGS="towers entries": parts)
 	@bash .ci/setup bench
 	@$(PY) -m tests.bench $(ARGS)
 

@@ -1,11 +1,8 @@
-"""kvspark's cold run beside what else there is, all in one run: `make bench`.
+"""kvspark beside what else there is, all in one run: `make bench`.
 
-    python -m tests.bench [texts|towers] [--rows N] [--repeats N] [--out build/bench.json]
+    python -m tests.bench [texts] [towers] [entries] [cluster] [--rows N] [--repeats N] [--out FILE]
 
-Of `texts`, every contestant embeds those of the demo's first night with the same encoder and batches
-of 32, on the same two cores; `towers` is in `tests.bench.towers`. Each measurement has a process of
-its own; the contestants take turns, and the best of each one's measurements counts. Exit code 1 if a
-target is missed or vectors disagree.
+Without names all parts run, one after the other. Exit code 1 if a target is missed or results disagree.
 """
 
 from __future__ import annotations
@@ -13,124 +10,33 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from kvspark.demo.night import shipped_nights
-from tests.bench import towers
-from tests.bench.contestants import BATCH_SIZE, CONTESTANTS, CORES
-
-OURS = "kvspark_without_cache"
-TARGETS = {"predict_batch_udf": 1.8, "sentence_transformers": 0.95}
-"""The least that rows/s of `OURS` is, as a multiple of another contestant's."""
+from tests.bench import cluster, entries, texts, towers
 
 BUSY = 0.5
 """A load at the start above which ratios are not to be trusted: somebody else is computing."""
 
-AGREEMENT = 1e-5
-"""The most that two contestants' vectors differ in any item; float32 in other batch shapes: 2e-7."""
-
-
-def measure(name: str, rows: int | None, folder: Path) -> dict[str, Any]:
-    """What one contestant prints, from a fresh process."""
-    more = ["--rows", str(rows)] if rows else []
-    night = shipped_nights()[0].path
-    command = [
-        sys.executable,
-        "-m",
-        "tests.bench.contestants",
-        name,
-        str(night),
-        str(folder),
-        *more,
-    ]
-    # What a contestant does with threads is its own affair; what it inherits is the same for all.
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1", **quiet}
-    done = subprocess.run(command, env=offline, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed with exit code {done.returncode}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def run(rows: int | None, repeats: int, folder: Path, console: Console) -> dict[str, Any]:
-    """All measurements of all contestants."""
-    seconds: dict[str, dict[str, list[float]]] = {name: {} for name in CONTESTANTS}
-    vectors: dict[str, np.ndarray] = {}
-    for repeat in range(repeats):
-        for name in CONTESTANTS:
-            where = folder / f"{name}-{repeat}"
-            measured = measure(name, rows, where)
-            rows = measured["rows"]
-            for each, value in measured["seconds"].items():
-                seconds[name].setdefault(each, []).append(value)
-                console.print(f"{name}, {each}: {value:.1f} s, {rows / value:.0f} rows/s")
-            vectors[name] = np.load(where / "vectors.npy")
-    apart = {name: float(np.abs(v - vectors[OURS]).max()) for name, v in vectors.items()}
-    return {"rows": rows, "seconds": seconds, "largest_difference": apart}
-
-
-def judged(measured: Mapping[str, Any], *, load: float) -> dict[str, Any]:
-    """The measurements with rows/s, ratios, and whether the targets are met."""
-    rows = measured["rows"]
-    best = {
-        f"{name}_{each}": min(values)
-        for name, passes in measured["seconds"].items()
-        for each, values in passes.items()
-    }
-    cold = {name: best[f"{name}_cold"] for name in CONTESTANTS}
-    ratios = {name: cold[name] / cold[OURS] for name in CONTESTANTS}
-    is_met = all(ratios[name] >= least for name, least in TARGETS.items())
-    agrees = max(measured["largest_difference"].values()) <= AGREEMENT
-    return {
-        **measured,
-        "machine": f"{platform.machine()}, {CORES} cores used, batch size {BATCH_SIZE}",
-        "rows_per_s": {name: round(rows / value, 1) for name, value in best.items()},
-        "ours_is_x_as_fast_as": {name: round(value, 3) for name, value in ratios.items()},
-        "warm_x_cold": round(best["kvspark_with_redis_cold"] / best["kvspark_with_redis_warm"], 2),
-        "load_at_start": round(load, 2),
-        "targets": TARGETS,
-        "targets_met": is_met and agrees,
-    }
-
-
-def shown(result: Mapping[str, Any]) -> Table:
-    """The result as a table."""
-    table = Table(title=f"{result['rows']:,} rows, {result['machine']}", title_justify="left")
-    table.add_column("contestant")
-    for heading in ("rows/s", "kvspark without cache is x as fast", "target"):
-        table.add_column(heading, justify="right")
-    for name, rows_per_s in result["rows_per_s"].items():
-        contestant = name.rsplit("_", 1)[0]
-        ratio = result["rows_per_s"][f"{OURS}_cold"] / rows_per_s
-        least = TARGETS.get(contestant)
-        table.add_row(
-            name.replace("_cold", ", cold").replace("_warm", ", warm"),
-            f"{rows_per_s:,.0f}",
-            f"{ratio:.2f}",
-            "" if least is None else f">= {least}",
-        )
-    return table
+PARTS = ("texts", "towers", "entries", "cluster")
 
 
 def main() -> int:
-    """Measures, prints the table and writes the JSON; returns the exit code."""
+    """Measures, prints the tables and writes the JSON; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("what", nargs="?", choices=("texts", "towers"), default="texts")
-    parser.add_argument("--rows", type=int, help="fewer rows than there are")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them"
+    )
+    parser.add_argument("--rows", type=int, help="fewer texts or pairs than there are")
+    parser.add_argument("--repeats", type=int, default=2, help="of texts and towers")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     asked = parser.parse_args()
+    if unknown := set(asked.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     console = Console()
     load = os.getloadavg()[0]
     if load > BUSY:
@@ -138,18 +44,28 @@ def main() -> int:
             f"[yellow]the machine is busy (load {load:.1f}): processes that share their cores with "
             "others lose by different amounts, so the ratios below say little"
         )
-    with tempfile.TemporaryDirectory(prefix="kvspark-bench-") as folder:
-        if asked.what == "towers":
-            result = towers.run(asked.rows, asked.repeats, Path(folder), console)
-            console.print(towers.shown(result))
-        else:
-            measured = run(asked.rows, asked.repeats, Path(folder), console)
-            result = judged(measured, load=load)
-            console.print(shown(result))
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"targets {'met' if result['targets_met'] else 'MISSED'}; {asked.out}")
-    return 0 if result["targets_met"] else 1
+    results = {}
+    with tempfile.TemporaryDirectory(prefix="kvspark-bench-") as folder:
+        for name in asked.parts or PARTS:
+            Path(folder, name).mkdir()
+            results[name] = _measured(name, asked, Path(folder, name), console)
+            told = {"load_at_start": round(load, 2), **results}
+            asked.out.write_text(json.dumps(told, indent=2) + "\n")
+    for name, result in results.items():
+        console.print(f"{name}: targets {'met' if result['targets_met'] else 'MISSED'}")
+    console.print(f"all figures: {asked.out}")
+    return 0 if all(result["targets_met"] for result in results.values()) else 1
+
+
+def _measured(
+    name: str, asked: argparse.Namespace, folder: Path, console: Console
+) -> dict[str, Any]:
+    if name == "texts":
+        return texts.run(asked.rows, asked.repeats, folder, console)
+    if name == "towers":
+        return towers.run(asked.rows, asked.repeats, folder, console)
+    return entries.run(console) if name == "entries" else cluster.run(console)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.__main__ import judged, shown
+from tests.bench.texts import judged, shown
 
 
 def measured(

@@ -84,7 +84,9 @@ def run(rows: int | None, repeats: int, folder: Path, console: Console) -> dict[
                 computed[key] = measured["computed"][each]
                 console.print(f"{key}: {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
     apart = max(float(np.abs(s - scores[THEIRS]).max()) for s in scores.values())
-    return judged(rows, best, computed, apart, auc)
+    result = judged(rows, best, computed, apart, auc)
+    console.print(shown(result))
+    return result
 
 
 def judged(

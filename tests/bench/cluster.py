@@ -1,4 +1,4 @@
-"""One server and a cluster of three nodes with the same entries: `python -m tests.bench.topology`.
+"""One server and a cluster of three nodes with the same entries: `make bench ARGS=cluster`.
 
 Ten batches of 1,024 values of 1,600 bytes on loopback, in microseconds a row. The contestants take
 turns, and the best of their rounds counts. Client and servers share the machine's cores.
@@ -6,12 +6,13 @@ turns, and the best of their rounds counts. Client and servers share the machine
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import redis
+from rich.console import Console
 
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.cluster import ClusterStore
@@ -67,17 +68,17 @@ def measure(server: RedisAddress, cluster: ClusterAddress) -> dict[str, float]:
     return times
 
 
-def main() -> int:
-    """Prints a line for each; returns the exit code."""
-    with running_redis() as server, running_cluster(3) as cluster:
-        times = measure(server, cluster)
+def run(console: Console) -> dict[str, Any]:
+    """All measurements, and whether the target is met; prints a line for each."""
+    with running_redis() as server, running_cluster(3) as nodes:
+        times = measure(server, nodes)
     for name, each in times.items():
         alone = times["one server, SET PX" if "SET" in name else "one server"]
-        print(f"{name:28} {each:6.2f} us/row {alone / each:5.2f} x one server's speed")
+        console.print(f"{name:28} {each:6.2f} us/row {alone / each:5.2f} x one server's speed")
     ratio = times["one server"] / times["3 nodes"]
-    print(f"look-ups at {ratio:.2f} x, target {TARGET}: {'met' if ratio >= TARGET else 'MISSED'}")
-    return 0 if ratio >= TARGET else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return {
+        "us_per_row": times,
+        "look_ups_x_one_server": round(ratio, 3),
+        "target": TARGET,
+        "targets_met": ratio >= TARGET,
+    }

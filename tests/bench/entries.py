@@ -1,20 +1,19 @@
-"""What a hit and an insert cost beside a bare MGET and MSET: `python -m tests.bench.cache`.
+"""What a hit and an insert cost beside a bare MGET and MSET: `make bench ARGS=entries`.
 
 Values of 768 bytes and of 64 KB from a redis-server of its own on loopback, by one client: everything
 that a hit needs, from digests to the tensor, sealed (AES-256-GCM) and in clear, as a multiple of the
 rate of redis-py's own `mget` and `mset` of the same values. Then what the server's memory holds for
 an entry. The contestants take turns, and the best of their rounds counts: what else runs on the
-machine makes a round slower, never faster. Exit code 1 if a target is missed.
+machine makes a round slower, never faster.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import final
+from dataclasses import asdict, dataclass
+from typing import Any, final
 
 import numpy as np
 import redis
@@ -140,23 +139,30 @@ def memory_ratio(size_bytes: int, *, sealed: bool, count: int = 4_096) -> float:
         return (after - before) / (count - 1) / size_bytes
 
 
-def main() -> int:
-    """Prints a table for each size, and one of memory; returns the exit code."""
+def run(console: Console) -> dict[str, Any]:
+    """All measurements, and whether the targets are met; prints a table for each size, and one of memory."""
     os.environ.setdefault(KEY_ENV, TEST_KEYS)
     keep_freed_memory()  # as a worker of Spark does
-    console, is_missed = Console(), False
+    lines: dict[int, list[Line]] = {}
     with running_redis() as server:
         for size_bytes, count in SIZES.items():
-            lines = measure(server, size_bytes, count)
-            is_missed |= any(line.is_missed for line in lines)
-            console.print(shown(f"{size_bytes:,} bytes a value, {count:,} at a time", lines))
+            lines[size_bytes] = measure(server, size_bytes, count)
+            console.print(
+                shown(f"{size_bytes:,} bytes a value, {count:,} at a time", lines[size_bytes])
+            )
+    memory: dict[str, float] = {}
+    is_missed = any(line.is_missed for each in lines.values() for line in each)
     for size_bytes, most in MEMORY_TARGETS.items():
         for how, sealed in (("sealed", True), ("in clear", False)):
             ratio = memory_ratio(size_bytes, sealed=sealed)
             is_missed |= ratio > most
+            memory[f"{size_bytes} {how}"] = round(ratio, 3)
             console.print(f"memory of {size_bytes:,} bytes, {how}: {ratio:.3f}x, at most {most}x")
-    console.print(f"targets {'MISSED' if is_missed else 'met'}")
-    return int(is_missed)
+    return {
+        "lines": {size: [asdict(line) for line in each] for size, each in lines.items()},
+        "memory_x_value": memory,
+        "targets_met": not is_missed,
+    }
 
 
 def shown(title: str, lines: list[Line]) -> Table:
@@ -172,7 +178,3 @@ def shown(title: str, lines: list[Line]) -> Table:
             "" if line.target is None else f">= {line.target}",
         )
     return table
-
-
-if __name__ == "__main__":
-    sys.exit(main())
