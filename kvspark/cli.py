@@ -118,6 +118,7 @@ def demo(nights_dir: Path | None, out: Path) -> int:
 )
 @click.option("--model", type=click.Path(path_type=Path), help="A model: all of its stages.")
 @click.option("--older-than", "age", metavar="AGE", help="Entries above an age: 30d, 12h, 90m.")
+@click.option("--dry-run", is_flag=True, help="Say what it would free, and remove nothing.")
 def purge(
     conf: Path,
     sets: Sequence[str],
@@ -125,6 +126,8 @@ def purge(
     subjects: Path | None,
     model: Path | None,
     age: str | None,
+    *,
+    dry_run: bool,
 ) -> None:
     """Remove entries from the cache of CONF, and look whether they are gone.
 
@@ -134,7 +137,15 @@ def purge(
     from kvspark.spark.purge import run_purge
 
     config = load_job_config(conf, sets=sets)
-    click.echo(run_purge(config, rows=rows, subjects=subjects, model=model, age=age))
+    run_purge(
+        config,
+        rows=rows,
+        subjects=subjects,
+        model=model,
+        age=age,
+        is_dry=dry_run,
+        tell=click.echo,
+    )
 
 
 @commands.command()

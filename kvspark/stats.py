@@ -37,6 +37,8 @@ class StageStats:
     """Workers that opened this stage's weights."""
     recalled: int = 0
     """Distinct rows whose results the worker still had, so that nobody was asked."""
+    skipped: int = 0
+    """Distinct keys that were not looked up, because the stage was said to have no entries."""
 
     def __add__(self, other: StageStats) -> StageStats:
         return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NoReturn, final
 
-from kvspark.cache import tombstones
+from kvspark.cache import namespace_registry, tombstones
 from kvspark.cache.codec import codec_named
 from kvspark.cache.contents import BYTES_SPEC, HALF, Contents
 from kvspark.cache.entry import EntryFormat
@@ -22,6 +22,7 @@ from kvspark.cache.guard import CacheStats, Guard
 from kvspark.cache.key import RowDigests, StageKeys, namespace_key
 from kvspark.cache.keyring import KeyRing
 from kvspark.cache.keyspace import KeySpace, Lookup
+from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.store.trouble import FULL, reason_of
@@ -214,6 +215,13 @@ class Cache:
             for kind, life in (("part", 1.0), ("mark", HALF), ("list", HALF))
         )
         return Contents(parts, marks, lists, self.drain)
+
+    def registry(self) -> NamespaceRegistry:
+        """What runs have written to this namespace, by stage."""
+        space = self.keyspace(
+            namespace_registry.IDENTITY, namespace_registry.SPECS, life=namespace_registry.LIFE
+        )
+        return NamespaceRegistry(space, ttl_s=self._config.ttl_s)
 
     def drain(self) -> CacheStats:
         """What did not go as it should since the last drain; empty in a healthy run."""

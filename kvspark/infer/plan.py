@@ -27,6 +27,8 @@ class StagePlan:
     share: float = 1.0
     """The share of distinct rows that are remembered, the same ones every night; the others are
     neither stored nor looked up."""
+    is_empty: bool = False
+    """Said to have no entries: a part of the rows is looked up, until one of them is found."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:

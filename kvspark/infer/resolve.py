@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from kvspark.cache.admission import admitted
 from kvspark.cache.entries import Entries, KeySpaces
+from kvspark.cache.probing import ProbedEntries
 from kvspark.errors import RowError
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
 from kvspark.infer.bad_rows import BadRow, BadRows, Indices, unequal
@@ -96,6 +97,7 @@ class Resolver:
                 if planned.cached:
                     identity = stage.fingerprint + place_of(stage, threads, device)
                     space = cache.keyspace(identity, entry_specs(stage), codec=planned.codec)
+                    space = ProbedEntries(space) if planned.is_empty else space
                     self._key_spaces[stage.name] = admitted(space, planned.share)
 
     def setting_aside(self) -> Resolver:
@@ -186,7 +188,8 @@ class Resolver:
         lookup = space.lookup(keys)
         self._add(
             stage,
-            lookups=len(keys),
+            lookups=len(keys) - lookup.skipped,
+            skipped=lookup.skipped,
             hits=int(lookup.found.sum()),
             bytes_read=lookup.size_bytes,
             seconds_lookup=time.perf_counter() - started,

@@ -13,10 +13,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from kvspark.cache.admission import ENVELOPE_BYTES, entry_memory_bytes
+from kvspark.cache.cache import Cache
 from kvspark.cache.doctor.access import Visitor
 from kvspark.cache.doctor.finding import Finding, size_text
 from kvspark.cache.doctor.store import Need, store_findings
@@ -51,7 +54,12 @@ def examine(config: JobConfig, visitor: Visitor | None = None) -> Iterator[Findi
     yield from _secrets(config.cache)
     if config.cache.cold is not None:
         yield _cold(config.cache.cold)
-    yield from store_findings(config.cache, visitor, _need(config))
+    is_reached = True
+    for finding in store_findings(config.cache, visitor, _need(config)):
+        is_reached &= finding.level != "bad"
+        yield finding
+    if is_reached:
+        yield from _namespace(config.cache)
 
 
 def _pyspark() -> Finding:
@@ -178,6 +186,25 @@ def _cold(url: str) -> Finding:
 
 MANY_SEGMENTS = 500
 """Each is opened by each worker that reads the tier."""
+
+
+def _namespace(config: CacheConfig) -> Iterator[Finding]:
+    """What runs have written, by stage."""
+    what = f"namespace {config.namespace}"
+    try:
+        with closing(Cache.from_config(config)) as cache:
+            stocks = cache.registry().stocks()
+    except SecretError:
+        return  # It was told where the secret is looked at.
+    if stocks is None:
+        yield Finding("unseen", what, "the store does not say what runs have written")
+        return
+    if not stocks:
+        yield Finding("ok", what, "no run has written anything")
+    for stock in sorted(stocks.values(), key=lambda each: each.name):
+        day = datetime.fromtimestamp(stock.last_used_s, timezone.utc).date()
+        got = f"about {stock.entries:,} entries, {size_text(stock.size_bytes)}, last used {day}"
+        yield Finding("ok", f"{what} stage {stock.name}", got)
 
 
 def _need(config: JobConfig) -> Need | None:

@@ -35,6 +35,7 @@ from kvspark.spark.run_report import RunReport, known_seconds, seconds_saved, st
 from kvspark.spark.score import task_spec, with_outputs
 from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
+from kvspark.spark.stock_taking import take_stock, told_what_is_empty
 from kvspark.spark.tally import Tally
 from kvspark.spark.target import REPORT_FOLDER, Target
 from kvspark.spark.task_device import on_task_devices
@@ -115,6 +116,8 @@ class _Run:
             if unchecked is not None and cache is not None:
                 # What nobody has checked is not remembered; the first rows are bad, others may not be.
                 trouble, plan = unchecked, plan.uncached()
+            if cache is not None and trouble is None:
+                plan = told_what_is_empty(plan, model.stages, cache)
             score = partial(self._score, source, model, columns, plan, cache, trouble)
             try:
                 return score(weights=config.model.weights)
@@ -157,6 +160,8 @@ class _Run:
             with self._phases.phase("publish") as told:
                 self._target.publish(staged)
                 told.append(str(self._target.path))
+            if cache is not None:
+                take_stock(plan, model.stages, tally.stats, cache)
         finally:
             bad_rows.discard()
             self._target.discard(staged)

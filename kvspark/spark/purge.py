@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from kvspark.cache.cache import Cache
+from kvspark.cache.doctor.finding import size_text
+from kvspark.cache.namespace_registry import Stocks
 from kvspark.cache.purge import Purge, Purged
 from kvspark.config.job import JobConfig
 from kvspark.errors import CacheRequiredError, UsageError
@@ -28,8 +30,12 @@ def run_purge(
     subjects: Path | None = None,
     model: Path | None = None,
     age: str | None = None,
-) -> str:
-    """What was removed from the cache of `config`, as a line; one of the four must be given.
+    is_dry: bool = False,
+    tell: Callable[[str], None],
+) -> None:
+    """Tells what will be removed from the cache of `config`, removes it unless `is_dry`, and tells what was.
+
+    One of `rows`, `subjects`, `model` and `age` must be given.
 
     Raises:
         UsageError: none or several are given, or the conf has no cache.
@@ -40,15 +46,42 @@ def run_purge(
         raise UsageError("purge takes one of --input, --subject, --model and --older-than")
     if config.cache is None:
         raise UsageError("the conf names no cache; there is nothing to purge")
+    before_s = None if age is None else int(datetime.now(timezone.utc).timestamp()) - _age_s(age)
+    fingerprints = None if model is None else _fingerprints(config, model)
     with closing(Cache.from_config(config.cache)) as cache:
-        done = _purged(cache.purge(), config, rows, subjects, model, age)
+        registry = cache.registry()
+        if rows is None and subjects is None:
+            tell(_foretold(registry.stocks(), fingerprints, before_s))
+        if is_dry:
+            tell("nothing was removed")
+            return
+        done = _purged(cache.purge(), config, rows, subjects, fingerprints, before_s)
+        if rows is None and subjects is None:
+            registry.remove(fingerprints, before_s)
     if done.left:
         raise CacheRequiredError(
             f"{done.entries} entries were removed and {done.left} are there again: a run is under way; "
             "run the purge once more when it has ended"
         )
     others = f", {done.of_others} of them made by other machines" if done.of_others else ""
-    return f"removed {done.entries} entries{others}; looked again: none is left"
+    tell(f"removed {done.entries} entries{others}; looked again: none is left")
+
+
+def _foretold(stocks: Stocks | None, fingerprints: list[bytes] | None, before_s: int | None) -> str:
+    """What a purge will free, as far as runs have told."""
+    if stocks is None:
+        return "the store does not say what runs have written"
+    chosen = [
+        stock
+        for fingerprint, stock in stocks.items()
+        if fingerprints is None or fingerprint in fingerprints
+    ]
+    parts = [each if before_s is None else each.older_than(before_s) for each in chosen]
+    entries, size_bytes = (
+        sum(each.entries for each in parts),
+        sum(each.size_bytes for each in parts),
+    )
+    return f"of these, runs have written about {entries:,} entries ({size_text(size_bytes)})"
 
 
 def _purged(
@@ -56,8 +89,8 @@ def _purged(
     config: JobConfig,
     rows: Path | None,
     subjects: Path | None,
-    model: Path | None,
-    age: str | None,
+    fingerprints: list[bytes] | None,
+    before_s: int | None,
 ) -> Purged:
     assert config.cache is not None
     if subjects is not None:
@@ -67,14 +100,10 @@ def _purged(
                 "row it is, or purge with --input"
             )
         return purge.subjects(subject_bytes(read_subjects(subjects)))
-    if age is not None:
-        return purge.older_than(int(datetime.now(timezone.utc).timestamp()) - _age_s(age))
-    if model is not None:
-        # In the conf's shapes, which are part of a fingerprint: others would remove nothing and say so.
-        settings = config.model.model_copy(update={"path": str(model)})
-        opened = open_model(config.model_copy(update={"model": settings}))
-        bundles = _on_every_device(opened.bundle)
-        return purge.stages([stage.fingerprint for each in bundles for stage in each.stages])
+    if before_s is not None:
+        return purge.older_than(before_s)
+    if fingerprints is not None:
+        return purge.stages(fingerprints)
     assert rows is not None
     values = read_rows(rows)
     whose = _subjects_of(values, config.cache.subject)
@@ -94,6 +123,14 @@ def _subjects_of(values: Mapping[str, list[Any]], name: str | None) -> list[byte
             "inputs; --subject erases all of a subject"
         )
     return subject_bytes(["" if each is None else str(each) for each in values[name]])
+
+
+def _fingerprints(config: JobConfig, model: Path) -> list[bytes]:
+    # In the conf's shapes, which are part of a fingerprint: others would remove nothing and say so.
+    settings = config.model.model_copy(update={"path": str(model)})
+    opened = open_model(config.model_copy(update={"model": settings}))
+    bundles = _on_every_device(opened.bundle)
+    return [stage.fingerprint for each in bundles for stage in each.stages]
 
 
 def _on_every_device(bundle: Bundle) -> list[Bundle]:

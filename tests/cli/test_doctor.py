@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kvspark.cache.cache import Cache
+from kvspark.cache.namespace_registry import Use
 from kvspark.cache.store.cold import ColdStore
 from kvspark.cache.url import cold_folder
 from kvspark.cli import run
 from kvspark.config.job import JobConfig
+from kvspark.config.load import load_job_config
 from kvspark.spark.doctor import examine
 from tests.redis_server import RedisAddress, running_redis
 
@@ -113,6 +116,17 @@ def test_the_last_run_tells_what_a_night_needs(conf, tmp_path, capsys):
     said = capsys.readouterr().out
     # 1,620 bytes take 1,792 of jemalloc's, and 144 for the key.
     assert "184.6 MiB (the rows of the last run) of 64.0 MiB; expected at most 90%" in said
+
+
+def test_what_runs_have_written_is_told_by_stage(conf, server, tmp_path, capsys):
+    config = load_job_config(conf).cache
+    assert config is not None
+    cache = Cache.from_config(config)
+    cache.registry().add({b"t" * 32: Use("trunk", 40_000, 2**26)})
+    cache.close()
+    run(["doctor", str(conf)])
+    said = capsys.readouterr().out
+    assert "ok     namespace n stage trunk: about 40,000 entries, 64.0 MiB, last used 20" in said
 
 
 def test_a_cold_tier_of_many_segments_wants_to_be_compacted(conf, tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ import yaml
 
 from kvspark.cache import purge
 from kvspark.cache.cache import Cache
+from kvspark.cache.namespace_registry import Use
 from kvspark.cli import run
 from kvspark.infer.model import Model
 from kvspark.spec import MicroBatch
@@ -119,3 +120,21 @@ def test_a_row_that_is_not_the_model_s_is_refused_without_showing_it(conf, capsy
         told = capsys.readouterr().err
         assert "SENTINEL" not in told
         assert told.count("\n") == 1
+
+
+def test_what_a_purge_will_free_is_said_before(conf, server, capsys, tmp_path):
+    cache = Cache.connect(server.url, namespace="n", key_file=str(tmp_path / "keys"))
+    stages = Model.load(tmp_path / "model").stages
+    uses: dict[bytes, Use] = {each.fingerprint: Use(each.name, 50, 50 * 2**20) for each in stages}
+    cache.registry().add(uses)
+    for options in (["--older-than", "30d"], ["--model", str(tmp_path / "model")]):
+        assert run(["purge", str(conf), "--dry-run", *options]) == 0
+        count = 0 if "--older-than" in options else 100
+        said = capsys.readouterr().out
+        assert f"runs have written about {count} entries" in said
+        assert "nothing was removed" in said
+    assert run(["purge", str(conf), "--model", str(tmp_path / "model")]) == 0
+    said = capsys.readouterr().out
+    assert said.index("about 100 entries (100.0 MiB)") < said.index("removed 100 entries")
+    assert cache.registry().stocks() == {}
+    cache.close()

@@ -112,6 +112,27 @@ def test_a_new_head_uses_the_old_trunk_and_never_opens_its_weights(
     assert report.stats.stages["output"].computed == 200
 
 
+def test_a_first_night_looks_little_up_and_a_registry_that_is_lost_costs_no_hit(
+    spark: SparkSession, folder: Path, redis: RedisAddress
+) -> None:
+    night = write_night(folder / "night")
+    _, without = run(spark, folder, night, None)
+    first, _ = run(spark, folder, night, redis.url)
+    cache = Cache.connect(redis.url, namespace="tests")
+    stocks = cache.registry().stocks()
+    assert stocks is not None
+    assert {each.name: each.entries for each in stocks.values()} == {"trunk": 200, "output": 200}
+    second, _ = run(spark, folder, night, redis.url)
+    cache.registry().remove(None)
+    third, again = run(spark, folder, night, redis.url)
+    cache.close()
+    told = [each.stats.stages["output"] for each in (first, second, third)]
+    assert [each.skipped > 150 for each in told] == [True, False, False]
+    assert [each.hits for each in told] == [0, 200, 200]
+    assert [each.skipped + each.lookups for each in told] == [200, 200, 200]
+    assert again.equals(without)
+
+
 @covers("F1")
 def test_without_a_store_the_output_is_the_same_and_the_run_says_degraded(
     spark: SparkSession, folder: Path
