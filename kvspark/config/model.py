@@ -47,6 +47,11 @@ class ModelConfig(Section):
         gt=0,
         description="Tokens of a row that are read, the rest is cut off; the model's own limit without it.",
     )
+    long_texts: Literal["cut", "bad"] | None = Field(
+        default=None,
+        description="What becomes of a longer text of a pretrained folder: it is cut, as without this key, or it "
+        "is a bad row (`input.on_bad_row`).",
+    )
     micro_batch: MicroBatchConfig | None = Field(
         default=None,
         description="The shapes in which the model is called; the bundle's without it.",

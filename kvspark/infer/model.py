@@ -99,23 +99,24 @@ class Model:
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
         dtype: str | None = None,
+        long_texts: str = "cut",
     ) -> Model:
         """The model in a folder of transformers or sentence-transformers, for texts or pictures.
 
         sentence-transformers: input `text`, output `embedding`, pooled and normalised as the folder says.
         A classifier of sequences, tokens or images: input `text` or `image`, outputs `logits`, `label` (the
         position of the largest logit) and `score` (its softmax); `scores` instead where a row has several
-        labels, `logits` alone for a regression, and for tokens `offsets`, where each is in the text.
-        Texts are cut at `max_length` tokens, by default the folder's own limit; pictures are prepared as the
-        folder's processor does. Reads local files only, weights only from safetensors; `dtype` as `from_torch`.
+        labels, `logits` alone for a regression; for tokens `offsets`, where each is in the text.
+        Texts are cut at `max_length` tokens, by default the folder's own limit, or longer ones are bad rows
+        (`long_texts="bad"`). Reads local files, and weights from safetensors only; `dtype` as `from_torch`.
 
         Raises:
             ModelError: the folder is of another kind, brings code, or lacks weights.
-            UsageError: `max_length` is more than the model has positions for.
+            UsageError: `max_length` is more than the model has positions for, or `long_texts` is neither.
         """
         from kvspark.model.pretrained import load_pretrained
 
-        module, features = load_pretrained(path, max_length=max_length)
+        module, features = load_pretrained(path, max_length=max_length, long_texts=long_texts)
         name = name or Path(path).name
         return cls.from_torch(
             module, features=features, name=name, micro_batch=micro_batch, dtype=dtype

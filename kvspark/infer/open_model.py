@@ -33,25 +33,32 @@ def open_model(
     max_length: int | None = None,
     micro_batch: MicroBatch | None = None,
     dtype: str | None = None,
+    long_texts: str | None = None,
 ) -> Model:
     """The model at `path`, a folder, a file or the URI of a registry, called in shapes of `micro_batch`.
 
-    `max_length` is for a folder that reads texts, `dtype` for a folder of transformers.
+    `max_length` is for a folder that reads texts, `dtype` and `long_texts` for a pretrained folder.
 
     Raises:
         ModelError: nothing is there, or nothing that can be opened without running code.
         UsageError: `max_length` is given for what reads no texts, or was saved with its length; `dtype`
-            for what has one already.
+            or `long_texts` for what has one already.
     """
     name = str(path)
-    if dtype is not None:
+    chosen = {"dtype": dtype, "long_texts": long_texts}
+    if any(value is not None for value in chosen.values()):
         if not _is_pretrained(Path(path)):
+            key = next(key for key, value in chosen.items() if value is not None)
             raise UsageError(
-                f"model.dtype: {name} has the dtype that it was made with; leave dtype out, or name the "
+                f"model.{key}: {name} has the {key} that it was made with; leave {key} out, or name the "
                 "folder of a pretrained model"
             )
         return Model.from_pretrained(
-            path, max_length=max_length, micro_batch=micro_batch, dtype=dtype
+            path,
+            max_length=max_length,
+            micro_batch=micro_batch,
+            dtype=dtype,
+            long_texts=long_texts or "cut",
         )
     if not is_registry_uri(name):
         return _opened(Path(path), name, max_length, micro_batch)

@@ -74,14 +74,15 @@ def each_row(
         except MemoryError:
             raise
         except RowError as error:
-            raise _at(row, stage, f"the {what} {error}", "RowError") from None
+            raise row_error(stage, row, f"the {what} {error}") from None
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
             kind = type(error).__name__
-            raise _at(row, stage, f"the {what} cannot be decoded ({kind})", kind) from None
+            raise row_error(stage, row, f"the {what} cannot be decoded ({kind})", kind) from None
         yield row, made
 
 
-def _at(row: int, stage: str, trouble: str, kind: str) -> RowError:
+def row_error(stage: str, row: int, trouble: str, kind: str = "RowError") -> RowError:
+    """The error that the row at place `row` has no result at `stage`, with what to do about it."""
     advice = "filter the row out, mend it, or choose on_bad_row"
     return RowError(f"stage {stage!r}: {trouble}; {advice}", row, trouble, kind)
 

@@ -34,15 +34,25 @@ moves it by 4e-6 at the most (measured on MiniLM), a model that looks at its pad
 
 
 def load_pretrained(
-    path: str | Path, *, max_length: int | None
+    path: str | Path, *, max_length: int | None, long_texts: str = "cut"
 ) -> tuple[torch.nn.Module, Features]:
-    """The module and the features of the folder `path`, in eval mode.
+    """The module and the features of the folder `path`, in eval mode; longer texts are cut, or `bad` rows.
 
     Raises:
         ModelError: the folder is of neither kind, of another task, or cannot be loaded safely.
         UsageError: `max_length` is more than the model has positions for, or no text is read.
     """
-    folder = Path(path)
+    module, features = _loaded(Path(path), max_length)
+    if long_texts == "cut":
+        return module, features
+    if long_texts != "bad" or not isinstance(features, TextFeatures):
+        raise UsageError(
+            f"long_texts is cut or, where texts are read, bad; got {long_texts!r} for {path}"
+        )
+    return module, features.with_longer_bad()
+
+
+def _loaded(folder: Path, max_length: int | None) -> tuple[torch.nn.Module, Features]:
     if (folder / "modules.json").exists() or not (folder / CONFIG_FILE).exists():
         return load_sentence_encoder(folder, max_length=max_length)
     architecture, task = _task(folder)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kvspark.errors import BundleError, ModelError, UsageError
 from kvspark.fingerprint import digest
 from kvspark.model.computation import Computation
-from kvspark.model.features import Features
+from kvspark.model.features import Features, row_error
 from kvspark.model.stage import Stage
 from kvspark.spec import STRING, Rows, TensorSpec
 
@@ -26,6 +26,9 @@ SETTINGS_FILE = "text.json"
 COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "offset_mapping")
 """What a tokenizer gives for each token; the last is where it begins and ends in the text, in code points."""
 
+_LONG_TEXTS = "long_texts"
+"""The setting that says what becomes of longer texts; bundles that cut them have none."""
+
 Column = npt.NDArray[np.int64]
 
 
@@ -33,8 +36,8 @@ Column = npt.NDArray[np.int64]
 class TextFeatures(Features):
     """Tokens of one text column: input `text`, outputs `input_ids`, `attention_mask`, ...
 
-    Texts are cut at `max_length` tokens, as sentence-transformers does. The tokenizer is hashed
-    with its padding and truncation off, because both change when somebody uses it.
+    Texts are cut at `max_length` tokens, as sentence-transformers does, or longer ones are bad rows. The
+    tokenizer is hashed with its padding and truncation off, because both change when somebody uses it.
     """
 
     kind = "text"
@@ -47,12 +50,16 @@ class TextFeatures(Features):
         max_length: int,
         pad_id: int = 0,
         columns: Sequence[str] = COLUMNS[:2],
+        long_texts: str = "cut",
     ) -> None:
-        """Features of `tokenizer`, the text of a tokenizer.json.
+        """Features of `tokenizer`, the text of a tokenizer.json; `long_texts` are `cut` or `bad` rows.
 
         Raises:
-            UsageError: `max_length` is not positive or `columns` names what a tokenizer does not give.
+            UsageError: `max_length` is not positive, `columns` names what a tokenizer does not give, or
+                `long_texts` is something else.
         """
+        if long_texts not in ("cut", "bad"):
+            raise UsageError(f"long_texts is cut or bad, got {long_texts!r}")
         unknown = [name for name in columns if name not in COLUMNS]
         if unknown:
             raise UsageError(f"a tokenizer gives {', '.join(COLUMNS)}; got {unknown[0]!r}")
@@ -64,6 +71,8 @@ class TextFeatures(Features):
             "pad_id": pad_id,
             "columns": list(columns),
         }
+        if long_texts == "bad":
+            self._settings[_LONG_TEXTS] = "bad"
 
     @classmethod
     def from_pretrained(
@@ -101,6 +110,10 @@ class TextFeatures(Features):
             columns=columns,
         )
 
+    def with_longer_bad(self) -> TextFeatures:
+        """These features, for which a text of more than `max_length` tokens is a bad row and is not cut."""
+        return TextFeatures(self._tokenizer, **{**self._settings, _LONG_TEXTS: "bad"})
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         return (TensorSpec("text", STRING),)
@@ -127,7 +140,7 @@ class TextFeatures(Features):
         (folder / SETTINGS_FILE).write_text(json.dumps(self._settings, sort_keys=True))
 
     def computation(self) -> TextComputation:
-        return TextComputation(self._tokenizer, self._settings)
+        return TextComputation(self._tokenizer, self._settings, self.kind)
 
     def example(self) -> dict[str, torch.Tensor]:
         import torch
@@ -151,13 +164,16 @@ class TextFeatures(Features):
 class TextComputation(Computation):
     """The tokenizer itself; releases the interpreter lock while it works."""
 
-    def __init__(self, tokenizer: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: str, settings: Mapping[str, Any], stage: str) -> None:
         from tokenizers import Tokenizer
 
+        self._stage = stage
+        self._max_length: int = settings["max_length"]
+        self._cuts = _LONG_TEXTS not in settings
         self._columns = tuple(settings["columns"])
         self._tokenizer = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length=settings["max_length"])
+        self._tokenizer.enable_truncation(max_length=self._max_length)
 
     @classmethod
     def open(cls, stage: Stage, files: Mapping[str, Path]) -> TextComputation:
@@ -168,7 +184,7 @@ class TextComputation(Computation):
         """
         try:
             settings = json.loads(files[SETTINGS_FILE].read_text())
-            return cls(files[TOKENIZER_FILE].read_text(encoding="utf-8"), settings)
+            return cls(files[TOKENIZER_FILE].read_text(encoding="utf-8"), settings, stage.name)
         except (OSError, KeyError, ValueError) as error:
             raise BundleError(
                 f"stage {stage.name!r}: its files cannot be read ({type(error).__name__})"
@@ -182,6 +198,12 @@ class TextComputation(Computation):
         if COLUMNS[3] in self._columns:  # the fast one keeps no offsets
             encode = self._tokenizer.encode_batch
         encodings = encode(clean)
+        if not self._cuts:
+            for row, one in enumerate(encodings):
+                if one.overflowing:
+                    raise row_error(
+                        self._stage, row, f"the text has more than {self._max_length} tokens"
+                    )
         return tuple([_column(name, one) for one in encodings] for name in self._columns)
 
 

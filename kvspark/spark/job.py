@@ -230,6 +230,7 @@ def open_model(config: JobConfig) -> Model:
         max_length=config.model.max_length,
         micro_batch=None if shapes is None else shapes.value(),
         dtype=config.model.dtype,
+        long_texts=config.model.long_texts,
     )
     return model if config.model.device is None else model.with_device(config.model.device)
 

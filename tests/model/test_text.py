@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from kvspark.errors import UsageError
+from kvspark.errors import RowError, UsageError
 from kvspark.model.text import TextFeatures
 
 
@@ -31,6 +31,17 @@ def test_tokens_and_mask_have_the_length_of_the_text() -> None:
 def test_a_long_text_is_cut() -> None:
     ids, _ = features(max_length=2).computation().run([["a dog barks loudly"]])
     assert ids[0].tolist() == [1, 2]
+
+
+def test_a_longer_text_is_a_bad_row_where_it_may_not_be_cut() -> None:
+    strict = features(max_length=2).with_longer_bad()
+    with pytest.raises(RowError, match="more than 2 tokens") as bad:
+        strict.computation().run([["a dog", "a dog barks loudly"]])
+    assert bad.value.row == 1
+    assert "barks" not in str(bad.value)
+    ids, _ = strict.computation().run([["a dog", "cat"]])
+    assert [row.tolist() for row in ids] == [[1, 2], [5]]
+    assert strict.content != features(max_length=2).content
 
 
 def test_using_the_tokenizer_does_not_change_the_digest() -> None:

@@ -28,7 +28,7 @@ from kvspark.spark.job import run_score
 from kvspark.spark.run_report import RunReport
 from tests.file_registry import file_registry
 from tests.onnx_models import floats, write
-from tests.pretrained_models import digits, save_image_classifier
+from tests.pretrained_models import digits, save_image_classifier, save_text_classifier
 from tests.real_models import from_silero
 from tests.redis_server import RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
@@ -150,6 +150,24 @@ def test_the_second_run_of_a_conf_computes_nothing(
     for spec in model.outputs:
         got = np.array(table[spec.name].to_pylist(), dtype=spec.dtype)
         assert got.tobytes() == np.asarray(expected[spec.name]).tobytes()
+
+
+def test_a_longer_text_has_no_outputs_where_the_conf_says_so(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    save_text_classifier(tmp_path / "bert")
+    texts = ["a small dog " * (20 if row % 50 == 7 else 1 + row % 3) for row in range(ROWS)]
+    conf = conf_for(tmp_path, (str(tmp_path / "bert"), {"text": pa.array(texts)}), None)
+    _, cut = run(conf, spark)
+    asked = yaml.safe_load(conf.read_text())
+    asked["model"] |= {"long_texts": "bad"}
+    asked["input"] |= {"on_bad_row": "null"}
+    conf.write_text(yaml.safe_dump(asked))
+    report, table = run(conf, spark)
+    is_null = [each is None for each in table["label"].to_pylist()]
+    assert [row for row in range(ROWS) if is_null[row]] == [7, 57, 107]
+    assert table.drop_null().equals(cut.take([row for row in range(ROWS) if not is_null[row]]))
+    assert report.stats.bad_rows == {"features": {"RowError": 3}}
 
 
 def test_a_job_gives_what_tensorflow_gave(spark: SparkSession, tmp_path: Path) -> None:
