@@ -198,6 +198,21 @@ def doctor(
 
 
 @commands.command()
+@click.argument("conf", type=click.Path(path_type=Path))
+@click.option("--set", "sets", metavar="A.B=VALUE", multiple=True, help="Replace a value of CONF.")
+@click.option("--bytes", "most", type=click.IntRange(min=1), help="Memory that may be filled.")
+def warm(conf: Path, sets: Sequence[str], most: int | None) -> None:
+    """Lift entries of CONF's namespace from its cold tier into the store, the newest first.
+
+    As far as nine tenths of the servers' maxmemory go; where the user may not ask for that, `--bytes` or
+    cache.budget_bytes says how far.
+    """
+    from kvspark.spark.warm import run_warm
+
+    click.echo(run_warm(load_job_config(conf, sets=sets), most_bytes=most))
+
+
+@commands.command()
 @click.argument("url")
 def compact(url: str) -> None:
     """Merge the segments of the cold tier at URL, and drop what has ended or was deleted."""

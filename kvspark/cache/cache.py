@@ -26,7 +26,8 @@ from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.store.trouble import FULL, reason_of
-from kvspark.cache.url import open_store, resolved
+from kvspark.cache.url import cold_folder, open_store, resolved
+from kvspark.cache.warm import Warm
 from kvspark.config.cache import TWO_WEEKS_S, CacheConfig
 from kvspark.config.sealing import SealingConfig
 from kvspark.errors import (
@@ -191,6 +192,17 @@ class Cache:
         """
         store = open_store(self._config.model_copy(update={"l1_bytes": None}))
         return Purge(store, self._key, self._tombstones)
+
+    def warm(self) -> Warm:
+        """What lifts entries of this namespace from the cold tier into the store.
+
+        Raises:
+            UsageError: the conf has no cold tier.
+        """
+        if self._config.cold is None:
+            raise UsageError("the conf has no cold tier to lift from; name one in cache.cold")
+        store = open_store(self._config.model_copy(update={"l1_bytes": None, "cold": None}))
+        return Warm(store, cold_folder(self._config.cold), self._key, self._tombstones)
 
     def _key_space(
         self,

@@ -76,6 +76,17 @@ def is_erased(digest: bytes, erased: Collection[bytes]) -> bool:
     return digest in erased or erased_subject(digest[_MARK]) in erased
 
 
+def keys_kept(keys: Collection[bytes], erased: Collection[bytes]) -> list[bytes]:
+    """Those of `keys` that are of no digest in `erased`, as far as a key tells, and of no subject there."""
+    halves = frozenset(each[:HALF_BYTES] for each in erased)
+    return [
+        key
+        for key in keys
+        if key[KEY_BYTES - HALF_BYTES :] not in halves
+        and erased_subject(key[_MARK_IN_KEY])[:HALF_BYTES] not in halves
+    ]
+
+
 @final
 class RowDigests:
     """Digests of one stage's rows in one namespace."""

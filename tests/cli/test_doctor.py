@@ -17,6 +17,7 @@ from kvspark.cli import run
 from kvspark.config.job import JobConfig
 from kvspark.config.load import load_job_config
 from kvspark.spark.doctor import examine
+from tests.redis_cluster import wait_until
 from tests.redis_server import RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
@@ -148,3 +149,25 @@ def test_a_conf_without_a_cache_has_only_its_machine_looked_at():
     }
     found = list(examine(JobConfig.checked(**sections)))
     assert [each.what for each in found] == ["pyspark", "Java", "host files", "cache"]
+
+
+def test_a_warm_fills_what_memory_is_left_and_says_how_much(conf, server, capsys):
+    config = load_job_config(conf).cache
+    assert config is not None
+    cache = Cache.from_config(config)
+    cache.registry().add({b"t" * 32: Use("trunk", 1, 100)})
+    cache.close()
+    wait_until(lambda: len(cold_folder(config.cold or "").names()) > 0)
+    assert run(["warm", str(conf)]) == 0
+    assert "lifted 0 entries (0 B of memory); " in capsys.readouterr().out
+    assert run(["warm", str(conf), "--set", "cache.cold=null"]) == 64
+    assert run(["warm", str(conf), "--set", "cache.url=redis://127.0.0.1:1"]) == 69
+    with running_redis() as unlimited:
+        other = ["--set", f"cache.url={unlimited.url}", "--set", "cache.password_env=null"]
+        assert run(["warm", str(conf), *other]) == 64
+        assert "--bytes" in capsys.readouterr().err
+        assert run(["warm", str(conf), *other, "--bytes", "1000000"]) == 0
+        assert "lifted 1 entries" in capsys.readouterr().out
+        unlimited.ask("FLUSHALL")
+        assert run(["warm", str(conf), *other, "--set", "cache.budget_bytes=1"]) == 0
+        assert "no room for more" in capsys.readouterr().out
