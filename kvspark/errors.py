@@ -15,6 +15,7 @@
         NotRepeatableError                65   two runs, or other companions, gave other bits
         OutputMismatchError               65   it returned other rows, shapes or dtypes than promised
         WeightsUnavailableError           75   a worker found a stage's weights nowhere
+        LossyCodecError                   65   a lossy codec changes what it predicts
       CacheRequiredError                  69   the cache was required and is not there
       OutputError                         73   the output cannot be written or published
         ValidationError                   73   the written rows are not the rows that were read
@@ -162,6 +163,13 @@ class WeightsUnavailableError(ModelError):
 
     exit_code = 75
     code = "KVS-1207"
+
+
+@final
+class LossyCodecError(ModelError):
+    """Raised when a lossy codec changes the model's predictions, or its outputs by too much."""
+
+    code = "KVS-1210"
 
 
 @final

@@ -5,7 +5,7 @@ Little-endian throughout; the payload starts at a multiple of 8.
     offset  bytes
     0       4    "KVS1"
     4       1    version = 2
-    5       1    flags: 1 sealed, 2 negative, 4 lossy; negative and lossy are not in use yet
+    5       1    flags: 1 sealed, 2 negative, 4 lossy; negative and lossy are not in use
     6       1    codec of the payload
     7       1    number of tensors
     8       2    number of the sealing key; 0 = not sealed

@@ -14,6 +14,9 @@ from kvspark.config.model import ModelConfig
 from kvspark.config.secret import has_password
 from kvspark.fingerprint import digest
 
+ROUNDING_CODECS = frozenset({"bf16", "fp16", "int8"})
+"""Codecs of a stage that change results."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 
 
@@ -88,7 +91,12 @@ class StageConfig(Section):
     cached: bool = Field(
         description="Look this stage up in the store, and insert what is computed."
     )
-    codec: Name = Field(default="raw", description="How its entries are written: `raw` or `zstd`.")
+    codec: Name = Field(
+        default="raw",
+        description="How its entries are written: `raw`, `zstd`, `lz4`, `snappy`, `zlib`, `shuffle-zstd`, ..., "
+        "or rounded to fewer bits: `bf16`, `fp16`, `int8`. Rounding changes results, the same way for rows that are "
+        "computed and found; a preflight refuses it where a prediction changes.",
+    )
     share: float | None = Field(
         default=None,
         gt=0,
@@ -116,6 +124,12 @@ class PlanConfig(Section):
         default=(),
         description="Stages to compute for the distinct values of their inputs before rows are scored, so "
         "that no two workers compute one of them at the same time: towers that are dear.",
+    )
+    lossy_tolerance: float = Field(
+        default=0.02,
+        ge=0,
+        description="What a rounding codec may change of an output in the preflight, as a part of the output's largest "
+        "number.",
     )
     memo_bytes: int = Field(
         default=64 * 1024 * 1024,
@@ -294,6 +308,8 @@ class JobConfig(Section):
             exclude_defaults=True,
         )
         fields = [self.run.name, self.run.logical_date, self.output.path, computed, list(snapshot)]
+        lossy = {n: s.codec for n, s in self.plan.stages.items() if s.codec in ROUNDING_CODECS}
+        fields += [lossy] if lossy else []
         parts = [self.run.name, self.run.logical_date, digest("kvspark run", fields).hex()[:12]]
         text = "-".join(re.sub(r"[^A-Za-z0-9._=-]+", "_", part) for part in parts if part)
         return text.lstrip("._=-")[-128:].lstrip("._=-")

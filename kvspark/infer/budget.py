@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from kvspark.cache.admission import affordable_share, entry_memory_bytes
 from kvspark.infer.plan import Plan
+from kvspark.infer.stage_codec import stage_codec
 from kvspark.model.stage import Stage
 
 VARYING_BYTES = 16 << 10
@@ -22,7 +23,10 @@ def within_budget(
     the head. Stages in `chosen` keep the share that they have, and leave less for the others.
     """
     needed = {
-        stage.name: rows * entry_memory_bytes(stage.bytes_per_row or VARYING_BYTES)
+        stage.name: rows
+        * entry_memory_bytes(
+            stage_codec(stage, plan.stages[stage.name].codec).bytes_per_row or VARYING_BYTES
+        )
         for stage in stages
         if plan.stages[stage.name].cached
     }

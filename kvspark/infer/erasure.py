@@ -11,6 +11,8 @@ from kvspark.errors import KvsparkError, SchemaError, UsageError
 from kvspark.infer.array_columns import arrow_column
 from kvspark.infer.columns import Column, column
 from kvspark.infer.distinct import row_keys
+from kvspark.infer.plan import Plan
+from kvspark.infer.stage_codec import lossy_identity
 from kvspark.model.bundle import Bundle
 from kvspark.model.numerics import numerics_digest
 from kvspark.spec import TensorSpec
@@ -20,9 +22,12 @@ MOST_THREADS = 64
 that other machines have computed."""
 
 
-def identities_of_rows(bundle: Bundle, inputs: Mapping[str, Any]) -> dict[bytes, list[bytes]]:
+def identities_of_rows(
+    bundle: Bundle, inputs: Mapping[str, Any], plan: Plan | None = None
+) -> dict[bytes, list[bytes]]:
     """The canonical bytes of the rows at each stage, by the identity of the stage on this machine.
 
+    With a plan that has lossy codecs, those of the exact stages and of the rounded ones.
     inputs: for each input of the model as many values as there are rows, as `Model.predict` takes them.
 
     Raises:
@@ -37,11 +42,16 @@ def identities_of_rows(bundle: Bundle, inputs: Mapping[str, Any]) -> dict[bytes,
         )
     columns = {spec.name: _column(inputs[spec.name], spec) for spec in bundle.inputs}
     places = [numerics_digest(threads=threads) for threads in range(1, MOST_THREADS + 1)]
+    stages = {stage.name: stage for stage in bundle.stages}
+    planned = (plan or Plan()).for_bundle(bundle).stages
+    codecs = {name: stage.codec for name, stage in planned.items()}
     found: dict[bytes, list[bytes]] = {}
     for stage in bundle.stages:
         rows = row_keys([columns[name] for name in stage.inputs])
+        lossy = lossy_identity(stage, stages, codecs)
         for place in places if stage.has_arithmetic else [b""]:
             found[stage.fingerprint + place] = rows
+            found[stage.fingerprint + place + lossy] = rows
     return found
 
 

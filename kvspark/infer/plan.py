@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
+from kvspark.cache.lossy import lossy_named
 from kvspark.errors import UsageError
 from kvspark.model.bundle import Bundle
 from kvspark.model.stage import Stage
@@ -24,6 +25,8 @@ class StagePlan:
     cached: bool
     """Looked up before it is computed, and stored afterwards."""
     codec: str = "raw"
+    """How entries are written. A lossy one (`kvspark.cache.lossy`) also rounds what the run goes on with,
+    with or without a cache."""
     share: float = 1.0
     """The share of distinct rows that are remembered, the same ones every night; the others are
     neither stored nor looked up."""
@@ -58,6 +61,19 @@ class Plan:
     """Bytes of a worker's memory that hold the latest results of towers: of stages that some of the
     model's inputs do not reach, so that they are asked for again and again."""
 
+    lossy_tolerance: float = 0.02
+    """What a lossy codec may change of an output in the probe, as a part of its largest number."""
+
+    @property
+    def lossy(self) -> dict[str, str]:
+        """The lossy codecs, by stage."""
+        return {n: s.codec for n, s in self.stages.items() if lossy_named(s.codec) is not None}
+
+    def exact(self) -> Plan:
+        """This plan without lossy codecs."""
+        stages = {n: replace(s, codec="raw") for n, s in self.stages.items() if n in self.lossy}
+        return replace(self, stages={**self.stages, **stages})
+
     def for_bundle(self, bundle: Bundle) -> Plan:
         """This plan with every stage of `bundle` named.
 
@@ -88,10 +104,9 @@ class Plan:
         return replace(self, stages=stages, distinct_first=first)
 
     def uncached(self) -> Plan:
-        """This plan with no stage cached."""
-        return self.with_stages(
-            {name: replace(stage, cached=False) for name, stage in self.stages.items()}
-        )
+        """This plan with no stage cached, and exact."""
+        exact = self.exact()
+        return exact.with_stages({n: replace(s, cached=False) for n, s in exact.stages.items()})
 
 
 def _is_worth_it(stage: Stage, bundle: Bundle, before: Mapping[str, StagePlan]) -> bool:

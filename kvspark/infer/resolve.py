@@ -31,11 +31,9 @@ from kvspark.infer.distinct import distinct, row_keys
 from kvspark.infer.memo import Memo
 from kvspark.infer.microbatch import Values, compute
 from kvspark.infer.plan import Plan
+from kvspark.infer.stage_codec import lossy_identity, stage_codec
 from kvspark.infer.subject import SUBJECT, own_columns
 from kvspark.infer.values import (
-    entry_columns,
-    entry_specs,
-    entry_values,
     joined,
     nothing,
     scattered,
@@ -91,12 +89,15 @@ class Resolver:
         self._memos = _memos(bundle, plan.memo_bytes)
         self._serial = 0
         """Of the last row that was known by a number alone."""
+        codecs = {name: planned.codec for name, planned in plan.stages.items()}
+        self._codecs = {s.name: stage_codec(s, codecs[s.name]) for s in bundle.stages}
         if cache is not None:
             for stage in bundle.stages:
-                planned = plan.stages[stage.name]
+                planned, codec = plan.stages[stage.name], self._codecs[stage.name]
                 if planned.cached:
                     identity = stage.fingerprint + place_of(stage, threads, device)
-                    space = cache.keyspace(identity, entry_specs(stage), codec=planned.codec)
+                    identity += lossy_identity(stage, self._stages, codecs)
+                    space = cache.keyspace(identity, codec.specs, codec=codec.store_codec)
                     space = ProbedEntries(space) if planned.is_empty else space
                     self._key_spaces[stage.name] = admitted(space, planned.share)
 
@@ -194,7 +195,7 @@ class Resolver:
             bytes_read=lookup.size_bytes,
             seconds_lookup=time.perf_counter() - started,
         )
-        return lookup.found, entry_values(stage, lookup.columns)
+        return lookup.found, self._codecs[stage.name].values(lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
         """Computes the rows of `columns`, which are distinct at `stage`, and inserts them under `keys`.
@@ -236,14 +237,14 @@ class Resolver:
             padding_rows=made.padding_rows,
             seconds_compute=seconds,
         )
+        kept = self._codecs[stage.name].kept(made, keys)
         space = self._key_spaces.get(stage.name)
         if space is not None and self.is_exact(stage):
             started = time.perf_counter()
             cost_us = int(seconds / max(1, count) * 1e6)
-            known, known_keys = made.good(keys)
-            written = space.insert(known_keys, entry_columns(stage, known), cost_us=cost_us)
+            written = space.insert(kept.keys, kept.columns, cost_us=cost_us)
             self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
-        return made
+        return kept.values
 
     def run(
         self,

@@ -57,6 +57,9 @@ def _lines(report: RunReport) -> list[str]:
             if saved >= 0
             else f"the cache cost about {-saved:.1f} s more than it saved"
         )
+    if report.lossy:
+        codecs = ", ".join(f"{stage} {codec}" for stage, codec in report.lossy.items())
+        lines.append(f"[yellow]not exact[/yellow]: rounded on request ({escape(codecs)})")
     if report.stats.bad_row_count:
         lines.append(_bad_rows(report))
     if report.empty_input_files:

@@ -113,9 +113,10 @@ class _Run:
                     source, model, columns, plan, cache, sets_aside=sets_aside
                 )
                 told.append(text)
-            if unchecked is not None and cache is not None:
-                # What nobody has checked is not remembered; the first rows are bad, others may not be.
-                trouble, plan = unchecked, plan.uncached()
+            if unchecked is not None:
+                # What nobody has checked is not remembered, nor rounded; the first rows are bad, others
+                # may not be.
+                trouble, plan = None if cache is None else unchecked, plan.uncached()
             if cache is not None and trouble is None:
                 plan = told_what_is_empty(plan, model.stages, cache)
             score = partial(self._score, source, model, columns, plan, cache, trouble)
@@ -155,6 +156,7 @@ class _Run:
             written = self._validate(staged, source, df.schema, bad_rows)
             fault_point("validated")
             report = self._report(source, model, tally, written, trouble)
+            report = replace(report, lossy=plan.lossy)
             report.write(staged / REPORT_FOLDER)
             fault_point("reported")
             with self._phases.phase("publish") as told:
@@ -247,6 +249,7 @@ def plan_of(config: JobConfig) -> Plan:
         max_held_bytes=config.plan.max_held_bytes,
         distinct_first=config.plan.distinct_first,
         memo_bytes=config.plan.memo_bytes,
+        lossy_tolerance=config.plan.lossy_tolerance,
     )
 
 

@@ -18,7 +18,7 @@ from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.infer.erasure import identities_of_rows, read_rows, read_subjects
 from kvspark.infer.subject import subject_bytes
 from kvspark.model.bundle import Bundle
-from kvspark.spark.job import open_model
+from kvspark.spark.job import open_model, plan_of
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
@@ -109,7 +109,7 @@ def _purged(
     whose = _subjects_of(values, config.cache.subject)
     identities: dict[bytes, list[bytes]] = {}
     for each in _on_every_device(open_model(config).bundle):
-        identities |= identities_of_rows(each, values)
+        identities |= identities_of_rows(each, values, plan_of(config))
     return purge.rows(identities, whose)
 
 

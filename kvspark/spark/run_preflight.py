@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ def checked_sample(
     With `sets_aside`, bad rows are left out of the check.
 
     Raises:
+        LossyCodecError: a lossy codec of the plan changes outputs by too much.
         NotRepeatableError: a stage gives other bits in another run or among other rows.
         DataError: a row is bad and not set aside.
     """
@@ -43,16 +43,12 @@ def checked_sample(
         return "no rows", None
     device = model.bundle.device or CPU
     if device != CPU and not has_gpu():
-        return (
-            "nothing was checked: the tasks compute on GPUs, and the driver has none",
-            "unchecked",
-        )
+        return "nothing was checked: tasks compute on GPUs, and the driver has none", "unchecked"
     from kvspark.infer.predict_apart import good_rows
     from kvspark.infer.predictor import Predictor
-    from kvspark.infer.preflight import SAMPLE_ROWS, preflight
+    from kvspark.infer.preflight import preflight
 
-    subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
-    arrays = _first_rows(source, columns, subject, SAMPLE_ROWS, sets_aside=sets_aside)
+    arrays = _first_rows(source, columns, plan, cache, sets_aside=sets_aside)
     count = len(next(iter(arrays.values())))
     context = source.df.sparkSession.sparkContext
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
@@ -66,13 +62,41 @@ def checked_sample(
         checked = check(arrays)
     if not len(next(iter(arrays.values()))):
         return f"none of {count} rows can be scored", "unchecked"
-    return f"checked {', '.join(checked)}" if checked else "all stages were checked before", None
+    told = f"checked {', '.join(checked)}" if checked else "all stages were checked before"
+    if not plan.lossy:
+        return told, None
+    predictor = Predictor(model.bundle, threads=threads, device=device)
+    # The check before looked at the first few only.
+    arrays = good_rows(predictor, arrays) if sets_aside else arrays
+    return told + _probed(model, arrays, plan, cache, threads, device), None
+
+
+def _probed(
+    model: Model,
+    arrays: dict[str, pa.Array],
+    plan: Plan,
+    cache: Cache | None,
+    threads: int,
+    device: str,
+) -> str:
+    from kvspark.infer.lossy_probe import probe
+
+    try:
+        error = probe(model.bundle, arrays, plan=plan, cache=cache, threads=threads, device=device)
+    except DataError as exc:
+        raise exc from None  # as above
+    return f"; lossy codecs change outputs by up to {error or 0:.2g} of their largest number"
 
 
 def _first_rows(
-    source: Source, columns: ColumnMap, subject: Mapping[str, str], most: int, *, sets_aside: bool
+    source: Source, columns: ColumnMap, plan: Plan, cache: Cache | None, *, sets_aside: bool
 ) -> dict[str, pa.Array]:
     """The inputs of the first rows, by the model's names; without rows that lack one, if it `sets_aside`."""
+    from kvspark.infer.lossy_probe import PROBE_ROWS
+    from kvspark.infer.preflight import SAMPLE_ROWS
+
+    most = PROBE_ROWS if plan.lossy else SAMPLE_ROWS
+    subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
     names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
     inputs = {**columns.inputs, **subject}
     chosen = source.df.select([F.col(quoted(c)) for c in dict.fromkeys(inputs.values())])

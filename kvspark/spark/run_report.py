@@ -65,6 +65,9 @@ class RunReport:
     rows_quarantined: int = 0
     """Rows that `rows_out` leaves out; they are in `_kvspark/quarantine` beside the report."""
 
+    lossy: Mapping[str, str] = field(default_factory=dict)
+    """The lossy codec of each stage that has one: outputs are not those of the exact model."""
+
     @property
     def total_seconds(self) -> float:
         """Wall seconds of all phases."""

@@ -1,0 +1,48 @@
+"""Lossy codecs on a real model: MiniLM with a head that was trained on glosses of WordNet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kvspark.cache.cache import Cache
+from kvspark.cache.lossy import LOSSY_NAMES
+from kvspark.demo.classifier import load_trunk
+from kvspark.demo.head import train_head
+from kvspark.demo.models import Models
+from kvspark.demo.night import shipped_nights
+from kvspark.errors import LossyCodecError
+from kvspark.infer.lossy_probe import probe
+from kvspark.infer.plan import Plan, StagePlan
+from kvspark.infer.predictor import Predictor
+
+TRAINED, SCORED = 128, 32
+
+
+@pytest.mark.slow
+def test_a_trained_head_on_a_rounded_trunk_is_the_same_cold_and_warm_or_refused() -> None:
+    night = shipped_nights()[1].read()
+    rows = night.take(np.random.default_rng(0).choice(len(night), TRAINED, replace=False))
+    texts = rows["text"].combine_chunks()
+    models = Models(load_trunk())
+    vectors = models.trunk.predict({"text": texts})["output"]
+    head = train_head(np.asarray(vectors), rows["label"].to_pylist()).head
+    bundle = models.with_head(head, name="glosses").bundle
+    scored = {"text": texts[:SCORED]}
+    exact = Predictor(bundle).predict(scored)
+    with_codecs, errors = {}, {}
+    for codec in LOSSY_NAMES:
+        plan = Plan({"trunk": StagePlan(cached=True, codec=codec)})
+        cache = Cache.connect(f"memory://rounded-{codec}", namespace="n")
+        cold, warm = (Predictor(bundle, plan=plan, cache=cache).predict(scored) for _ in range(2))
+        assert cold == warm
+        assert not cold["confidence"].equals(exact["confidence"])
+        with_codecs[codec] = cold["label_id"].equals(exact["label_id"])
+        try:
+            errors[codec] = probe(bundle, scored, plan=plan)
+        except LossyCodecError:
+            errors[codec] = None
+    # What the probe says is what the rows say: no label changes where it lets a codec pass.
+    assert all(with_codecs[codec] for codec, error in errors.items() if error is not None)
+    assert errors["fp16"] is not None
+    assert errors["fp16"] < 0.001
