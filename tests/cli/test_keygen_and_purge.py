@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from kvspark.cache import purge
 from kvspark.cache.cache import Cache
 from kvspark.cache.namespace_registry import Use
 from kvspark.cli import run
+from kvspark.config.load import load_job_config
 from kvspark.infer.model import Model
 from kvspark.spec import MicroBatch
 from tests.redis_server import RedisAddress, running_redis
@@ -138,3 +140,23 @@ def test_what_a_purge_will_free_is_said_before(conf, server, capsys, tmp_path):
     assert said.index("about 100 entries (100.0 MiB)") < said.index("removed 100 entries")
     assert cache.registry().stocks() == {}
     cache.close()
+
+
+def test_a_row_of_a_subject_is_erased_with_the_subject_beside_it(conf, server, capsys, tmp_path):
+    config = load_job_config(conf, sets=["cache.subject=user"])
+    assert config.cache is not None
+    model = Model.load(tmp_path / "model")
+    with closing(Cache.from_config(config.cache)) as cache:
+        model.predict({"x": ROWS[:1] * 2, "user": ["a", "b"]}, cache=cache)
+    rows, bound = tmp_path / "rows.json", ["--set", "cache.subject=user"]
+    rows.write_text(json.dumps({"x": ROWS[0]}))
+    assert run(["purge", str(conf), *bound, "--input", str(rows)]) == 64
+    assert "'user'" in capsys.readouterr().err
+    rows.write_text(json.dumps({"x": ROWS[0], "user": "a"}))
+    assert run(["purge", str(conf), *bound, "--input", str(rows)]) == 0
+    assert "removed 2 entries; looked again: none is left" in capsys.readouterr().out
+    (tmp_path / "subjects").write_text("a\nb\n")
+    assert run(["purge", str(conf), *bound, "--subject", str(tmp_path / "subjects")]) == 0
+    assert "removed 2 entries" in capsys.readouterr().out
+    (tmp_path / "subjects").write_text("")
+    assert run(["purge", str(conf), *bound, "--subject", str(tmp_path / "subjects")]) == 64
