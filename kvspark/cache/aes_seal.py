@@ -39,6 +39,8 @@ from kvspark.cache.seal import (
     Seal,
     Table,
 )
+from kvspark.cache.store.slab import byte_rows
+from kvspark.fingerprint import DIGEST_BYTES
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
@@ -100,19 +102,24 @@ class AesSeal(Seal):
         }
 
     @override
-    def close_many(
-        self, heads: Sequence[bytes], payloads: Sequence[memoryview], digests: Sequence[bytes]
-    ) -> list[bytes]:
+    def close_table(self, heads: Table, payloads: Table, digests: Sequence[bytes]) -> list[bytes]:
         ciphers = self._ciphers[self.key_id.to_bytes(2, "little")]
-        nonces = self._nonces(NONCE_BYTES * len(heads))
-        entries = []
-        at = 0
-        for head, payload, digest in zip(heads, payloads, digests, strict=True):
-            nonce = nonces[at : at + NONCE_BYTES]
-            at += NONCE_BYTES
-            closed = ciphers[digest[0]].encrypt(nonce, payload, digest + head)
-            entries.append(b"".join((head, closed, nonce)))
-        return entries
+        random = np.frombuffer(self._nonces(NONCE_BYTES * len(heads)), dtype=np.uint8)
+        nonces = byte_rows(random.reshape(-1, NONCE_BYTES))
+        closed = map(
+            AESGCM.encrypt,
+            [ciphers[digest[0]] for digest in digests],
+            nonces,
+            payloads if payloads.shape[1] >= LARGE_BYTES else byte_rows(payloads),
+            _bound(digests, heads),
+        )
+        return list(map(b"".join, zip(byte_rows(heads), closed, nonces, strict=True)))
+
+    @override
+    def close_one(self, head: bytes, payload: bytes, digest: bytes) -> bytes:
+        cipher = self._ciphers[self.key_id.to_bytes(2, "little")][digest[0]]
+        nonce = self._nonces(NONCE_BYTES)
+        return head + cipher.encrypt(nonce, payload, digest + head) + nonce
 
     @override
     def open_many(
@@ -173,6 +180,24 @@ class AesSeal(Seal):
         return opened
 
     @override
+    def open_slab(self, table: Table, heads: Table, digests: Sequence[bytes], room: Table) -> bool:
+        ids = heads[:, KEY_ID_AT:_KEY_ID_END]
+        ciphers = self._ciphers.get(ids[0].tobytes())
+        if ciphers is None or (ids != ids[0]).any():
+            return False  # While keys are changed: one by one.
+        try:
+            _open_all(
+                table[:, heads.shape[1] : -NONCE_BYTES],
+                room,
+                [ciphers[digest[0]] for digest in digests],
+                byte_rows(table[:, -NONCE_BYTES:]),
+                _bound(digests, heads),
+            )
+        except InvalidTag:
+            return False
+        return True
+
+    @override
     def open_one(self, value: bytes, digest: bytes, head_bytes: int) -> memoryview | Reason:
         ciphers = self._ciphers.get(value[KEY_ID_AT : KEY_ID_AT + 2])
         if ciphers is None:
@@ -186,6 +211,30 @@ class AesSeal(Seal):
         except InvalidTag:
             return NOT_AUTHENTIC
         return memoryview(payload)
+
+
+def _bound(digests: Sequence[bytes], heads: Table) -> list[bytes]:
+    """The associated data of each row."""
+    table = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(heads), DIGEST_BYTES)
+    return byte_rows(np.hstack([table, heads]))
+
+
+def _open_all(
+    closed: Table,
+    room: Table,
+    ciphers: list[AESGCM],
+    nonces: list[bytes],
+    associated: list[bytes],
+) -> None:
+    if room.shape[1] >= LARGE_BYTES:
+        for cipher, nonce, row, data, place in zip(
+            ciphers, nonces, closed, associated, room, strict=True
+        ):
+            cipher.decrypt_into(nonce, row, data, place)
+        return
+    # Bytes are made and given to OpenSSL faster than views of arrays are: 1.3 us a row, not 1.7.
+    opened = b"".join(map(AESGCM.decrypt, ciphers, nonces, byte_rows(closed), associated))
+    room[:] = np.frombuffer(opened, dtype=np.uint8).reshape(room.shape)
 
 
 def _ciphers(master: bytes, namespace: NamespaceKey, identity: bytes) -> list[AESGCM]:

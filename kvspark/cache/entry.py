@@ -77,9 +77,10 @@ class EntryFormat:
         self._sizes = [spec.bytes_per_row or 0 for spec in specs]
         self.is_fixed = all(spec.is_fixed for spec in specs)
         """True if all entries that are stored raw have `entry_bytes` bytes."""
-        self._payload_bytes = sum(self._sizes)
+        self.payload_bytes = sum(self._sizes)
+        """Bytes of a row's tensors; where they vary, 0 for those."""
         self._templates: dict[int, Table] = {}
-        self.entry_bytes = self._header.size_bytes + self._payload_bytes + seal().end_bytes
+        self.entry_bytes = self._header.size_bytes + self.payload_bytes + seal().end_bytes
         """Bytes of a raw entry; where they vary, of one whose varying tensors are empty."""
 
     def encode_many(
@@ -108,28 +109,69 @@ class EntryFormat:
 
     def decode_many(self, values: Sequence[bytes | None], digests: Sequence[bytes]) -> Decoded:
         """The rows that `values` hold; a value that is not its digest's is not found."""
-        found = np.zeros(len(values), dtype=np.bool_)
-        payloads, seal = np.empty((0, self._payload_bytes), dtype=np.uint8), self._seal()
-        if self.is_fixed and self.entry_bytes <= self._max_bytes:
-            payloads, places = self._decode_table(values, digests, seal)
-            found[places] = True
-            if len(places) == len(values):
-                return Decoded(found, self._cut_table(payloads), {})
+        if self.is_fixed:
+            found, payloads, why = self.open_many(values, digests)
+            return Decoded(found, self.cut(payloads), why)
         reasons: Counter[Reason] = Counter()
-        opened: dict[int, Opened] = {}
+        found = np.zeros(len(values), dtype=np.bool_)
+        entries = self._open_each(values, digests, found, reasons)
+        found[list(entries)] = True
+        return Decoded(found, self._cut_each(list(entries.values())), dict(reasons))
+
+    def open_many(
+        self, values: Sequence[bytes | None], digests: Sequence[bytes]
+    ) -> tuple[npt.NDArray[np.bool_], Table, Mapping[Reason, int]]:
+        """Which values are right, their payloads, and what is wrong with others, by reason.
+
+        For stages whose rows have a fixed size.
+        """
+        right = np.zeros(len(values), dtype=np.bool_)
+        payloads = np.empty((0, self.payload_bytes), dtype=np.uint8)
+        if self.entry_bytes <= self._max_bytes:
+            payloads, places = self._decode_table(values, digests, self._seal())
+            right[places] = True
+            if len(places) == len(values):
+                return right, payloads, {}
+        reasons: Counter[Reason] = Counter()
+        entries = self._open_each(values, digests, right, reasons)
+        if entries:
+            payloads = _merged(right, payloads, entries)
+        return right, payloads, dict(reasons)
+
+    def _open_each(
+        self,
+        values: Sequence[bytes | None],
+        digests: Sequence[bytes],
+        known: npt.NDArray[np.bool_],
+        reasons: Counter[Reason],
+    ) -> dict[int, Opened]:
+        """The right entries by place, of the values that are not `known` already."""
+        seal, opened = self._seal(), dict[int, Opened]()
         for index, value in enumerate(values):
-            if value is not None and not found[index]:
+            if value is not None and not known[index]:
                 entry = self._header.open(value, digests[index], self._max_bytes, seal)
                 if isinstance(entry, Opened):
                     opened[index] = entry
                 else:
                     reasons[entry] += 1
-        if not self.is_fixed:
-            found[list(opened)] = True
-            return Decoded(found, self._cut_each(list(opened.values())), dict(reasons))
-        if opened:
-            payloads = _merged(found, payloads, opened)
-        return Decoded(found, self._cut_table(payloads), dict(reasons))
+        return opened
+
+    def open_slab(self, table: Table, digests: Sequence[bytes], room: Table) -> bool:
+        """True if all rows of `table` are right in every byte; `room` holds their payloads then.
+
+        For stages whose rows have a fixed size; what is not right is for `open_many` to look at.
+        """
+        if table.shape[1] != self.entry_bytes or self.entry_bytes > self._max_bytes:
+            return False
+        seal = self._seal()
+        heads = np.ascontiguousarray(table[:, : self._header.size_bytes])
+        wanted = np.empty_like(heads)
+        wanted[:] = self._template(seal)
+        wanted[:, TIMES_AT:TAIL_AT] = heads[:, TIMES_AT:TAIL_AT]
+        wanted[:, TAIL_AT:TENSORS_AT] = tails(digests)
+        if seal.key_id:
+            wanted[:, KEY_ID_AT : KEY_ID_AT + 2] = heads[:, KEY_ID_AT : KEY_ID_AT + 2]
+        return np.array_equal(heads, wanted) and seal.open_slab(table, heads, digests, room)
 
     def _template(self, seal: Seal) -> Table:
         """The header of all rows but for times and digest."""
@@ -142,7 +184,7 @@ class EntryFormat:
         header = self._header.pack(
             RAW,
             seal,
-            lengths=(u32(self._payload_bytes),) * 2,
+            lengths=(u32(self.payload_bytes),) * 2,
             times=(0, 0),
             tail=bytes(HALF_BYTES),
             shapes=[_dims(spec) for spec in self._specs],
@@ -152,18 +194,14 @@ class EntryFormat:
     def _encode_table(
         self, digests: Sequence[bytes], columns: Sequence[Rows], times: tuple[int, int], seal: Seal
     ) -> list[bytes | None]:
-        count, head, size = len(digests), self._header.size_bytes, self._payload_bytes
+        count, head = len(digests), self._header.size_bytes
         if self.entry_bytes > self._max_bytes or not count:
             return [None] * count
         table = np.empty((count, head), dtype=np.uint8)
         table[:] = self._template(seal)
         table[:, TIMES_AT:TAIL_AT] = np.array([times], dtype="<u4").view(np.uint8)
         table[:, TAIL_AT:TENSORS_AT] = tails(digests)
-        joined = table.tobytes()
-        heads = [joined[at : at + head] for at in range(0, count * head, head)]
-        rows = self._payloads(columns, count).reshape(-1).data
-        payloads = [rows[at * size : (at + 1) * size] for at in range(count)]
-        return [*seal.close_many(heads, payloads, digests)]
+        return [*seal.close_table(table, self._payloads(columns, count), digests)]
 
     def _payloads(self, columns: Sequence[Rows], count: int) -> Table:
         tables = [
@@ -197,7 +235,7 @@ class EntryFormat:
             tail=digest[HALF_BYTES:],
             shapes=[array.shape for array in arrays],
         )
-        return seal.close_many([header], [memoryview(payload)], [digest])[0]
+        return seal.close_one(header, payload, digest)
 
     def _decode_table(
         self, values: Sequence[bytes | None], digests: Sequence[bytes], seal: Seal
@@ -205,7 +243,7 @@ class EntryFormat:
         """The payloads of the raw values that are right in every byte, and their places."""
         likely, places = _of_size(values, self.entry_bytes)
         if not likely:
-            return np.empty((0, self._payload_bytes), dtype=np.uint8), places
+            return np.empty((0, self.payload_bytes), dtype=np.uint8), places
         if len(likely) < len(values):
             digests = [digests[i] for i in places]
         template = self._template(seal)
@@ -223,7 +261,8 @@ class EntryFormat:
             return payloads, places
         return payloads[right], places[right]
 
-    def _cut_table(self, payloads: Table) -> tuple[Rows, ...]:
+    def cut(self, payloads: Table) -> tuple[Rows, ...]:
+        """The tensors that payloads of a fixed size hold."""
         if len(self._specs) == 1 and payloads.flags.writeable and payloads.size:
             # Fresh memory that nobody else has: it is the column.
             (spec,) = self._specs

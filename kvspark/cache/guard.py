@@ -16,6 +16,7 @@ from typing import final
 
 from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.slab import Part
 from kvspark.cache.store.trouble import FULL, REFUSED, SKIPPED, SLOW, reason_of
 from kvspark.cache.wait_budget import WaitBudget
 
@@ -64,29 +65,39 @@ class Guard:
         self.failures = 0
         """Calls that did not get through, or were not made."""
 
-    def get_many(self, keys: Sequence[bytes], *, expected_bytes: int) -> list[bytes | None]:
-        """The values of `keys`, None for those that are missing or could not be had.
+    def get_each(
+        self, keys: Sequence[bytes], take: Callable[[Part], None], *, expected_bytes: int
+    ) -> None:
+        """Gives `take` the values of `keys` in parts, None for what is missing or cannot be had.
 
         `expected_bytes` is what a value has, about. Who looked what they are worth says so to
-        `weigh`.
+        `weigh`. What `take` needs is no waiting for the store.
         """
-        values: list[bytes | None] = [None] * len(keys)
-        if not keys or not self._may_go(self._link):
-            return values
+        if not keys:
+            return
+        if not self._may_go(self._link):
+            take([None] * len(keys))
+            return
         size = max(1, min(WINDOW_KEYS, WINDOW_BYTES // max(1, expected_bytes)))
         call = _Call(self._clock, self._timeout_s)
-        for at in range(0, len(keys), size):
-            window = keys[at : at + size]
-            call.moves(len(window) * expected_bytes)
-            try:
-                values[at : at + size] = self._store.get_many(window, timeout_s=call.left_s())
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the rows are computed
-                self._not_read(exc)
-                break
+
+        def windows() -> Iterator[Sequence[bytes]]:
+            for at in range(0, len(keys), size):
+                window = keys[at : at + size]
+                call.moves(len(window) * expected_bytes)
+                yield window
+
+        taker = _Taker(take, call)
+        try:
+            self._store.get_each(windows(), taker, value_bytes=expected_bytes, left_s=call.left_s)
+        except Exception as exc:
+            if taker.is_at_work:
+                raise
+            self._not_read(exc)
+            take([None] * (len(keys) - taker.count))
         else:
             self._went_well(self._link)
         self._count_waiting(call)
-        return values
 
     @property
     def is_owed(self) -> bool:
@@ -208,8 +219,14 @@ class _Call:
         self.windows += 1
         self.moved_s += size_bytes / SLOWEST_BYTES_PER_S
 
+    def rests(self, work: Callable[[], None]) -> None:
+        """Does `work`, whose time is not the store's."""
+        begun = self._clock()
+        work()
+        self._started += self._clock() - begun
+
     def took_s(self) -> float:
-        """Seconds since the call began."""
+        """Seconds since the call began, without its rests."""
         return self._clock() - self._started
 
     def left_s(self) -> float:
@@ -222,6 +239,23 @@ class _Call:
         if left_s <= 0:
             raise TimeoutError
         return left_s
+
+
+@final
+class _Taker:
+    """Takes the parts of a call, and knows whether it is at it."""
+
+    def __init__(self, take: Callable[[Part], None], call: _Call) -> None:
+        self._take = take
+        self._call = call
+        self.count = 0
+        self.is_at_work = False
+
+    def __call__(self, part: Part) -> None:
+        self.is_at_work = True
+        self._call.rests(lambda: self._take(part))
+        self.count += len(part)
+        self.is_at_work = False
 
 
 def _tell(what: str, reason: str, exc: Exception) -> None:

@@ -31,6 +31,7 @@ from typing import NewType, final
 
 import numpy as np
 
+from kvspark.cache.store.slab import byte_rows
 from kvspark.fingerprint import DIGEST_BYTES, digest
 
 NamespaceKey = NewType("NamespaceKey", bytes)
@@ -152,5 +153,4 @@ class StageKeys:
         """One key of 27 bytes a digest, about a tenth of a microsecond each."""
         halves = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
         table = np.hstack([self._heads[halves[:, 0]], halves[:, :HALF_BYTES]])
-        joined = table.tobytes()
-        return [joined[at : at + KEY_BYTES] for at in range(0, len(joined), KEY_BYTES)]
+        return byte_rows(table)

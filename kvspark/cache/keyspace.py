@@ -11,9 +11,10 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from kvspark.cache.decoding import Decoding
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import Guard
-from kvspark.cache.header import MISPLACED, cost_us
+from kvspark.cache.header import MISPLACED
 from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, is_erased
 from kvspark.cache.tombstones import ERASED, Tombstones
 from kvspark.spec import Rows
@@ -87,22 +88,19 @@ class KeySpace:
         Guarantees: what is found is what `insert` was given, bit for bit. Never raises for
         trouble with the store, and ends within the cache's time-out.
         """
-        values = self._guard.get_many(self._keys.of(digests), expected_bytes=self._expected_bytes)
-        decoded = self._format.decode_many(values, digests)
+        decoding = Decoding(self._format, digests)
+        keys = self._keys.of(digests)
+        self._guard.get_each(keys, decoding.take, expected_bytes=self._expected_bytes)
+        decoded = decoding.done()
         if decoded.reasons:
             self._guard.count(decoded.reasons)
             if MISPLACED in decoded.reasons:
                 self._guard.distrust()
         if self._guard.is_owed:
-            found = [
-                value for value, is_right in zip(values, decoded.found, strict=True) if is_right
-            ]
-            self._guard.weigh(sum(cost_us(value) for value in found if value is not None) / 1e6)
-        present = [value for value in values if value is not None]
-        size_bytes = sum(map(len, present))
-        if present and not self._format.is_fixed:
-            self._expected_bytes = size_bytes // len(present)
-        return Lookup(decoded.found, decoded.columns, size_bytes)
+            self._guard.weigh(decoding.saved_us() / 1e6)
+        if decoding.present and not self._format.is_fixed:
+            self._expected_bytes = decoding.size_bytes // decoding.present
+        return Lookup(decoded.found, decoded.columns, decoding.size_bytes)
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written; rows that could not be stored are computed again some day.

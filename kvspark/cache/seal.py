@@ -17,8 +17,9 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64, xxh3_64_digest
 
+from kvspark.cache.store.slab import byte_rows
 from kvspark.fingerprint import DIGEST_BYTES
 
 Reason = str
@@ -64,16 +65,22 @@ class Seal(ABC):
     """Bytes behind the payload."""
 
     @abstractmethod
-    def close_many(
-        self, heads: Sequence[bytes], payloads: Sequence[memoryview], digests: Sequence[bytes]
-    ) -> list[bytes]:
+    def close_table(self, heads: Table, payloads: Table, digests: Sequence[bytes]) -> list[bytes]:
         """The whole entries: each head with its payload and what closes them."""
+
+    @abstractmethod
+    def close_one(self, head: bytes, payload: bytes, digest: bytes) -> bytes:
+        """The whole entry of one row."""
 
     @abstractmethod
     def open_many(
         self, values: Sequence[bytes], digests: Sequence[bytes], head_bytes: int
     ) -> OpenedTable:
         """The heads and payloads of values of one size, and which of them are what was closed."""
+
+    @abstractmethod
+    def open_slab(self, table: Table, heads: Table, digests: Sequence[bytes], room: Table) -> bool:
+        """True if all rows of `table` are what was closed; `room` holds their payloads then."""
 
     @abstractmethod
     def open_one(self, value: bytes, digest: bytes, head_bytes: int) -> memoryview | Reason:
@@ -93,14 +100,23 @@ class Checksum(Seal):
     end_bytes = 8
 
     @override
-    def close_many(
-        self, heads: Sequence[bytes], payloads: Sequence[memoryview], digests: Sequence[bytes]
-    ) -> list[bytes]:
-        entries = []
-        for head, payload in zip(heads, payloads, strict=True):
-            body = b"".join((head, payload))
-            entries.append(body + xxh3_64_digest(body))
-        return entries
+    def close_table(self, heads: Table, payloads: Table, digests: Sequence[bytes]) -> list[bytes]:
+        if payloads.shape[1] >= LARGE_BYTES:
+            rows = [row.data for row in payloads]
+            return [
+                b"".join((head, row, _sum(head, row)))
+                for head, row in zip(byte_rows(heads), rows, strict=True)
+            ]
+        table = np.empty((len(heads), heads.shape[1] + payloads.shape[1] + 8), dtype=np.uint8)
+        table[:, : heads.shape[1]] = heads
+        table[:, heads.shape[1] : -8] = payloads
+        sums = b"".join(map(xxh3_64_digest, table[:, :-8]))
+        table[:, -8:] = np.frombuffer(sums, dtype=np.uint8).reshape(-1, 8)
+        return byte_rows(table)
+
+    @override
+    def close_one(self, head: bytes, payload: bytes, digest: bytes) -> bytes:
+        return b"".join((head, payload, _sum(head, payload)))
 
     @override
     def open_many(
@@ -118,11 +134,24 @@ class Checksum(Seal):
         return OpenedTable(table[:, :head_bytes], table[:, head_bytes:-8], right)
 
     @override
+    def open_slab(self, table: Table, heads: Table, digests: Sequence[bytes], room: Table) -> bool:
+        if b"".join(map(xxh3_64_digest, table[:, :-8])) != table[:, -8:].tobytes():
+            return False
+        room[:] = table[:, heads.shape[1] : -8]
+        return True
+
+    @override
     def open_one(self, value: bytes, digest: bytes, head_bytes: int) -> memoryview | Reason:
         view = memoryview(value)
         if xxh3_64_digest(view[:-8]) != value[-8:]:
             return CORRUPT
         return view[head_bytes:-8]
+
+
+def _sum(head: bytes, payload: bytes | memoryview) -> bytes:
+    hasher = xxh3_64(head)
+    hasher.update(payload)
+    return hasher.digest()
 
 
 def _open_large(values: Sequence[bytes], head_bytes: int) -> OpenedTable:

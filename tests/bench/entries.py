@@ -21,7 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from kvspark.cache.cache import Cache
+from kvspark.cache.decoding import Decoding
+from kvspark.cache.entry import Decoded
 from kvspark.cache.key import KEY_BYTES, StageKeys
+from kvspark.cache.keyspace import KeySpace
+from kvspark.cache.store.slab import Part
 from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.allocator import keep_freed_memory
 from kvspark.spec import Rows, TensorSpec
@@ -87,16 +91,31 @@ def works_of(server: RedisAddress, rows: Rows, *, sealed: bool) -> dict[str, Cal
     entries = list(zip(keys, [value or b"" for value in values], strict=True))
     if not space.lookup(digests).found.all():
         raise SystemExit("something was not found; these times mean nothing")
-    encode = space._format.encode_many
+    encode, parts = space._format.encode_many, fetched(space, keys)
     return {
         f"{READ} {how}": lambda: space.lookup(digests),
         f"{READ} {how}: keys": lambda: space._keys.of(digests),
-        f"{READ} {how}: store": lambda: cache._store.get_many(keys),
-        f"{READ} {how}: decode": lambda: space._format.decode_many(values, digests),
+        f"{READ} {how}: store": lambda: fetched(space, keys),
+        f"{READ} {how}: decode": lambda: decoded(space, digests, parts),
         f"{WRITE} {how}": lambda: space.insert(digests, (rows,), cost_us=100),
         f"{WRITE} {how}: encode": lambda: encode(digests, (rows,), created_s=1, cost_us=1),
         f"{WRITE} {how}: store": lambda: cache._store.set_many(entries, ttl_s=1_209_600),
     }
+
+
+def fetched(space: KeySpace, keys: list[bytes]) -> list[Part]:
+    """The values of `keys` as they come."""
+    parts: list[Part] = []
+    space._guard.get_each(keys, parts.append, expected_bytes=space._format.entry_bytes)
+    return parts
+
+
+def decoded(space: KeySpace, digests: list[bytes], parts: list[Part]) -> Decoded:
+    """What they hold."""
+    decoding = Decoding(space._format, digests)
+    for part in parts:
+        decoding.take(part)
+    return decoding.done()
 
 
 def measure(server: RedisAddress, size_bytes: int, count: int) -> list[Line]:

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.slab import Part, Slab
 
 ANY_BYTES = bytes(range(256))
 
@@ -31,6 +32,36 @@ class StoreContract:
         keys = [key(value[:300]) for value in values]
         store.set_many(list(zip(keys, values, strict=True)), ttl_s=60)
         assert store.get_many(keys) == values
+
+    def test_windows_are_answered_in_parts_in_their_order(self, store: Store, key):
+        even = [(key(b"even%d" % row), b"%012d" % row) for row in range(900)]
+        odd = [(key(b"odd%d" % row), b"x" * row) for row in range(1, 30)]
+        store.set_many([*even, *odd], ttl_s=60)
+        known = dict([*even, *odd])
+        keys = [*known, key(b"absent"), *reversed(known), key(b"absent"), even[0][0]]
+        windows = [keys[at : at + 170] for at in range(0, len(keys), 170)]
+        values: list[bytes | None] = []
+
+        def take(part: Part) -> None:
+            values.extend(part.values() if isinstance(part, Slab) else part)
+
+        store.get_each(iter(windows), take, value_bytes=12, left_s=lambda: 5.0)
+        assert values == [known.get(each) for each in keys]
+        store.get_each(iter([]), take, value_bytes=12, left_s=lambda: 5.0)
+        assert len(values) == len(keys)
+
+    def test_a_call_that_is_broken_off_leaves_nothing_for_the_next_one(self, store: Store, key):
+        entries = [(key(b"cut%d" % row), b"%012d" % row) for row in range(900)]
+        store.set_many(entries, ttl_s=60)
+        keys = [each for each, _ in entries]
+        windows = [keys[at : at + 100] for at in range(0, 900, 100)]
+
+        def take(part: Part) -> None:
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            store.get_each(iter(windows), take, value_bytes=12, left_s=lambda: 5.0)
+        assert store.get_many(keys[:2]) == [entries[0][1], entries[1][1]]
 
     def test_no_keys_are_no_work(self, store: Store):
         assert store.get_many([]) == []

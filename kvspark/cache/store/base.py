@@ -28,10 +28,11 @@ and must never give what was not put there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.slab import Part
 from kvspark.errors import StoreRefusedError
 
 
@@ -47,6 +48,28 @@ class Store(ABC):
         Raises:
             StoreError: nothing of this call is known.
         """
+
+    def get_each(
+        self,
+        windows: Iterable[Sequence[bytes]],
+        take: Callable[[Part], None],
+        *,
+        value_bytes: int,
+        left_s: Callable[[], float],
+    ) -> None:
+        """As `get_many` of each window, whose values `take` is given in parts, in their order.
+
+        windows: one key at least in each; asked for ahead of what is taken, where that is faster.
+        value_bytes: what values have, as far as the caller knows; those that do may come as a Slab.
+        left_s: the seconds that are left when it is called; raises when there are none.
+
+        Raises:
+            StoreError: nothing is known of what was not taken yet.
+            Exception: what `take`, `windows` or `left_s` raise.
+        """
+        del value_bytes
+        for window in windows:
+            take(self.get_many(window, timeout_s=left_s()))
 
     @abstractmethod
     def set_many(

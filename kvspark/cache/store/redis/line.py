@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.wire import Wire, is_lost, knows_no_hello
+from kvspark.cache.store.redis.wire import Payload, Wire, is_lost, knows_no_hello
 from kvspark.cache.store.redis_error import store_error
 
 JITTER_S = 0.02
 """Workers that start together do not connect together; at most a tenth of a call's time."""
+
+T = TypeVar("T")
 
 
 @final
@@ -32,7 +34,7 @@ class Line:
         self.endpoint = endpoint
         self._wire: Wire | None = None
         self._protocol = 3
-        self._payload = b""
+        self._payload: Payload = b""
         self._is_old = False
 
     @property
@@ -40,12 +42,12 @@ class Line:
         """Connected, as far as we know."""
         return self._wire is not None
 
-    def exchange(self, payload: bytes, count: int, ends: float) -> list[Any]:
+    def exchange(self, payload: Payload, count: int, ends: float) -> list[Any]:
         """The `count` replies to `payload`, error replies as exceptions in their place."""
         self.send(payload, ends)
         return self.read(count, ends)
 
-    def send(self, payload: bytes, ends: float) -> None:
+    def send(self, payload: Payload, ends: float) -> None:
         """Sends `payload`; its replies are to be read before the next one."""
         self._payload, self._is_old = payload, self.is_open
         with self._watched():
@@ -56,16 +58,36 @@ class Line:
                     raise
                 self._opened(ends).send(payload, ends)
 
+    def send_more(self, payload: Payload, ends: float) -> None:
+        """Sends `payload` behind what was sent, after some of the replies to that were read."""
+        with self._watched():
+            self._opened(ends).send(payload, ends)
+
     def read(self, count: int, ends: float) -> list[Any]:
         """The `count` replies to what was sent."""
+        return self._read(lambda wire: wire.read(count, ends), ends)
+
+    def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:
+        """As `read`, of one list of `count` values; a Slab where all have `value_bytes` bytes.
+
+        Unless it `is_last`, there are more to be read.
+        """
+        return self._read(
+            lambda wire: wire.read_part(count, value_bytes, ends, is_last=is_last), ends
+        )
+
+    def _read(self, read: Callable[[Wire], T], ends: float) -> T:
         with self._watched():
             try:
-                return self._opened(ends).read(count, ends)
+                read_now = read(self._opened(ends))
             except Exception as exc:
                 if not self._was_lost(exc):
                     raise
                 self._opened(ends).send(self._payload, ends)
-                return self._opened(ends).read(count, ends)
+                read_now = read(self._opened(ends))
+            # Once it has answered it is no old connection, and the payload is not sent again.
+            self._is_old = False
+            return read_now
 
     def fileno(self) -> int:
         """The socket of an open line, for waiting until it can be read."""

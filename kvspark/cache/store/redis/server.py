@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, final
 
 from typing_extensions import override
@@ -12,11 +13,19 @@ from typing_extensions import override
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, sets, unlink
+from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, set_pieces, unlink
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.plain import answers_plainly
+from kvspark.cache.store.redis.wire import Payload
 from kvspark.cache.store.redis_error import is_timeout, store_error
+from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreRefusedError, StoreUnavailableError
+
+LARGE_BYTES = 16 * 1024
+"""Values of so many bytes are sent from where they are."""
+
+AHEAD = 2
+"""Windows of a look-up that were asked for and not read yet: the server works on them meanwhile."""
 
 
 @final
@@ -33,16 +42,46 @@ class RedisStore(Store):
         self, keys: Sequence[bytes], *, timeout_s: float | None = None
     ) -> list[bytes | None]:
         windows = [keys[at : at + MGET_KEYS] for at in range(0, len(keys), MGET_KEYS)]
-        replies = self._call([mget(window) for window in windows], len(windows), timeout_s)
+        payload = b"".join([mget(window) for window in windows])
         values: list[bytes | None] = []
-        for window, reply in zip(windows, replies, strict=True):
+        for window, reply in zip(
+            windows, self._call(payload, len(windows), timeout_s), strict=True
+        ):
             if not isinstance(reply, list) or len(reply) != len(window):
                 self.close()
-                raise StoreUnavailableError(
-                    f"{self._endpoint} answered {len(window)} keys with another number of values"
-                )
+                raise self._miscounted(len(window))
             values += reply
         return values
+
+    @override
+    def get_each(
+        self,
+        windows: Iterable[Sequence[bytes]],
+        take: Callable[[Part], None],
+        *,
+        value_bytes: int,
+        left_s: Callable[[], float],
+    ) -> None:
+        asked = ((len(window), mget(window)) for window in windows)
+        ahead = deque(islice(asked, AHEAD))
+        if not ahead:
+            return
+        with self._line.turn(time.monotonic() + left_s()) as line:
+            try:
+                line.send(b"".join([each for _, each in ahead]), time.monotonic() + left_s())
+                while ahead:
+                    count, _ = ahead.popleft()
+                    ends = time.monotonic() + left_s()
+                    reply = line.read_part(count, value_bytes, ends, is_last=not ahead)
+                    for following in islice(asked, 1):
+                        # Not before the first reply: until then all may have to be sent again.
+                        line.send_more(following[1], time.monotonic() + left_s())
+                        ahead.append(following)
+                    take(self._part(count, reply))
+            except BaseException:
+                # What is still to come would be taken for the answer to the next call.
+                line.close()
+                raise
 
     @override
     def set_many(
@@ -52,8 +91,9 @@ class RedisStore(Store):
         ttl_s: float | None,
         timeout_s: float | None = None,
     ) -> int:
-        pieces = chain.from_iterable(sets(entries, ttl_s))
-        taken = self._call(pieces, len(entries), timeout_s).count(b"OK")
+        pieces = set_pieces(entries, ttl_s)
+        payload = pieces if entries and len(entries[0][1]) >= LARGE_BYTES else b"".join(pieces)
+        taken = self._call(payload, len(entries), timeout_s).count(b"OK")
         if taken < len(entries):
             self.close()
             raise StoreUnavailableError(f"{self._endpoint} answered a write with something else")
@@ -63,20 +103,20 @@ class RedisStore(Store):
     def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
         if not keys:
             return 0
-        (count,) = self._call([unlink(keys)], 1, timeout_s)
+        (count,) = self._call(unlink(keys), 1, timeout_s)
         return int(count)
 
     @override
     def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
         cursor = b""
         while cursor != b"0":
-            ((cursor, keys),) = self._call([scan(prefix, cursor or b"0")], 1, timeout_s)
+            ((cursor, keys),) = self._call(scan(prefix, cursor or b"0"), 1, timeout_s)
             yield keys
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
         try:
-            self._call([PING], 1, timeout_s)
+            self._call(PING, 1, timeout_s)
         except StoreUnavailableError as exc:
             if self._endpoint.is_tls and is_timeout(exc) and answers_plainly(self._endpoint):
                 raise StoreRefusedError(
@@ -93,8 +133,20 @@ class RedisStore(Store):
         with self._line.turn(None) as line:
             line.close()
 
-    def _call(self, pieces: Iterable[bytes], count: int, timeout_s: float | None) -> list[Any]:
-        """The `count` replies to the commands in `pieces`; every one of them is read.
+    def _part(self, count: int, reply: Any) -> Part:
+        if isinstance(reply, Exception):
+            raise store_error(reply, self._endpoint) from reply
+        if isinstance(reply, list | Slab) and len(reply) == count:
+            return reply
+        raise self._miscounted(count)
+
+    def _miscounted(self, count: int) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"{self._endpoint} answered {count} keys with another number of values"
+        )
+
+    def _call(self, payload: Payload, count: int, timeout_s: float | None) -> list[Any]:
+        """The `count` replies to the commands in `payload`; every one of them is read.
 
         Raises:
             StoreError: no answer, or a reply is an error.
@@ -103,7 +155,7 @@ class RedisStore(Store):
             return []
         ends = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         with self._line.turn(ends) as line:
-            replies = line.exchange(b"".join(pieces), count, ends)
+            replies = line.exchange(payload, count, ends)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise store_error(reply, self._endpoint) from reply

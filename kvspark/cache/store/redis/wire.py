@@ -14,8 +14,9 @@ from __future__ import annotations
 import inspect
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import hiredis
 import redis
@@ -31,6 +32,7 @@ from redis.exceptions import AskError, InvalidResponse, MovedError
 from redis.retry import Retry
 
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.even_reply import read_even
 
 READ_BYTES = 256 * 1024
 """Bytes of one recv; redis-py's 32 KiB takes 15 % longer."""
@@ -46,10 +48,17 @@ _NO_SETINFO: dict[str, Any] = (
     else {"lib_name": None, "lib_version": None}
 )
 
+_PIECES = 256
+"""Of one `sendmsg`; the system allows 1,024."""
+
 _MORE = object()
 
 # hiredis before 3.2 has no class for them; nothing that we ask for is pushed.
 _PUSHED: Any = getattr(hiredis, "PushNotification", ())
+
+
+Payload: TypeAlias = "bytes | list[bytes]"
+"""What is sent: in one piece, or in pieces that are too large to be copied together."""
 
 
 @final
@@ -65,40 +74,74 @@ class Wire:
         self._connection.ends = ends
         self._connection.connect()
         self._socket: _BoundedSocket = self._connection.bounded_socket
+        self._is_plain = not endpoint.is_tls
         self._buffer = bytearray(READ_BYTES)
+        self._unread = memoryview(b"")
+        """What was received and not given to `_reader` yet."""
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=DefaultParser.parse_error,
             notEnoughData=_MORE,
         )
 
-    def send(self, payload: bytes, ends: float) -> None:
+    def send(self, payload: Payload, ends: float) -> None:
         """Sends all of `payload` before `ends`."""
         self._connection.ends = ends
-        self._socket.sendall(payload)
+        if isinstance(payload, bytes):
+            self._socket.sendall(payload)
+        elif self._is_plain:
+            self._socket.send_pieces(payload)
+        else:
+            self._socket.sendall(b"".join(payload))
 
     def read(self, count: int, ends: float) -> list[Any]:
         """`count` replies, error replies as exceptions in their place, all before `ends`."""
         self._connection.ends = ends
-        reader, buffer = self._reader, self._buffer
+        replies = self._parse(count)
+        self._refuse_more()
+        return replies
+
+    def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:
+        """As `read`, of one list of `count` values; a Slab where all have `value_bytes` bytes.
+
+        Unless it `is_last`, more was asked for, whose replies may have begun to come.
+        """
+        self._connection.ends = ends
+        reply: Any = None
+        if not self._has_more:
+            receive = self._socket.recv_into
+            reply, self._unread = read_even(receive, count, value_bytes, spare_bytes=int(is_last))
+        if reply is None:
+            (reply,) = self._parse(1)
+        if is_last:
+            self._refuse_more()
+        return reply
+
+    def _parse(self, count: int) -> list[Any]:
+        reader = self._reader
         replies: list[Any] = []
-        start = stop = 0
         while len(replies) < count:
             reply = reader.gets()
             if reply is not _MORE:
                 if not isinstance(reply, _PUSHED):
                     replies.append(reply)
                 continue
-            if start == stop:
-                start, stop = 0, self._socket.recv_into(buffer)
-                if not stop:
+            if not self._unread:
+                size_bytes = self._socket.recv_into(self._buffer)
+                if not size_bytes:
                     raise ConnectionResetError("the server closed the connection")
-            size_bytes = min(FEED_BYTES, stop - start)
-            reader.feed(buffer, start, size_bytes)  # type: ignore[arg-type] # It takes any buffer.
-            start += size_bytes
-        if start < stop or reader.has_data():
-            raise InvalidResponse("the server answered more than it was asked")
+                self._unread = memoryview(self._buffer)[:size_bytes]
+            reader.feed(self._unread[:FEED_BYTES])  # type: ignore[arg-type] # It takes any buffer.
+            self._unread = self._unread[FEED_BYTES:]
         return replies
+
+    @property
+    def _has_more(self) -> bool:
+        return bool(self._unread) or self._reader.has_data()
+
+    def _refuse_more(self) -> None:
+        if self._has_more:
+            raise InvalidResponse("the server answered more than it was asked")
 
     def fileno(self) -> int:
         """The socket, for waiting until it can be read."""
@@ -198,7 +241,7 @@ class _BoundedSocket:
         self._sock = sock
         self._connection = connection
 
-    def recv_into(self, buffer: bytearray) -> int:
+    def recv_into(self, buffer: bytearray | memoryview) -> int:
         self._bound()
         return self._sock.recv_into(buffer)
 
@@ -209,6 +252,18 @@ class _BoundedSocket:
     def sendall(self, payload: bytes) -> None:
         self._bound()
         self._sock.sendall(payload)
+
+    def send_pieces(self, pieces: Sequence[bytes]) -> None:
+        """Sends all pieces, without making one of them."""
+        for at in range(0, len(pieces), _PIECES):
+            some = [memoryview(piece) for piece in pieces[at : at + _PIECES]]
+            while some:
+                self._bound()
+                sent = self._sock.sendmsg(some)
+                while some and sent >= len(some[0]):
+                    sent -= len(some.pop(0))
+                if sent:
+                    some[0] = some[0][sent:]
 
     def settimeout(self, timeout_s: float | None) -> None:
         """Takes no notice: there is one bound."""

@@ -1,0 +1,108 @@
+"""The rows of a look-up, decoded as their values come.
+
+Slabs are decoded at once: what has just arrived is still near the processor, and the server works
+on what comes next. Other values are decoded together at the end, which costs less a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.cache.entry import Decoded, EntryFormat
+from kvspark.cache.header import COST_AT, cost_us
+from kvspark.cache.seal import TAIL_AT, Table
+from kvspark.cache.store.slab import Part, Slab
+
+
+@final
+class Decoding:
+    """Takes the values of `digests` part by part, in their order."""
+
+    def __init__(self, entry_format: EntryFormat, digests: Sequence[bytes]) -> None:
+        self._format = entry_format
+        self._digests = digests
+        self._found = np.zeros(len(digests), dtype=np.bool_)
+        self._payloads: Table | None = None
+        self._at = 0
+        self._filled = 0
+        self._values: list[bytes | None] = []
+        """Those that did not come in slabs, or are not all right; where entries vary in size, all."""
+        self._places: list[int] = []
+        self._slabs_us = 0
+        self.present = 0
+        """Values that are there, right or not."""
+        self.size_bytes = 0
+        """Their bytes."""
+
+    def take(self, part: Part) -> None:
+        """Decodes the values of the next rows."""
+        rows = slice(self._at, self._at + len(part))
+        self._at = rows.stop
+        values: list[bytes | None]
+        if isinstance(part, Slab):
+            self.present += len(part)
+            self.size_bytes += part.size_bytes
+            if self._format.is_fixed and self._open_slab(part.table, rows):
+                return
+            values = [*part.values()]
+        else:
+            values = part
+            present = [value for value in part if value is not None]
+            self.present += len(present)
+            self.size_bytes += sum(map(len, present))
+        self._values += values
+        self._places += range(rows.start, rows.stop)
+
+    def done(self) -> Decoded:
+        """All rows."""
+        if not self._format.is_fixed:
+            decoded = self._format.decode_many(self._values, self._digests)
+            self._found = decoded.found
+            return decoded
+        if not self._places:
+            return Decoded(self._found, self._format.cut(self._room()), {})
+        places = np.array(self._places)
+        digests = [self._digests[place] for place in self._places]
+        right, payloads, reasons = self._format.open_many(self._values, digests)
+        self._found[places[right]] = True
+        if self._filled:
+            payloads = self._merged(payloads, places)
+        return Decoded(self._found, self._format.cut(payloads), reasons)
+
+    def saved_us(self) -> int:
+        """Microseconds that the rows which were found took to compute."""
+        right = zip(self._values, self._found[self._places], strict=True)
+        return self._slabs_us + sum(
+            [cost_us(value) for value, is_right in right if value and is_right]
+        )
+
+    def _open_slab(self, table: Table, rows: slice) -> bool:
+        """True if all were right."""
+        room = self._room()[self._filled : self._filled + len(table)]
+        if not self._format.open_slab(table, self._digests[rows], room):
+            return False
+        costs = np.ascontiguousarray(table[:, COST_AT:TAIL_AT]).view("<u4")
+        self._slabs_us += int(costs.sum())
+        self._found[rows] = True
+        self._filled += len(table)
+        return True
+
+    def _merged(self, listed: Table, places: npt.NDArray[np.intp]) -> Table:
+        """The payloads of slabs and of other values, in the order of their rows."""
+        is_listed = np.zeros(len(self._found), dtype=np.bool_)
+        is_listed[places] = True
+        of_found = is_listed[self._found]
+        merged = np.empty((len(of_found), self._format.payload_bytes), dtype=np.uint8)
+        merged[of_found] = listed
+        merged[~of_found] = self._room()[: self._filled]
+        return merged
+
+    def _room(self) -> Table:
+        if self._payloads is None:
+            shape = (len(self._digests), self._format.payload_bytes)
+            self._payloads = np.empty(shape, dtype=np.uint8)
+        return self._payloads

@@ -1,0 +1,46 @@
+"""Values as they came from a server: a list of bytes, or side by side in one piece of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Values of one size that all were there, and were never made into objects of their own.
+
+    An object a value costs a third of what fetching 768 bytes takes, and its copies half of what
+    fetching 64 KB takes.
+    """
+
+    table: npt.NDArray[np.uint8]
+    """(values, bytes); the rows are contiguous, what is between them is not theirs."""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all values."""
+        return self.table.size
+
+    def values(self) -> list[bytes]:
+        """Each value by itself."""
+        return byte_rows(self.table)
+
+
+def byte_rows(table: npt.NDArray[np.uint8]) -> list[bytes]:
+    """The rows of a table as bytes, at a third of what slices take: numpy makes them all in one go."""
+    if not table.size:
+        return [b""] * len(table)
+    rows: list[bytes] = np.ascontiguousarray(table).view(f"V{table.shape[1]}").ravel().tolist()
+    return rows
+
+
+Part: TypeAlias = "Slab | list[bytes | None]"
+"""The values of some keys, in their order; None is a key that is missing."""

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvspark.cache.codec import codec_named
+from kvspark.cache.decoding import Decoding
+from kvspark.cache.entry import EntryFormat
+from kvspark.cache.header import MISPLACED
+from kvspark.cache.keyring import Keys
+from kvspark.cache.seal import NOT_AUTHENTIC
+from kvspark.cache.store.slab import Part, Slab
+from kvspark.spec import TensorSpec
+from tests.cache.strategies import digests, same_bits
+from tests.cache.test_entry import EMBEDDING, changed
+from tests.cache.test_seal import KEYS, sealed
+
+ROWS = 12
+FORMATS: dict[str, Callable[..., EntryFormat]] = {"sealed": sealed, "in clear": EntryFormat}
+
+
+def entries_of(entry_format: EntryFormat, width: int) -> tuple[np.ndarray, list[bytes]]:
+    rows = np.arange(ROWS * width, dtype="<f4").reshape(ROWS, width)
+    entries = entry_format.encode_many(digests(ROWS), (rows,), created_s=1, cost_us=7)
+    whole = [entry for entry in entries if entry is not None]
+    assert len(whole) == ROWS
+    return rows, whole
+
+
+def slab_of(values: list[bytes]) -> Slab:
+    """As they come: with something between them."""
+    table = np.frombuffer(b"".join([b"\r\n$" + value for value in values]), dtype=np.uint8)
+    return Slab(table.reshape(len(values), -1)[:, 3:])
+
+
+def in_parts(values: list[bytes | None], stops: list[int]) -> list[Part]:
+    """Cut at `stops`; a part whose values are all there and of one size comes as a slab."""
+    parts: list[Part] = []
+    for start, stop in zip([0, *stops], [*stops, len(values)], strict=True):
+        some = values[start:stop]
+        whole = [value for value in some if value]
+        is_even = len(whole) == len(some) and len(set(map(len, whole))) == 1
+        parts.append(slab_of(whole) if is_even else some)
+    return parts
+
+
+@pytest.mark.parametrize("width", [0, 4, 4_096])
+@pytest.mark.parametrize("how", FORMATS)
+@given(
+    picked=st.lists(
+        st.sampled_from(["right", "missing", "damaged", "odd", "zstd"]),
+        min_size=ROWS,
+        max_size=ROWS,
+    )
+    | st.just(["right"] * ROWS)
+    | st.just(["zstd"] * ROWS),
+    stops=st.lists(st.integers(0, ROWS), max_size=4).map(sorted),
+    data=st.data(),
+)
+def test_rows_that_come_in_parts_are_those_that_come_as_a_list(how, width, picked, stops, data):
+    specs = (TensorSpec("t", "float32", (width,)),)
+    entry_format = FORMATS[how](specs)
+    rows, entries = entries_of(entry_format, width)
+    compressed = EntryFormat(specs, codec_named("zstd"), seal=entry_format._seal)
+    _, small = entries_of(compressed, width)
+    values: list[bytes | None] = []
+    for kind, entry, other in zip(picked, entries, small, strict=True):
+        at = data.draw(st.integers(0, len(entry) - 1)) if kind == "damaged" else 0
+        damaged = changed(entry, at, bytes([entry[at] ^ 1]))
+        values.append(
+            {"right": entry, "missing": None, "damaged": damaged, "odd": b"o", "zstd": other}[kind]
+        )
+    decoding = Decoding(entry_format, digests(ROWS))
+    for part in in_parts(values, stops):
+        decoding.take(part)
+    decoded = decoding.done()
+    expected = [kind in ("right", "zstd") for kind in picked]
+    assert decoded.found.tolist() == expected
+    (column,) = decoded.columns
+    assert isinstance(column, np.ndarray)
+    assert same_bits(rows[np.array(expected)], column)
+    assert column.flags.writeable
+    assert sum(decoded.reasons.values()) == picked.count("damaged") + picked.count("odd")
+    assert decoding.present == ROWS - picked.count("missing")
+    assert decoding.size_bytes == sum(len(value) for value in values if value)
+    assert decoding.saved_us() == 7 * sum(expected)
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_entries_that_are_swapped_in_a_slab_are_misses(how):
+    entry_format = FORMATS[how](EMBEDDING)
+    rows, entries = entries_of(entry_format, 4)
+    decoding = Decoding(entry_format, digests(ROWS))
+    decoding.take(slab_of([entries[1], entries[0], *entries[2:]]))
+    decoded = decoding.done()
+    assert decoded.found.tolist() == [False, False, *[True] * (ROWS - 2)]
+    assert same_bits(rows[2:], decoded.columns[0])
+    assert decoded.reasons == {MISPLACED: 2}
+
+
+def test_a_slab_of_entries_under_two_keys_is_opened_and_of_another_owner_is_not():
+    rows, old = entries_of(sealed(EMBEDDING), 4)
+    rotated = sealed(EMBEDDING, keys=Keys(2, KEYS.masters, bytes(32)))
+    _, new = entries_of(rotated, 4)
+    decoding = Decoding(rotated, digests(ROWS))
+    decoding.take(slab_of([*old[:5], *new[5:]]))
+    assert same_bits(rows, decoding.done().columns[0])
+    other = Decoding(sealed(EMBEDDING, identity=b"stage2"), digests(ROWS))
+    other.take(slab_of(old))
+    assert other.done().reasons == {NOT_AUTHENTIC: ROWS}
+
+
+def test_rows_that_vary_in_size_may_come_in_slabs():
+    entry_format = EntryFormat((TensorSpec("t", "float32", (None,)),))
+    column = [np.arange(3, dtype="<f4") + row for row in range(ROWS)]
+    entries = entry_format.encode_many(digests(ROWS), (column,), created_s=1, cost_us=7)
+    decoding = Decoding(entry_format, digests(ROWS))
+    decoding.take(slab_of([entry for entry in entries[:5] if entry]))
+    decoding.take(entries[5:])
+    assert all(map(same_bits, column, decoding.done().columns[0]))
+    assert decoding.saved_us() == 7 * ROWS

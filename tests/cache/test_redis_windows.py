@@ -1,0 +1,68 @@
+"""Look-ups of many windows, and writes in pieces."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvspark.cache.store.slab import Part, Slab
+from tests.cache.test_redis import TIMEOUT_S, over_socket, over_tcp
+from tests.redis_server import running_redis
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def own_server():
+    """A server that may be hurt."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=[over_tcp, over_socket], ids=["tcp", "unix"])
+def connect(request):
+    """How to reach a server, by one way and the other."""
+    return request.param
+
+
+def test_a_closed_connection_is_opened_once_more_for_a_look_up_of_many_windows(own_server, connect):
+    store = connect(own_server)
+    entries = [(b"%d" % row, b"%06d" % row) for row in range(500)]
+    store.set_many(entries, ttl_s=None)
+    own_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    parts: list[Part] = []
+    keys = [key for key, _ in entries]
+    windows = (keys[at : at + 50] for at in range(0, 500, 50))
+    store.get_each(windows, parts.append, value_bytes=6, left_s=lambda: TIMEOUT_S)
+    assert all(isinstance(part, Slab) for part in parts)
+    found = [value for part in parts if isinstance(part, Slab) for value in part.values()]
+    assert found == [value for _, value in entries]
+    assert own_server.count("hello") == 2
+
+
+def test_a_look_up_whose_time_is_up_in_the_middle_keeps_what_it_has(own_server, connect):
+    store = connect(own_server)
+    store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=None)
+    lefts = iter([1.0] * 6)
+    parts: list[Part] = []
+
+    def left_s() -> float:
+        left = next(lefts, None)
+        if left is None:
+            raise TimeoutError
+        return left
+
+    with pytest.raises(TimeoutError):
+        store.get_each(iter([[b"a"]] * 9), parts.append, value_bytes=1, left_s=left_s)
+    assert 0 < len(parts) < 9
+    assert store.get_many([b"b"]) == [b"2"]
+
+
+def test_large_values_are_written_from_where_they_are(own_server, connect):
+    store = connect(own_server)
+    entries = [(b"%d" % row, bytes([row]) * 70_000) for row in range(40)]
+    assert store.set_many(entries, ttl_s=60) == 40
+    mixed = [(b"large", b"l" * 50_000), *((b"small%d" % row, b"s") for row in range(300))]
+    assert store.set_many(mixed, ttl_s=60) == 301
+    known = dict([*entries, *mixed])
+    assert store.get_many(list(known)) == list(known.values())
+    assert 0 < int(own_server.ask("PTTL", "39")[1:]) <= 60_000
