@@ -152,6 +152,12 @@ def _script(staging: Staging) -> None:
     staging.until(lambda: staging.says(b"-BUSY"))
 
 
+def _end_script(staging: Staging) -> None:
+    staging.ask("SCRIPT", "KILL")
+    # Until it has ended, the question how often it was busy is answered with BUSY.
+    staging.until(lambda: staging.says(b"+PONG"))
+
+
 def _crowd(staging: Staging) -> None:
     staging.idle_clients(2)
     staging.ask("CLIENT", "KILL", "TYPE", "normal")
@@ -221,7 +227,7 @@ CACHE_ROWS = [
     _server("F19", "", lambda s: s.ask("REPLICAOF", "127.0.0.1", "1"), FULL, _errors("READONLY")),
     _server("F20", "", _orphan, GONE, _errors("MASTERDOWN")),
     _server("F21", "", _cannot_save, FULL, _errors("MISCONF"), _can_save),
-    _server("F22", "", _script, GONE | LATE, _errors("BUSY"), lambda s: s.ask("SCRIPT", "KILL")),
+    _server("F22", "", _script, GONE | LATE, _errors("BUSY"), _end_script),
     _server(
         "F23",
         "",

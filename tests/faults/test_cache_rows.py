@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
+from kvspark.cache import guard
 from kvspark.cache.breaker import FAILURES
 from kvspark.cache.cache import Cache
 from tests.faults import case
@@ -21,6 +23,14 @@ from tests.faults.wire import Call, Cut, Flip, Twice
 pytestmark = pytest.mark.redis
 
 START, MIDDLE = 0.0, 0.5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def windows() -> Iterator[None]:
+    """Several windows a look-up, as large batches have, with two of them on their way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard, "WINDOW_KEYS", 64)
+        yield
 
 
 @pytest.fixture(scope="module")
