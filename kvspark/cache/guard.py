@@ -91,6 +91,7 @@ class Guard:
         try:
             self._store.get_each(windows(), taker, value_bytes=expected_bytes, left_s=call.left_s)
         except Exception as exc:
+            # Whatever a store raises is a miss; a fault of the decoder's is none of the store's.
             if taker.is_at_work:
                 raise
             self._not_read(exc)

@@ -123,6 +123,7 @@ class _Run:
             try:
                 return score(weights=config.model.weights)
             except Exception as exc:
+                # A worker's error arrives as one of py4j's or Spark's own, with ours in its text.
                 if not isinstance(explained(exc), WeightsUnavailableError):
                     raise
                 log.warning("the store has lost the weights: once more, by broadcast")
