@@ -31,6 +31,7 @@ from thriftpy2.protocol import TBinaryProtocolFactory
 from thriftpy2.rpc import make_server
 from thriftpy2.transport import TBufferedTransportFactory, TFramedTransportFactory
 
+from tests.processes import send
 from tests.redis_server import _free_port
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +47,7 @@ class HBaseAddress:
     pid: int
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
+        send(self.pid, number)
 
 
 @final

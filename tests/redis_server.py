@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import random
 import shutil
 import signal
@@ -16,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
+
+from tests.processes import send
 
 START_S = 20.0
 
@@ -67,7 +68,7 @@ class RedisAddress:
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the server, for example SIGSTOP, SIGCONT or SIGKILL."""
-        os.kill(self.pid, number)
+        send(self.pid, number)
 
 
 def redis_binary() -> str:

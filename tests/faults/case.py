@@ -7,7 +7,7 @@ time costs a lot. What is right is the run without a cache.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache as once
@@ -24,6 +24,7 @@ from kvspark.infer.plan import Plan
 from kvspark.infer.predictor import Predictor
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
+from tests.processes import state
 from tests.redis_server import RedisAddress
 from tests.small_models import Mlp, seeded
 
@@ -143,14 +144,6 @@ def stopped(pid: int) -> Callable[[], int]:
     """Counts 1 if the process is stopped, or gone."""
 
     def count() -> int:
-        return int(next(_state(pid), "gone") in {"T", "Z", "gone"})
+        return int(state(pid) in {"T", "Z", "gone"})
 
     return count
-
-
-def _state(pid: int) -> Iterator[str]:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - it is no file of ours
-            yield stat.read().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return

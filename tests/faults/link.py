@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -41,6 +42,10 @@ class Link:
     def is_quiet(self) -> bool:
         """True if nothing is on its way to the client."""
         return not self._to_client
+
+    def asks_within(self, seconds: float) -> bool:
+        """Whether the client sends anything in this time."""
+        return bool(select.select([self.client], [], [], seconds)[0])
 
     def forward(self, command: bytes) -> None:
         """Sends a command on; its reply will come."""
