@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import final
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]  # it has no types
 from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
+from kvspark.errors import ModelError
 from kvspark.model.bundle import Bundle
 from kvspark.spark.allocator import return_freed_memory
 from kvspark.spark.host_files import HostFiles
 from kvspark.spark.shipped import Shipped
 
 Files = dict[str, pa.Buffer]
+
+_HEAP_IS_FULL = "java.lang.OutOfMemoryError"
 
 
 @final
@@ -58,13 +62,25 @@ def by_broadcast(spark: SparkSession, bundle: Bundle) -> ByBroadcast:
 
     Raises:
         BundleError: a file is missing or damaged.
+        ModelError: it is too large for the driver's Java heap, which holds all of it once.
     """
-    stages = {
-        # A mapped file is written to Spark's own page by page.
-        name: spark.sparkContext.broadcast({file: mapped(bundle.path(file)) for file in files})
-        for name, files in bundle.stage_files.items()
-    }
-    return ByBroadcast(bundle.manifest, stages)
+    shipped = ByBroadcast(bundle.manifest, stages := {})
+    try:
+        for name, files in bundle.stage_files.items():
+            # A mapped file is written to Spark's own page by page.
+            content = {file: mapped(bundle.path(file)) for file in files}
+            stages[name] = spark.sparkContext.broadcast(content)
+    except Py4JJavaError as exc:
+        shipped.destroy()
+        if _HEAP_IS_FULL not in str(exc):
+            raise
+        size_bytes = sum(saved["size_bytes"] for saved in bundle.files.values())
+        raise ModelError(
+            f"a model of {size_bytes:,} bytes is too large to be broadcast by this driver, whose Java "
+            "heap is full; nothing was written, send its weights by model.weights path or redis, or "
+            "raise spark.driver.memory"
+        ) from exc
+    return shipped
 
 
 def _let_go(broadcast: Broadcast[Files]) -> None:
