@@ -15,6 +15,7 @@ from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import all_same_bits, columns
 from tests.faults.matrix import covers
+from tests.redis_server import PATIENT_MS
 
 EMBEDDING = (TensorSpec("embedding", "float32", (4,)),)
 
@@ -74,9 +75,11 @@ def test_bytes_written_are_bytes_read(cache):
 )
 def test_another_namespace_or_stage_finds_nothing(namespace, identity):
     url = "memory://shared-by-namespaces"
-    space = Cache.connect(url, namespace="n").keyspace(b"stage", EMBEDDING)
+    space = Cache.connect(url, namespace="n", timeout_ms=PATIENT_MS).keyspace(b"stage", EMBEDDING)
     space.insert(space.digests(rows_of(5)), embeddings(5), cost_us=0)
-    other = Cache.connect(url, namespace=namespace).keyspace(identity, EMBEDDING)
+    other = Cache.connect(url, namespace=namespace, timeout_ms=PATIENT_MS).keyspace(
+        identity, EMBEDDING
+    )
     assert not other.lookup(other.digests(rows_of(5))).found.any()
 
 
@@ -85,7 +88,9 @@ def test_another_secret_of_a_namespace_finds_nothing(monkeypatch):
     monkeypatch.setenv("SECRET_1", "one")
     monkeypatch.setenv("SECRET_2", "two")
     for secret_env in (None, "SECRET_1", "SECRET_2"):
-        space = Cache.connect(url, namespace="n", secret_env=secret_env).keyspace(b"s", EMBEDDING)
+        space = Cache.connect(
+            url, namespace="n", secret_env=secret_env, timeout_ms=PATIENT_MS
+        ).keyspace(b"s", EMBEDDING)
         digests = space.digests(rows_of(5))
         found[secret_env] = space.lookup(digests).found.any()
         space.insert(digests, embeddings(5), cost_us=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 
 import pytest
 from hypothesis import given
@@ -25,8 +24,11 @@ from tests.redis_server import RedisAddress, running_redis
 pytestmark = pytest.mark.redis
 
 TIMEOUT_S = 0.4
-SLACK_S = 0.3
-"""What a machine with two busy cores may add to a bound."""
+"""Where it is under test."""
+PATIENT_S = 5.0
+"""Where it is not: a healthy node of a busy machine may take a while."""
+SLACK_S = 2.0
+"""What a busy machine may add to a bound."""
 
 TAGGED = [b"k1s....{%02x}%d" % (tag, tag) for tag in range(256)]
 ENTRIES = [(key, key * 10) for key in TAGGED]
@@ -45,7 +47,7 @@ def own_cluster():
         yield cluster
 
 
-def connect(cluster: ClusterAddress, *, timeout_s: float = TIMEOUT_S, **options) -> ClusterStore:
+def connect(cluster: ClusterAddress, *, timeout_s: float = PATIENT_S, **options) -> ClusterStore:
     seeds = [Endpoint("127.0.0.1", node.port, **options) for node in cluster.nodes]
     return ClusterStore(seeds, timeout_s=timeout_s)
 
@@ -115,8 +117,8 @@ def test_seeds_that_are_gone_are_passed_over(cluster):
         ports = [taken.getsockname()[1], silent.getsockname()[1], cluster.nodes[2].port]
         store = ClusterStore([Endpoint("127.0.0.1", port) for port in ports], timeout_s=5)
         with Clock() as clock:
-            store.ping(timeout_s=2)
-    assert clock.seconds < 2
+            store.ping(timeout_s=4)
+    assert clock.seconds < 4
 
 
 @covers("F28")
@@ -127,16 +129,16 @@ def test_a_node_that_hangs_costs_its_share_and_half_of_the_time_at_most(own_clus
         store.close()
     own_cluster.nodes[1].signal(signal.SIGSTOP)
     with Clock() as clock:
-        assert found(store, timeout_s=2) == set(TAGGED) - share(own_cluster, 1)
-    assert clock.seconds < 2 if not is_open else 0.9 < clock.seconds < 1 + SLACK_S
+        assert found(store, timeout_s=5) == set(TAGGED) - share(own_cluster, 1)
+    assert clock.seconds < 5 if not is_open else 2.4 < clock.seconds < 2.5 + SLACK_S
     assert store.drain() == {"timeout": 1}
     for _ in range(2):
-        found(store)
+        found(store, timeout_s=2)
     # After three times it is left alone.
     with Clock() as clock:
         for _ in range(20):
             assert found(store) == set(TAGGED) - share(own_cluster, 1)
-    assert clock.seconds < TIMEOUT_S
+    assert clock.seconds < PATIENT_S
     assert store.drain()["unavailable"] >= 20
     own_cluster.nodes[1].signal(signal.SIGCONT)
     wait_until(lambda: _all_are_well(own_cluster))
@@ -156,7 +158,7 @@ def test_a_node_that_was_killed_costs_its_share_at_once(own_cluster):
         for _ in range(10):
             assert found(store) == set(TAGGED) - gone
             assert store.set_many(ENTRIES, ttl_s=60) == 256 - len(gone)
-    assert clock.seconds < TIMEOUT_S + SLACK_S
+    assert clock.seconds < PATIENT_S
     assert store.drain()["unavailable"] >= 1
 
 
@@ -168,7 +170,7 @@ def test_a_cluster_without_any_node_is_unavailable(own_cluster):
     for _ in range(2):
         with Clock() as clock, pytest.raises(StoreUnavailableError):
             store.get_many(TAGGED)
-        assert clock.seconds < TIMEOUT_S + SLACK_S
+        assert clock.seconds < PATIENT_S
     with pytest.raises(StoreUnavailableError):
         connect(own_cluster).ping()
 
@@ -179,7 +181,7 @@ def test_a_cluster_that_hangs_is_unavailable_in_time(own_cluster):
     for node in own_cluster.nodes:
         node.signal(signal.SIGSTOP)
     with Clock() as clock, pytest.raises(StoreUnavailableError):
-        store.get_many(TAGGED)
+        store.get_many(TAGGED, timeout_s=TIMEOUT_S)
     assert TIMEOUT_S * 0.9 < clock.seconds < TIMEOUT_S + SLACK_S
     for node in own_cluster.nodes:
         node.signal(signal.SIGCONT)
@@ -256,10 +258,7 @@ def test_a_replica_that_takes_over_is_found_without_a_new_store():
         cluster.nodes[0].signal(signal.SIGKILL)
         assert found(store) == set(TAGGED) - share(cluster, 0)
         wait_until(lambda: b"role:master" in cluster.nodes[3].ask("INFO", "replication"))
-        ends = time.monotonic() + 10
-        while found(store) != set(TAGGED):
-            assert time.monotonic() < ends
-            time.sleep(0.1)
+        wait_until(lambda: found(store) == set(TAGGED))
         assert store.set_many(ENTRIES, ttl_s=60) == 256
 
 

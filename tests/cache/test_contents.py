@@ -12,7 +12,7 @@ from redis import Redis
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.contents import PART_BYTES, Contents
-from tests.redis_server import running_redis
+from tests.redis_server import PATIENT_MS, running_redis
 
 FIRST = bytes(range(256)) * 8192  # two parts
 SECOND = b"a head" * 100
@@ -72,7 +72,9 @@ def test_other_bytes_than_the_name_says_are_a_miss(contents: Contents) -> None:
 
 def test_another_namespace_finds_nothing() -> None:
     url = f"memory://{uuid4()}"
-    one, two = (Cache.connect(url, namespace=n).contents() for n in ("a", "b"))
+    one, two = (
+        Cache.connect(url, namespace=n, timeout_ms=PATIENT_MS).contents() for n in ("a", "b")
+    )
     one.put(name(SECOND), pieces(SECOND))
     assert one.has(name(SECOND))
     assert not two.has(name(SECOND))
@@ -81,7 +83,7 @@ def test_another_namespace_finds_nothing() -> None:
 @pytest.mark.redis
 def test_a_content_outlives_its_list_and_is_written_again_at_half_its_life() -> None:
     with running_redis() as server:
-        cache = Cache.connect(server.url, namespace="weights", ttl_s=1000)
+        cache = Cache.connect(server.url, namespace="weights", ttl_s=1000, timeout_ms=PATIENT_MS)
         cache.contents().put(name(SECOND), pieces(SECOND))
         with Redis.from_url(server.url) as client:
             lives_s = sorted(client.pttl(key) / 1000 for key in client.scan_iter())
@@ -113,7 +115,7 @@ def test_a_lost_part_is_a_miss_and_a_dead_store_takes_nothing() -> None:
 @pytest.mark.redis
 def test_a_store_without_room_takes_nothing_and_lists_nothing() -> None:
     with running_redis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
-        contents = Cache.connect(server.url, namespace="weights").contents()
+        contents = Cache.connect(server.url, namespace="weights", timeout_ms=PATIENT_MS).contents()
         whole = b"".join(bytes([n]) * PART_BYTES for n in range(8))
         assert contents.put(name(whole), pieces(whole)) is None
         assert not contents.has(name(whole))

@@ -18,14 +18,14 @@ from kvspark.errors import SecretError
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import same_bits
 from tests.faults.matrix import covers
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
 
 SPECS = (TensorSpec("embedding", "float32", (16,)),)
 TIMEOUT_S = 0.2
-SLACK_S = 0.3
-"""What a busy machine may add to a bound."""
+SLACK_S = 5.0
+"""What a busy machine may add to a bound: what is waited for without one is ten times as long."""
 
 
 @pytest.fixture
@@ -58,6 +58,10 @@ class Work:
         assert same_bits(self.rows[lookup.found], column)
         return int(lookup.found.sum())
 
+    def waits(self, timeout_s: float) -> None:
+        """From now on a call has so long; what came before could take its time."""
+        self.cache._guard._timeout_s = timeout_s
+
     def insert(self) -> int:
         begun = time.monotonic()
         written = self.space.insert(self.digests, (self.rows,), cost_us=10)
@@ -66,7 +70,8 @@ class Work:
 
 
 def work(server: RedisAddress, **options) -> Work:
-    options = {"namespace": "n", "timeout_ms": int(TIMEOUT_S * 1_000), **options}
+    """Work with a server that is waited for until `Work.waits` says otherwise."""
+    options = {"namespace": "n", "timeout_ms": PATIENT_MS, **options}
     return Work(Cache.connect(server.url, **options))
 
 
@@ -81,7 +86,7 @@ def warm(server):
 
 
 def test_a_refused_port_makes_misses_at_once_and_says_so(caplog):
-    refused = Work(Cache.connect("redis://127.0.0.1:1", namespace="n"))
+    refused = Work(Cache.connect("redis://127.0.0.1:1", namespace="n", timeout_ms=PATIENT_MS))
     for _ in range(20):
         assert refused.lookup() == 0
         assert refused.insert() == 0
@@ -96,6 +101,7 @@ def test_a_refused_port_makes_misses_at_once_and_says_so(caplog):
 
 
 def test_a_hung_server_costs_three_deadlines_and_no_more(server, warm):
+    warm.waits(TIMEOUT_S)
     server.signal(signal.SIGSTOP)
     spent = []
     for _ in range(10):
@@ -110,13 +116,15 @@ def test_a_hung_server_costs_three_deadlines_and_no_more(server, warm):
 
 
 def test_a_server_that_comes_back_is_used_again_after_a_pause(server, warm, monkeypatch):
-    monkeypatch.setattr(breaker_module, "PAUSE_S", 0.3)
+    warm.waits(TIMEOUT_S)
     server.signal(signal.SIGSTOP)
     for _ in range(3):
         warm.lookup()
     server.signal(signal.SIGCONT)
+    warm.waits(PATIENT_MS / 1_000)
     assert warm.lookup() == 0
-    time.sleep(0.4)
+    later = time.monotonic() + breaker_module.PAUSE_S * (1 + breaker_module.JITTER)
+    monkeypatch.setattr(warm.cache._guard._link, "_clock", lambda: later)
     assert warm.lookup() == 100
     assert warm.insert() > 0
 
@@ -161,9 +169,9 @@ def test_a_wrong_password_is_a_secret_error_at_the_start_and_misses_later(caplog
 def server_connections(server: RedisAddress, password: str) -> int:
     """How many connections the server has taken; this asks over one more of them."""
     with socket.create_connection(("127.0.0.1", server.port)) as link:
-        link.sendall(f"AUTH {password}\r\nINFO stats\r\n".encode())
-        time.sleep(0.1)
-        said = link.recv(65_536).decode()
+        link.sendall(f"AUTH {password}\r\nINFO stats\r\nQUIT\r\n".encode())
+        # All of it, however many pieces it comes in: after QUIT the server closes.
+        said = link.makefile("rb").read().decode()
     return int(said.partition("total_connections_received:")[2].split()[0])
 
 
@@ -206,7 +214,9 @@ def test_a_replica_takes_no_writes_and_still_reads(server, warm):
 def test_paused_writes_open_only_the_writes(server, warm):
     server.ask("CLIENT", "PAUSE", "60000", "WRITE")
     for _ in range(5):
+        warm.waits(TIMEOUT_S)
         assert warm.insert() == 0
+        warm.waits(PATIENT_MS / 1_000)
         assert warm.lookup() == 100
     assert warm.cache.drain().errors == {"timeout": 3, "skipped": 2}
 
@@ -215,9 +225,11 @@ def test_a_busy_script_makes_misses(server, warm):
     server.ask("CONFIG", "SET", "busy-reply-threshold", "10")
     script = threading.Thread(target=ask_forever, args=(server,), daemon=True)
     script.start()
-    time.sleep(0.3)
+    ends = time.monotonic() + PATIENT_MS / 1_000
+    while not server.ask("PING").startswith(b"-BUSY"):
+        assert time.monotonic() < ends
     assert warm.lookup() == 0
-    assert warm.cache.drain().degraded <= {"unavailable", "timeout"}
+    assert warm.cache.drain().degraded == {"unavailable"}
     assert server.ask("SCRIPT", "KILL").startswith(b"+OK")
     script.join()
     assert warm.lookup() == 100
@@ -270,10 +282,11 @@ def test_values_swapped_between_keys_are_misses(server, warm):
 def test_a_slow_first_window_does_not_lose_the_windows_that_came(server, warm):
     """What was found before the time ran out is used."""
     space = warm.cache.keyspace(b"many", SPECS)
-    digests = space.digests([b"%d" % row for row in range(2_000)])
-    rows = np.zeros((2_000, 16), "<f4")
+    digests = space.digests([b"%d" % row for row in range(2_500)])
+    rows = np.zeros((2_500, 16), "<f4")
     space.insert(digests, (rows,), cost_us=0)
     store = warm.cache._store
+    warm.waits(10 * TIMEOUT_S)  # for the two windows as well
     answer, counts = store.get_each, []
 
     def hang_after_the_second(windows, take, **options):
@@ -288,8 +301,8 @@ def test_a_slow_first_window_does_not_lose_the_windows_that_came(server, warm):
     store.get_each = hang_after_the_second
     found = space.lookup(digests).found
     server.signal(signal.SIGCONT)
-    # The third window had been asked for; the fourth is asked for when the third is there.
-    assert counts in ([512, 512], [512, 512, 512])
+    # The third and the fourth had been asked for; the fifth is when the third is there.
+    assert counts in ([512] * 2, [512] * 3, [512] * 4)
     assert found[:1_024].all()
     assert found.sum() == sum(counts)
     assert warm.cache.drain().errors == {"timeout": 1}

@@ -11,7 +11,7 @@ from kvspark.cache.purge import Purge
 from kvspark.cache.tombstones import ERASED, IDENTITY, REFRESH_S, Tombstones
 from kvspark.errors import CacheRequiredError, SecretError
 from kvspark.spec import TensorSpec
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
 
@@ -170,7 +170,13 @@ def test_a_user_who_may_not_look_for_entries_is_told_so(server, cache, monkeypat
     server.ask("ACL", "SETUSER", "job", "on", ">pw", "~k1*", "-@all", "+mget", "+set", "+ping")
     server.ask("ACL", "SETUSER", "job", "+hello", "+auth", "+select")
     monkeypatch.setenv("JOB_PASSWORD", "pw")
-    job = Cache.connect(server.url, namespace="n", username="job", password_env="JOB_PASSWORD")
+    job = Cache.connect(
+        server.url,
+        namespace="n",
+        username="job",
+        password_env="JOB_PASSWORD",
+        timeout_ms=PATIENT_MS,
+    )
     with pytest.raises(SecretError, match="SCAN and UNLINK"):
         job.purge().stages(FINGERPRINTS)
 

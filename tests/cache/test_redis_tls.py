@@ -15,7 +15,7 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreRefusedError
 from tests.faults.matrix import covers
 from tests.redis_cluster import running_cluster
-from tests.redis_server import RedisAddress, redis_binary, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, redis_binary, running_redis
 
 pytestmark = [
     pytest.mark.redis,
@@ -102,7 +102,9 @@ def test_every_node_of_a_cluster_is_checked(folder):
     with running_cluster(3, *options, with_tls=True) as cluster:
 
         def connect(ca_file: str) -> ClusterStore:
-            config = CacheConfig.checked(url=cluster.url, namespace="n", tls_ca_file=ca_file)
+            config = CacheConfig.checked(
+                url=cluster.url, namespace="n", tls_ca_file=ca_file, timeout_ms=PATIENT_MS
+            )
             store = open_store(config)
             assert isinstance(store, ClusterStore)
             return store

@@ -13,7 +13,7 @@ import redis
 from kvspark.cache.cache import Cache
 from kvspark.errors import SecretError
 from kvspark.spec import TensorSpec
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
 
@@ -38,7 +38,13 @@ def server(tmp_path_factory) -> Iterator[RedisAddress]:
 
 def test_a_job_works_with_the_shipped_user_and_asks_for_nothing_more(server, monkeypatch):
     monkeypatch.setenv("PASSWORD", "first")
-    cache = Cache.connect(server.url, namespace="n", username="kvspark", password_env="PASSWORD")
+    cache = Cache.connect(
+        server.url,
+        namespace="n",
+        username="kvspark",
+        password_env="PASSWORD",
+        timeout_ms=PATIENT_MS,
+    )
     assert cache.check() is None
     space = cache.keyspace(b"stage", EMBEDDING)
     digests = space.digests([b"a", b"b"])
@@ -80,4 +86,4 @@ def test_a_job_s_user_cannot_look_for_entries_or_remove_them(server):
 
 def test_nobody_comes_in_without_a_name(server):
     with pytest.raises(SecretError, match="refuses us"):
-        Cache.connect(server.url, namespace="n").check()
+        Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS).check()

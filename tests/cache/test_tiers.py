@@ -22,8 +22,8 @@ from tests.redis_server import running_redis
 
 pytestmark = pytest.mark.redis
 
-TIMEOUT_S = 0.3
-SLACK_S = 0.25
+TIMEOUT_S = 1.0
+SLACK_S = 2.0
 
 
 def over(*stores, memory_bytes: int = 2**20, timeout_s: float = TIMEOUT_S) -> TieredStore:

@@ -8,13 +8,13 @@ from redis import Redis
 
 from kvspark.cache.cache import Cache
 from kvspark.spec import TensorSpec
-from tests.redis_server import running_redis
+from tests.redis_server import PATIENT_MS, running_redis
 
 
 @pytest.mark.redis
 def test_what_one_night_wrote_does_not_expire_in_one_moment() -> None:
     with running_redis() as server, Redis.from_url(server.url) as client:
-        cache = Cache.connect(server.url, namespace="ttl", ttl_s=1000)
+        cache = Cache.connect(server.url, namespace="ttl", ttl_s=1000, timeout_ms=PATIENT_MS)
         space = cache.keyspace(b"stage", (TensorSpec("x", "float32"),))
         for batch in range(40):
             digests = space.digests([bytes([batch])])

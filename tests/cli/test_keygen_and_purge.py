@@ -18,7 +18,7 @@ from kvspark.cli import run
 from kvspark.config.load import load_job_config
 from kvspark.infer.model import Model
 from kvspark.spec import MicroBatch
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 
 pytestmark = pytest.mark.redis
@@ -125,7 +125,9 @@ def test_a_row_that_is_not_the_model_s_is_refused_without_showing_it(conf, capsy
 
 
 def test_what_a_purge_will_free_is_said_before(conf, server, capsys, tmp_path):
-    cache = Cache.connect(server.url, namespace="n", key_file=str(tmp_path / "keys"))
+    cache = Cache.connect(
+        server.url, namespace="n", key_file=str(tmp_path / "keys"), timeout_ms=PATIENT_MS
+    )
     stages = Model.load(tmp_path / "model").stages
     uses: dict[bytes, Use] = {each.fingerprint: Use(each.name, 50, 50 * 2**20) for each in stages}
     cache.registry().add(uses)

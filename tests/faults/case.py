@@ -25,7 +25,7 @@ from kvspark.infer.predictor import Predictor
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 from tests.processes import state
-from tests.redis_server import RedisAddress
+from tests.redis_server import PATIENT_MS, RedisAddress
 from tests.small_models import Mlp, seeded
 
 NAMESPACE = "faults"
@@ -35,8 +35,6 @@ PASSWORD = "before"
 BATCHES = 200
 BATCH_ROWS = 10
 TIMEOUT_MS = 250
-PATIENT_MS = 20_000
-"""For what is not under test: a busy machine is no fault."""
 
 Batches = list[tuple[int, dict[str, pa.Array]]]
 

@@ -19,6 +19,7 @@ from tests.faults.conftest import Fired
 from tests.faults.matrix import covers
 from tests.faults.staging import staged
 from tests.faults.wire import Call, Cut, Flip, Twice
+from tests.redis_server import PATIENT_MS
 
 pytestmark = pytest.mark.redis
 
@@ -43,7 +44,7 @@ def commands() -> int:
         patch.setenv(case.PASSWORD_ENV, case.PASSWORD)
         with (
             staged() as staging,
-            closing(case.connected(staging.proxy.url, timeout_ms=case.PATIENT_MS)) as cache,
+            closing(case.connected(staging.proxy.url, timeout_ms=PATIENT_MS)) as cache,
         ):
             ran = case.run(cache)
             assert ran.output.equals(case.without_cache().output)
@@ -190,4 +191,4 @@ def test_a_changed_password_is_told_once_as_an_error(
 
 
 def patient(url: str) -> Cache:
-    return case.connected(url, timeout_ms=case.PATIENT_MS)
+    return case.connected(url, timeout_ms=PATIENT_MS)

@@ -19,6 +19,7 @@ from tests.faults import case, models
 from tests.faults.conftest import Fired
 from tests.faults.matrix import covers
 from tests.faults.staging import staged
+from tests.redis_server import PATIENT_MS
 
 TEXT = TensorSpec("text", STRING, ())
 
@@ -91,7 +92,7 @@ def test_two_tasks_that_compute_the_same_rows_at_a_time_write_the_same_entries(
         staging.ask("FLUSHALL")
 
         def attempt() -> None:
-            with closing(case.connected(staging.server.url, timeout_ms=case.PATIENT_MS)) as cache:
+            with closing(case.connected(staging.server.url, timeout_ms=PATIENT_MS)) as cache:
                 ran.append(case.run(cache))
 
         attempts = [threading.Thread(target=attempt) for _ in range(2)]
@@ -99,7 +100,7 @@ def test_two_tasks_that_compute_the_same_rows_at_a_time_write_the_same_entries(
             each.start()
         for each in attempts:
             each.join()
-        with closing(case.connected(staging.server.url, timeout_ms=case.PATIENT_MS)) as cache:
+        with closing(case.connected(staging.server.url, timeout_ms=PATIENT_MS)) as cache:
             after = case.run(cache)
     fired("F37", sum(each.stats.stages["output"].computed > 0 for each in ran))
     assert [each.output.equals(off.output) for each in (*ran, after)] == [True] * 3

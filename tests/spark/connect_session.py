@@ -17,6 +17,7 @@ import kvspark
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.tally import Tally
+from tests.redis_server import PATIENT_MS
 
 
 def main(folder: Path, store: str) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def main(folder: Path, store: str) -> dict[str, Any]:
     model = Model.load(folder)
     rows = [(i, [float(i % 7) - 3.0] * 8) for i in range(100)]
     df = spark.createDataFrame(rows, "id long, x array<float>")
-    cache = kvspark.Cache.connect(store, namespace="connect")
+    cache = kvspark.Cache.connect(store, namespace="connect", timeout_ms=PATIENT_MS)
     told: dict[str, Any] = {"session": type(spark).__module__, "scores": {}}
     ways: list[tuple[str, dict[str, Any]]] = [
         ("default", {}),

@@ -23,7 +23,7 @@ from kvspark.spark.run_report import RunReport
 from kvspark.spark.score import score
 from kvspark.spark.tally import Tally
 from tests.faults.matrix import covers
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 from tests.spark.conftest import ROWS
 from tests.spark.jobs import job, published, write_night
@@ -49,7 +49,7 @@ def run(
     spark: SparkSession, folder: Path, night: Path, url: str | None, **sections: Any
 ) -> tuple[RunReport, pa.Table]:
     if url is not None:
-        sections["cache"] = {"url": url, "namespace": "tests"}
+        sections["cache"] = {"url": url, "namespace": "tests", "timeout_ms": PATIENT_MS}
     report = run_score(job(folder, night, **sections), spark=spark)
     return report, published(folder / "out")
 
@@ -118,7 +118,7 @@ def test_a_first_night_looks_little_up_and_a_registry_that_is_lost_costs_no_hit(
     night = write_night(folder / "night")
     _, without = run(spark, folder, night, None)
     first, _ = run(spark, folder, night, redis.url)
-    cache = Cache.connect(redis.url, namespace="tests")
+    cache = Cache.connect(redis.url, namespace="tests", timeout_ms=PATIENT_MS)
     stocks = cache.registry().stocks()
     assert stocks is not None
     assert {each.name: each.entries for each in stocks.values()} == {"trunk": 200, "output": 200}
@@ -187,7 +187,7 @@ def test_an_unknown_codec_is_told_on_the_driver(
 def test_score_uses_the_conf_of_a_cache(
     spark: SparkSession, table: Any, mlp: Model, redis: RedisAddress
 ) -> None:
-    cache = Cache.connect(redis.url, namespace="score")
+    cache = Cache.connect(redis.url, namespace="score", timeout_ms=PATIENT_MS)
     tallies = [Tally(spark), Tally(spark)]
     scored = [score(table, mlp, cache=cache, stats=tally).collect() for tally in tallies]
     assert sorted(scored[0]) == sorted(scored[1])
@@ -198,7 +198,7 @@ def test_score_uses_the_conf_of_a_cache(
 def test_the_udf_and_score_share_entries(
     spark: SparkSession, table: Any, mlp: Model, redis: RedisAddress
 ) -> None:
-    cache = Cache.connect(redis.url, namespace="udf")
+    cache = Cache.connect(redis.url, namespace="udf", timeout_ms=PATIENT_MS)
     table.select(kvspark.udf(mlp, cache=cache, output="label")("x")).collect()
     tally = Tally(spark)
     score(table, mlp, cache=cache, stats=tally).collect()

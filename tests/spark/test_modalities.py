@@ -35,7 +35,7 @@ from tests.real_models import (
     silero,
     speech_detector,
 )
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import seeded
 from tests.spark.jobs import published
 
@@ -74,7 +74,7 @@ def write_conf(folder: Path, column: str, redis: RedisAddress | None) -> Path:
         "spark": {"master": "local[2,4]"},
     }
     if redis is not None:
-        conf["cache"] = redis.url
+        conf["cache"] = {"url": redis.url, "timeout_ms": PATIENT_MS}
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(conf))
     return path

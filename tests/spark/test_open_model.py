@@ -30,7 +30,7 @@ from tests.file_registry import file_registry
 from tests.onnx_models import floats, write
 from tests.pretrained_models import digits, save_image_classifier, save_text_classifier
 from tests.real_models import from_silero
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 from tests.spark.jobs import published
 
@@ -119,7 +119,7 @@ def conf_for(folder: Path, made: Made, redis: RedisAddress | None) -> Path:
         "spark": {"master": "local[2,4]"},
     }
     if redis is not None:
-        conf["cache"] = redis.url
+        conf["cache"] = {"url": redis.url, "timeout_ms": PATIENT_MS}
     (folder / "job.yaml").write_text(yaml.safe_dump(conf))
     return folder / "job.yaml"
 

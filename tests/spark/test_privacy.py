@@ -30,7 +30,7 @@ from kvspark.spark.score import ScoreTask, score, task_spec
 from kvspark.spark.tally import Tally
 from kvspark.spec import TensorSpec
 from tests import callables
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.spark.jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
@@ -147,7 +147,9 @@ def test_a_sentinel_in_every_input_is_found_nowhere_but_in_input_and_output(tmp_
             "ps": "\n".join(told).encode(),
         }
         # The same rows in clear are found, so that this test would find them.
-        with closing(Cache.connect(server.url, namespace="clear", sealed=False)) as cache:
+        with closing(
+            Cache.connect(server.url, namespace="clear", sealed=False, timeout_ms=PATIENT_MS)
+        ) as cache:
             from_same().predict({"x": sentinel_rows(7)}, cache=cache)
         server.ask("SAVE")
         assert SENTINEL in (server.folder / "dump.rdb").read_bytes()

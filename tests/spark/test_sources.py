@@ -16,7 +16,7 @@ from kvspark.spark.job import run_score
 from kvspark.spec import TensorSpec
 from tests import callables
 from tests.onnx_models import cnn, towers
-from tests.redis_server import running_redis
+from tests.redis_server import PATIENT_MS, running_redis
 from tests.spark.jobs import job, published
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis, pytest.mark.slow]
@@ -69,7 +69,7 @@ def test_the_second_run_computes_nothing_and_gives_the_same_bits(
     without = published(tmp_path / "out")
     computed = []
     with running_redis() as server:
-        cache = {"url": server.url, "namespace": "tests"}
+        cache = {"url": server.url, "namespace": "tests", "timeout_ms": PATIENT_MS}
         # All of them: by itself, a product of two towers is not looked up.
         plan = {"stages": {stage.name: {"cached": True} for stage in model.stages}}
         for _ in range(2):

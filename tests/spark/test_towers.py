@@ -17,7 +17,7 @@ from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.spark.tally import Tally
 from kvspark.stats import StageStats
-from tests.redis_server import running_redis
+from tests.redis_server import PATIENT_MS, running_redis
 from tests.spark.conftest import features
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
@@ -104,7 +104,7 @@ def test_a_joint_of_towers_that_costs_less_than_a_lookup_is_not_looked_up(
 def test_nothing_is_computed_before_somebody_asks(
     pairs: DataFrame, towers: Model, url: str
 ) -> None:
-    cache = Cache.connect(url, namespace="lazy")
+    cache = Cache.connect(url, namespace="lazy", timeout_ms=PATIENT_MS)
     tally = Tally(pairs.sparkSession)
     kvspark.score(pairs, towers, cache=cache, plan=FIRST, stats=tally)
     assert tally.stats.stages == {}
@@ -123,7 +123,7 @@ def test_a_cache_that_is_not_there_changes_nothing_but_the_time(
 def test_a_null_is_told_by_the_scoring_itself(
     spark: SparkSession, towers: Model, url: str, tmp_path: Path
 ) -> None:
-    cache = Cache.connect(url, namespace="null")
+    cache = Cache.connect(url, namespace="null", timeout_ms=PATIENT_MS)
     rows = [(0, None, [0.0] * 6), (1, [0.0] * 8, [0.0] * 6)]
     df = spark.createDataFrame(rows, "id long, u array<float>, item array<float>")
     scored_df = kvspark.score(df, towers, inputs={"user": "u"}, cache=cache, plan=FIRST)
@@ -133,7 +133,7 @@ def test_a_null_is_told_by_the_scoring_itself(
 
 def test_zeros_of_both_signs_keep_their_bits(spark: SparkSession, towers: Model, url: str) -> None:
     """Spark takes them for one value where it looks for distinct ones."""
-    cache = Cache.connect(url, namespace="zeros")
+    cache = Cache.connect(url, namespace="zeros", timeout_ms=PATIENT_MS)
     rows = [(0, [-0.0] * 8, [1.0] * 6), (1, [0.0] * 8, [1.0] * 6)]
     df = spark.createDataFrame(rows, "id long, user array<float>, item array<float>").coalesce(1)
     first = kvspark.score(df, towers, cache=cache, plan=FIRST).toArrow()["output"].to_numpy()
@@ -142,7 +142,7 @@ def test_zeros_of_both_signs_keep_their_bits(spark: SparkSession, towers: Model,
 
 
 def test_only_a_cached_stage_can_come_first(pairs: DataFrame, towers: Model, url: str) -> None:
-    cache = Cache.connect(url, namespace="refused")
+    cache = Cache.connect(url, namespace="refused", timeout_ms=PATIENT_MS)
     for plan in (
         Plan(distinct_first=("tower",)),
         Plan({"item": StagePlan(cached=False)}, distinct_first=("item",)),

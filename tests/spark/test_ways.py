@@ -30,7 +30,7 @@ from kvspark.spark.column_map import ColumnMap
 from kvspark.spark.job import run_score
 from kvspark.spark.score import score, task_spec, with_outputs
 from kvspark.spark.ship import ship
-from tests.redis_server import RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 from tests.spark.conftest import features
 from tests.spark.jobs import job, published, write_night
@@ -79,7 +79,7 @@ def test_the_rows_are_the_same_whatever_the_way(
     _, model = fresh()
     model.save(tmp_path / "model")
     model = Model.load(tmp_path / "model")
-    cache = Cache.connect(redis.url, namespace="ways")
+    cache = Cache.connect(redis.url, namespace="ways", timeout_ms=PATIENT_MS)
     scored = score(table, model, outputs={"label": "label"}, cache=cache, weights=way)
     assert labels(scored) == expected(model)
     assert on_host(model) == dict.fromkeys(("trunk", "output"), way != "path")
@@ -126,7 +126,9 @@ def test_a_damaged_file_is_found_on_the_driver_before_it_is_sent(
 def test_by_redis_there_must_be_a_store_that_workers_reach(
     spark: SparkSession, url: str | None
 ) -> None:
-    config = None if url is None else Cache.connect(url, namespace="ways").config
+    config = (
+        None if url is None else Cache.connect(url, namespace="ways", timeout_ms=PATIENT_MS).config
+    )
     with pytest.raises(UsageError, match="a cache that the workers can reach"):
         ship(spark, fresh()[1].bundle, "redis", config)
 
@@ -143,7 +145,7 @@ def change(module: Any, *names: str) -> Model:
 
 @pytest.mark.redis
 def test_a_new_version_sends_the_tensors_that_changed_and_no_others(redis: RedisAddress) -> None:
-    config = Cache.connect(redis.url, namespace="ways").config
+    config = Cache.connect(redis.url, namespace="ways", timeout_ms=PATIENT_MS).config
     module, model = fresh()
     all_bytes = sum(saved["size_bytes"] for saved in model.bundle.files.values())
 
@@ -165,7 +167,7 @@ def test_a_worker_fetches_the_stages_that_it_runs_and_no_others(
 ) -> None:
     module, model = fresh()
     model.save(tmp_path / "model")
-    cache = Cache.connect(redis.url, namespace="ways")
+    cache = Cache.connect(redis.url, namespace="ways", timeout_ms=PATIENT_MS)
     # By path, so that the trunk's results are in the cache and its weights not on the host.
     score(table, Model.load(tmp_path / "model"), cache=cache, weights="path").collect()
     retrained = change(module, "head.bias")
@@ -175,7 +177,9 @@ def test_a_worker_fetches_the_stages_that_it_runs_and_no_others(
 
 def lost(model: Model, redis: RedisAddress, *, folder: str | None) -> ByStore:
     """`model` shipped to a store that loses everything afterwards."""
-    shipped = by_store(model.bundle, Cache.connect(redis.url, namespace="ways").config)
+    shipped = by_store(
+        model.bundle, Cache.connect(redis.url, namespace="ways", timeout_ms=PATIENT_MS).config
+    )
     assert shipped is not None
     with Redis.from_url(redis.url) as client:
         client.flushall()
@@ -228,7 +232,7 @@ def test_a_job_takes_the_way_of_its_conf(
     model.save(tmp_path / "model")
     conf: dict[str, Any] = {
         "model": {"weights": way},
-        "cache": {"url": redis.url, "namespace": "ways"},
+        "cache": {"url": redis.url, "namespace": "ways", "timeout_ms": PATIENT_MS},
     }
     run_score(job(tmp_path, write_night(tmp_path / "night"), **conf), spark=spark)
     found = np.array(published(tmp_path / "out")["label"].to_pylist())
@@ -253,7 +257,7 @@ def test_a_job_whose_store_has_lost_the_weights_goes_on_by_broadcast(
         lambda bundle, config: lost(Model(bundle), redis, folder=None),
     )
     conf: dict[str, Any] = {"model": {"weights": "redis"}}
-    conf["cache"] = {"url": redis.url, "namespace": "ways"}
+    conf["cache"] = {"url": redis.url, "namespace": "ways", "timeout_ms": PATIENT_MS}
     with caplog.at_level(logging.WARNING):
         report = run_score(job(tmp_path, write_night(tmp_path / "night"), **conf), spark=spark)
     assert "the store has lost the weights: once more, by broadcast" in caplog.text

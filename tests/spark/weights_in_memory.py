@@ -30,6 +30,7 @@ from kvspark.model.text import TextFeatures
 from kvspark.spark.column_map import ColumnMap
 from kvspark.spark.score import ScoreTask, task_spec
 from kvspark.spark.worker import TaskSpec, predictor_for
+from tests.redis_server import PATIENT_MS
 from tests.small_models import seeded
 
 WORKERS = 4
@@ -47,7 +48,7 @@ def main(folder: Path, store: str) -> dict[str, Any]:
         Model.from_torch(whole, features=features, cuts=["trunk"]).save(folder / night)
     del trunk
     first, last = (Model.load(folder / night) for night in ("first", "last"))
-    cache = kvspark.Cache.connect(store, namespace="memory")
+    cache = kvspark.Cache.connect(store, namespace="memory", timeout_ms=PATIENT_MS)
     first.predict({"text": TEXTS}, cache, threads=1)
     spark = SparkSession.builder.master(f"local[{WORKERS},4]").getOrCreate()
     told: dict[str, Any] = {**last.bundle.files[TRUNK]}
