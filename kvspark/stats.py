@@ -39,6 +39,10 @@ class StageStats:
     """Distinct rows whose results the worker still had, so that nobody was asked."""
     skipped: int = 0
     """Distinct keys that were not looked up, because the stage was said to have no entries."""
+    leased: int = 0
+    """Distinct rows that were missing, and that another worker computed while this one did other work."""
+    seconds_waited: float = 0.0
+    """For rows that another worker was computing, with nothing else to do."""
 
     def __add__(self, other: StageStats) -> StageStats:
         return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

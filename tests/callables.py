@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import numpy as np
@@ -56,4 +58,10 @@ def strict(x: Any) -> Any:
     """Refuses a negative row, and quotes it."""
     if (x < 0).any():
         raise ValueError(f"cannot score {x[(x < 0).any(axis=1)]}")
+    return x * np.float32(2)
+
+
+def dear(x: Any) -> Any:
+    """As `doubled`, and each call takes the seconds that the environment says."""
+    time.sleep(float(os.environ.get("KVSPARK_TEST_CALL_S", "0")))
     return x * np.float32(2)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from kvspark.cache.entries import Entries
 from kvspark.cache.keyspace import Lookup
+from kvspark.cache.lease import AdmittedLeases, RowLeases
 from kvspark.spec import Rows
 
 FILLED = 0.95
@@ -86,6 +87,11 @@ class AdmittedEntries:
             for rows in columns
         )
         return self._entries.insert([digests[i] for i in places], kept, cost_us=cost_us)
+
+    def leases(self) -> RowLeases | None:
+        """Who computes which of the rows that are stored."""
+        leases = self._entries.leases()
+        return leases and AdmittedLeases(leases, self._admits)
 
     def _admits(self, digests: Sequence[bytes]) -> npt.NDArray[np.bool_]:
         deciding = b"".join([digest[_DECIDING] for digest in digests])

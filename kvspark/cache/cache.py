@@ -25,6 +25,7 @@ from kvspark.cache.keyspace import KeySpace, Lookup
 from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.trouble import FULL, reason_of
 from kvspark.cache.url import cold_folder, open_store, resolved
 from kvspark.cache.warm import Warm
@@ -183,7 +184,16 @@ class Cache:
             UsageError: the codec is unknown, or the tensors have no entry (text).
         """
         ttl_s = self._config.ttl_s * life
-        return self._key_space(identity, specs, codec=codec, ttl_s=ttl_s, erased=self._tombstones)
+        from_ms = self._config.lease_from_ms
+        return self._key_space(
+            identity,
+            specs,
+            codec=codec,
+            ttl_s=ttl_s,
+            erased=self._tombstones,
+            leases=None if from_ms is None else self._store.leases(),
+            lease_from_s=(from_ms or 0.0) / 1_000,
+        )
 
     def purge(self) -> Purge:
         """What removes entries of this namespace; not for the time of a job.
@@ -212,12 +222,21 @@ class Cache:
         codec: str = "raw",
         ttl_s: float,
         erased: tombstones.Tombstones | None = None,
+        leases: Leases | None = None,
+        lease_from_s: float = 0.0,
     ) -> KeySpace:
         seal = seal_of(self._ring, self._key, identity)
         label = StageKeys(self._key, identity).label
         entry_format = EntryFormat(specs, codec_named(codec), seal=seal, label=label)
         return KeySpace(
-            self._guard, self._key, identity, entry_format, ttl_s=ttl_s, tombstones=erased
+            self._guard,
+            self._key,
+            identity,
+            entry_format,
+            ttl_s=ttl_s,
+            tombstones=erased,
+            leases=leases,
+            lease_from_s=lease_from_s,
         )
 
     def contents(self) -> Contents:

@@ -9,6 +9,7 @@ from kvspark.spec import Rows, TensorSpec
 
 if TYPE_CHECKING:
     from kvspark.cache.keyspace import Lookup
+    from kvspark.cache.lease import RowLeases
 
 
 class Entries(Protocol):
@@ -26,6 +27,10 @@ class Entries(Protocol):
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written."""
+        ...
+
+    def leases(self) -> RowLeases | None:
+        """Who computes which row; None where everybody computes what is missing."""
         ...
 
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import TypeVar, final
 
 from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.base import Store
@@ -21,6 +21,8 @@ from kvspark.cache.store.trouble import FULL, REFUSED, SKIPPED, SLOW, reason_of
 from kvspark.cache.wait_budget import WaitBudget
 
 _LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WINDOW_KEYS = 512
 WINDOW_BYTES = 2**20
@@ -139,6 +141,22 @@ class Guard:
         self._count_waiting(call)
         self.weigh(0.0)
         return written_bytes
+
+    def ask(self, question: Callable[[float], T]) -> T | None:
+        """What `question`, which writes, gives in the seconds of one call; None if nothing could be had."""
+        if not self._may_go(self._writes) or not self._may_go(self._link):
+            return None
+        call = _Call(self._clock, self._timeout_s)
+        call.moves(0)
+        answer: T | None = None
+        try:
+            answer = question(call.left_s())
+        except Exception as exc:  # noqa: BLE001 - who asks can do without an answer
+            self._not_written(exc)
+        else:
+            self._went_well(self._link, self._writes)
+        self._count_waiting(call)
+        return answer
 
     def count(self, errors: Mapping[str, int]) -> None:
         """Adds to the errors by reason."""

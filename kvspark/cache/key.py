@@ -4,7 +4,7 @@
 
     key    bytes  content
            0-1    "k1"        the version of this layout
-           2      "s"         the kind of entry: a stage's result
+           2      "s"         the kind: a stage's result; "l" for the lease on one, no entry
            3-4    namespace   so that a namespace can be found and erased
            5-6    stage       so that a stage can be found and erased
            7-10   "{tt}"      a cluster's hash tag: 64 of them, the first six bits of the digest
@@ -60,6 +60,11 @@ def namespace_prefix(key: NamespaceKey) -> bytes:
 def subject_mark(key: NamespaceKey, subject: bytes) -> bytes:
     """The 8 bytes that keys of all entries of `subject`, its canonical bytes, have in one namespace."""
     return blake2b(subject, key=key, digest_size=8, person=b"kvspark.subject").digest()
+
+
+def lease_keys(keys: Sequence[bytes]) -> list[bytes]:
+    """The keys of the leases on the entries `keys`: in the same slots of a cluster, and no entries."""
+    return [b"k1l" + key[3:] for key in keys]
 
 
 def keys_of_subjects(keys: Sequence[bytes], marks: Collection[bytes]) -> list[bytes]:

@@ -16,6 +16,8 @@ from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import Guard
 from kvspark.cache.header import MISPLACED
 from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, is_erased
+from kvspark.cache.lease import RowLeases, StoreLeases
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.tombstones import ERASED, Tombstones
 from kvspark.spec import Rows
 
@@ -57,11 +59,16 @@ class KeySpace:
         *,
         ttl_s: float,
         tombstones: Tombstones | None = None,
+        leases: Leases | None = None,
+        lease_from_s: float = 0.0,
     ) -> None:
         self._guard = guard
         self._tombstones = tombstones
         self._digests = RowDigests(key, identity)
         self._keys = StageKeys(key, identity)
+        self._leases = (
+            None if leases is None else StoreLeases(guard, leases, self._keys, from_s=lease_from_s)
+        )
         self._format = entry_format
         self._ttl_s = ttl_s
         self._expected_bytes = (
@@ -136,6 +143,10 @@ class KeySpace:
             pairs = kept
         ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)  # noqa: S311
         return self._guard.set_many(pairs, ttl_s=ttl_s)
+
+    def leases(self) -> RowLeases | None:
+        """Who computes which row; None where the store has no leases, or nobody wants any."""
+        return self._leases
 
     def _erased(self) -> frozenset[bytes] | None:
         """Digests that may not be inserted; None if nothing may be, because they are not known."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from kvspark.cache.entries import Entries
 from kvspark.cache.keyspace import Lookup
+from kvspark.cache.lease import RowLeases, TellingLeases
 from kvspark.spec import Rows
 
 PROBE = 16
@@ -49,3 +50,14 @@ class ProbedEntries:
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written."""
         return self._entries.insert(digests, columns, cost_us=cost_us)
+
+    def leases(self) -> RowLeases | None:
+        """Who computes which row. Where one is claimed, all rows are looked up from then on.
+
+        To look one up costs nothing beside computing it, and others may be at it.
+        """
+        leases = self._entries.leases()
+        return leases and TellingLeases(leases, self._stop_believing)
+
+    def _stop_believing(self) -> None:
+        self._is_believed = False

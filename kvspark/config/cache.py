@@ -69,6 +69,12 @@ class CacheConfig(Section):
         gt=0,
         description="Milliseconds that one call to the store may take before its rows are computed instead.",
     )
+    lease_from_ms: float | None = Field(
+        default=50.0,
+        ge=0,
+        description="Where a row takes so many milliseconds to compute, as measured, one worker computes it for all "
+        "who lack it, by leases in Redis; nobody waits for longer than computing takes. `0`: for all rows; null: for none.",
+    )
     username: Name | None = Field(default=None, description="The user of the store's ACL.")
     password_env: Name | None = Field(
         default=None,

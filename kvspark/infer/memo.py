@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.infer.columns import Indices
+from kvspark.model.bundle import Bundle
 from kvspark.spec import Rows, TensorSpec
 
 _KEY_BYTES = 128
@@ -72,3 +73,11 @@ class Memo:
 def _empty(spec: TensorSpec, rows: int) -> npt.NDArray[np.generic]:
     # Not touched until it is written: the system gives memory page by page.
     return np.empty((rows, *(dim or 0 for dim in spec.shape)), dtype=spec.numpy_dtype)
+
+
+def memos_of_towers(bundle: Bundle, size_bytes: int) -> dict[str, Memo]:
+    """A memo for each tower: a stage that fewer inputs reach than the model has."""
+    every = len(bundle.inputs)
+    towers = [s for s in bundle.stages if s.bytes_per_row is not None and len(s.inputs) < every]
+    shared_bytes = size_bytes // max(1, len(towers))
+    return {s.name: Memo(s.outputs, shared_bytes) for s in towers} if size_bytes else {}

@@ -27,6 +27,8 @@ Array = npt.NDArray[np.generic]
 Lengths = npt.NDArray[np.int64]
 _Call = tuple[int, int, Indices]
 """Padded length (0 without lengths), rows of the call, rows to compute."""
+Group = tuple[int, int, Indices]
+"""Padded length (0 without lengths), rows of a call, all rows of that length."""
 
 
 @final
@@ -195,20 +197,23 @@ def _fill(results: Sequence[Any], specs: Sequence[TensorSpec], bad: BadRows) -> 
             result[row] = np.zeros(tuple(dim or 0 for dim in spec.shape), spec.numpy_dtype)
 
 
+def grouped(lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch) -> list[Group]:
+    """The `rows` by the shape in which they are computed."""
+    if lengths is None:
+        return [(0, micro_batch.rows, rows)]
+    buckets = np.array([micro_batch.bucket(int(lengths[row])) for row in rows], dtype=np.int64)
+    order = np.argsort(buckets, kind="stable")
+    found, starts = np.unique(buckets[order], return_index=True)
+    parts = np.split(rows[order], starts[1:]) if len(rows) else []
+    return [
+        (int(bucket), micro_batch.rows_at(int(bucket)), part)
+        for bucket, part in zip(found, parts, strict=True)
+    ]
+
+
 def _calls(lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch) -> Iterator[_Call]:
     """The calls for `rows`: padded length (0 without lengths), rows of the call, rows to compute."""
-    if lengths is None:
-        groups = [(0, micro_batch.rows, rows)]
-    else:
-        buckets = np.array([micro_batch.bucket(int(lengths[row])) for row in rows], dtype=np.int64)
-        order = np.argsort(buckets, kind="stable")
-        found, starts = np.unique(buckets[order], return_index=True)
-        parts = np.split(rows[order], starts[1:]) if len(rows) else []
-        groups = [
-            (int(bucket), micro_batch.rows_at(int(bucket)), part)
-            for bucket, part in zip(found, parts, strict=True)
-        ]
-    for bucket, size, group in groups:
+    for bucket, size, group in grouped(lengths, rows, micro_batch):
         for start in range(0, len(group), size):
             yield bucket, size, group[start : start + size]
 

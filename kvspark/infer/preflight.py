@@ -30,6 +30,7 @@ from kvspark.spec import Rows, TensorSpec
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache, KeySpace, Lookup
     from kvspark.cache.entries import Entries
+    from kvspark.cache.lease import RowLeases
 
 SAMPLE_ROWS = 64
 """Rows from which those of one length bucket are taken: enough to fill most of a micro-batch."""
@@ -174,3 +175,6 @@ class _ReadingEntries:
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         del digests, columns, cost_us
         return 0
+
+    def leases(self) -> RowLeases | None:
+        return None

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -24,20 +24,19 @@ from kvspark.cache.admission import admitted
 from kvspark.cache.entries import Entries, KeySpaces
 from kvspark.cache.probing import ProbedEntries
 from kvspark.errors import RowError
+from kvspark.infer.asked import Asked
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
 from kvspark.infer.bad_rows import BadRow, BadRows, Indices, unequal
 from kvspark.infer.columns import Column
 from kvspark.infer.distinct import distinct, row_keys
-from kvspark.infer.memo import Memo
-from kvspark.infer.microbatch import Values, compute
+from kvspark.infer.given import Given
+from kvspark.infer.memo import memos_of_towers
+from kvspark.infer.microbatch import Values, compute, grouped
 from kvspark.infer.plan import Plan
+from kvspark.infer.sharing import Sharing
 from kvspark.infer.stage_codec import lossy_identity, stage_codec
 from kvspark.infer.subject import SUBJECT, own_columns
-from kvspark.infer.values import (
-    joined,
-    nothing,
-    scattered,
-)
+from kvspark.infer.values import joined, nothing, placed, scattered
 from kvspark.model.bundle import Bundle
 from kvspark.model.computation import Computation
 from kvspark.model.device import CPU
@@ -46,22 +45,6 @@ from kvspark.model.stage import Stage
 from kvspark.stats import StageStats
 
 Columns = Mapping[str, Column]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is known of n rows at one stage."""
-
-    keys: list[bytes]
-    """Distinct keys, in order of first row."""
-    key_of_row: npt.NDArray[np.intp]
-    first_row: npt.NDArray[np.intp]
-    """For each key, the first row that has it."""
-    found: npt.NDArray[np.bool_]
-    """For each key, whether its values were found."""
-    values: Values
-    """Of the found keys, in their order."""
 
 
 @final
@@ -86,7 +69,8 @@ class Resolver:
         self._computations: dict[str, Computation] = {}
         self._stats: dict[str, StageStats] = defaultdict(StageStats)
         self._key_spaces: dict[str, Entries] = {}
-        self._memos = _memos(bundle, plan.memo_bytes)
+        self._memos = memos_of_towers(bundle, plan.memo_bytes)
+        self._sharing: dict[str, Sharing] = {}
         self._serial = 0
         """Of the last row that was known by a number alone."""
         codecs = {name: planned.codec for name, planned in plan.stages.items()}
@@ -99,7 +83,11 @@ class Resolver:
                     identity += lossy_identity(stage, self._stages, codecs)
                     space = cache.keyspace(identity, codec.specs, codec=codec.store_codec)
                     space = ProbedEntries(space) if planned.is_empty else space
-                    self._key_spaces[stage.name] = admitted(space, planned.share)
+                    space = admitted(space, planned.share)
+                    self._key_spaces[stage.name] = space
+                    leases = space.leases() if stage.is_batched else None
+                    if leases is not None:
+                        self._sharing[stage.name] = Sharing(space, leases, codec.values)
 
     def setting_aside(self) -> Resolver:
         """This resolver, for which a bad row is one of `Values.bad` and no error; all else is shared."""
@@ -223,16 +211,40 @@ class Resolver:
         return max(1, self._plan.max_held_bytes // max(1, sum(sizes)) // full) * full
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
-        count = len(keys)
         bad: dict[int, BadRow] = {}
-        arguments, lengths = self.arguments(stage, columns, count, bad)
+        arguments, lengths = self.arguments(stage, columns, len(keys), bad)
         self.computation(stage)  # opened outside the measured seconds
+        given = Given(arguments, lengths, len(keys), bad)
+        sharing = self._sharing.get(stage.name)
+        if sharing is None:
+            return self._compute(stage, keys, given)[0]
+        rows, bad_rows = given.apart()
+        groups = grouped(lengths, rows, self._bundle.micro_batch)
+        if not sharing.concerns(groups):
+            return self._compute(stage, keys, given)[0]
+        share = sharing.share(groups, keys, partial(self._compute_some, stage, keys, given))
+        self._stats[stage.name] += share.stats
+        if len(bad_rows):
+            share.parts.append((bad_rows, self._compute_some(stage, keys, given, bad_rows)[0]))
+        return placed(stage, share.parts)
+
+    def _compute_some(
+        self, stage: Stage, keys: Sequence[bytes], given: Given, rows: Indices
+    ) -> tuple[Values, float]:
+        """As `_compute`, of some rows of `given`."""
+        try:
+            return self._compute(stage, [keys[row] for row in rows], given.take(rows))
+        except RowError as error:
+            raise error.at(int(rows[error.row or 0])) from error.__cause__
+
+    def _compute(self, stage: Stage, keys: Sequence[bytes], given: Given) -> tuple[Values, float]:
+        """The results of all rows of `given`, which are inserted, and the seconds of a call."""
         started = time.perf_counter()
-        made = self.run(stage, arguments, lengths, count, bad)
+        made = self.run(stage, given.arguments, given.lengths, given.count, given.bad)
         seconds = time.perf_counter() - started
         self._add(
             stage,
-            computed=count - len(made.bad),
+            computed=given.count - len(made.bad),
             micro_batches=made.micro_batches,
             padding_rows=made.padding_rows,
             seconds_compute=seconds,
@@ -241,10 +253,10 @@ class Resolver:
         space = self._key_spaces.get(stage.name)
         if space is not None and self.is_exact(stage):
             started = time.perf_counter()
-            cost_us = int(seconds / max(1, count) * 1e6)
+            cost_us = int(seconds / max(1, given.count) * 1e6)
             written = space.insert(kept.keys, kept.columns, cost_us=cost_us)
             self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
-        return kept.values
+        return kept.values, seconds / max(1, made.micro_batches)
 
     def run(
         self,
@@ -328,11 +340,3 @@ class Resolver:
 
     def _add(self, stage: Stage, **counts: float) -> None:
         self._stats[stage.name] += StageStats(**counts)  # type: ignore[arg-type]  # the counts of StageStats
-
-
-def _memos(bundle: Bundle, size_bytes: int) -> dict[str, Memo]:
-    """A memo for each tower: a stage that fewer inputs reach than the model has."""
-    every = len(bundle.inputs)
-    towers = [s for s in bundle.stages if s.bytes_per_row is not None and len(s.inputs) < every]
-    shared_bytes = size_bytes // max(1, len(towers))
-    return {s.name: Memo(s.outputs, shared_bytes) for s in towers} if size_bytes else {}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.infer.bad_rows import bad_at, bad_joined
+from kvspark.infer.bad_rows import Indices, bad_at, bad_joined
 from kvspark.infer.microbatch import Values
 from kvspark.model.stage import Stage
 from kvspark.spec import Rows, TensorSpec
@@ -60,6 +60,19 @@ def joined(stage: Stage, parts: Sequence[Values]) -> Values:
     known = [part.lengths for part in parts if part.lengths is not None]
     bad = bad_joined([(part.bad, len(part.columns[0])) for part in parts])
     return Values(columns, np.concatenate(known) if known else None, bad=bad)
+
+
+def placed(stage: Stage, parts: Sequence[tuple[Indices, Values]]) -> Values:
+    """The values of all rows; each of `parts` has those of the rows at some places."""
+    whole = joined(stage, [values for _, values in parts])
+    order = np.concatenate([rows for rows, _ in parts])
+    index = np.empty(len(order), dtype=np.intp)
+    index[order] = np.arange(len(order))
+    columns = tuple(
+        scatter([whole.columns[i]], index, spec) for i, spec in enumerate(stage.outputs)
+    )
+    lengths = whole.lengths[index] if whole.lengths is not None and varies(stage) else None
+    return Values(columns, lengths, bad=bad_at(whole.bad, index))
 
 
 def varies(stage: Stage) -> bool:

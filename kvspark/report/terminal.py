@@ -57,6 +57,10 @@ def _lines(report: RunReport) -> list[str]:
             if saved >= 0
             else f"the cache cost about {-saved:.1f} s more than it saved"
         )
+    leased = sum(stage.leased for stage in report.stats.stages.values())
+    if leased:
+        waited_s = sum(stage.seconds_waited for stage in report.stats.stages.values())
+        lines.append(f"{leased:,} rows came from another worker ({waited_s:.1f} s waited)")
     if report.lossy:
         codecs = ", ".join(f"{stage} {codec}" for stage, codec in report.lossy.items())
         lines.append(f"[yellow]not exact[/yellow]: rounded on request ({escape(codecs)})")

@@ -120,8 +120,8 @@ def stage_reports(
 def seconds_saved(stages: Sequence[StageReport], stats: RunStats) -> float:
     """An estimate of the worker seconds that hits saved, less what the cache cost.
 
-        sum over stages (hits x sum of seconds_per_row of the stage and of all stages above it)
-        - sum over stages (seconds_lookup + seconds_insert)
+        sum over stages ((hits + leased) x sum of seconds_per_row of the stage and of all stages above it)
+        - sum over stages (seconds_lookup + seconds_insert + seconds_waited)
 
     A hit at a stage spares that stage and, since nobody asks them, all stages that lead to it. The
     seconds per row are those measured where rows were computed: in this run, else in the run whose
@@ -134,7 +134,8 @@ def seconds_saved(stages: Sequence[StageReport], stats: RunStats) -> float:
         spared = _with_upstream(stage.name, by_name)
         cost = sum(by_name[name].seconds_per_row or 0.0 for name in spared)
         counted = stats.stages.get(stage.name, StageStats())
-        saved += counted.hits * cost - counted.seconds_lookup - counted.seconds_insert
+        saved += (counted.hits + counted.leased) * cost
+        saved -= counted.seconds_lookup + counted.seconds_insert + counted.seconds_waited
     return saved
 
 

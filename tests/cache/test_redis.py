@@ -17,6 +17,7 @@ from kvspark.errors import (
     StoreUnavailableError,
 )
 from tests.cache.clock import Clock
+from tests.cache.lease_contract import LeaseContract
 from tests.cache.store_contract import StoreContract
 from tests.redis_server import RedisAddress, running_redis
 
@@ -35,7 +36,7 @@ def over_socket(server: RedisAddress, **options) -> RedisStore:
     return RedisStore(Endpoint(socket_path=server.socket_path, **options), timeout_s=TIMEOUT_S)
 
 
-class TestRedisStoreOverTcp(StoreContract):
+class TestRedisStoreOverTcp(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, redis_server):
         store = RedisStore(Endpoint("127.0.0.1", redis_server.port), timeout_s=5)

@@ -12,6 +12,7 @@ from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.sentinel import SentinelStore
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from tests.cache.clock import Clock
+from tests.cache.lease_contract import LeaseContract
 from tests.cache.store_contract import StoreContract
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Say
@@ -38,7 +39,7 @@ def connect(
     return SentinelStore(sentinels, service, Endpoint(**options), timeout_s=timeout_s)
 
 
-class TestSentinelStore(StoreContract):
+class TestSentinelStore(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, watched):
         store = connect(watched, timeout_s=5)

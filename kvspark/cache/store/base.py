@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.slab import Part
 from kvspark.errors import StoreRefusedError
 
@@ -121,6 +122,10 @@ class Store(ABC):
         """
         del timeout_s
         return []
+
+    def leases(self) -> Leases | None:
+        """What gives a key to one process for a while; None where a store of this kind cannot."""
+        return None
 
     def drain(self) -> Mapping[str, int]:
         """By reason: calls since the last drain that had to do without a part of the store."""

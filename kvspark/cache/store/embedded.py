@@ -21,14 +21,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 from typing_extensions import override
 
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.folder import ServerFolder
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.presence import Exclusive, Presence
+from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.server import RedisStore
 from kvspark.errors import StoreUnavailableError, UsageError
 
@@ -101,6 +103,13 @@ class EmbeddedStore(Store):
     @override
     def servers(self, *, timeout_s: float) -> list[Endpoint]:
         return self._ask(lambda store: store.servers(timeout_s=timeout_s))
+
+    @override
+    def leases(self) -> Leases:
+        def ask(keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float) -> list[Any]:
+            return self._ask(lambda store: store.ask_each(keys, commands, timeout_s))
+
+        return RedisLeases(ask)
 
     @override
     def close(self) -> None:

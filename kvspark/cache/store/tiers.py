@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.memory import MemoryStore
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.tier import Tier
@@ -111,6 +112,11 @@ class TieredStore(Store):
     @override
     def servers(self, *, timeout_s: float) -> list[Endpoint]:
         return [each for tier in self._tiers for each in tier.store.servers(timeout_s=timeout_s)]
+
+    @override
+    def leases(self) -> Leases | None:
+        offered = [tier.store.leases() for tier in self._tiers if tier.is_shared]
+        return next((leases for leases in offered if leases is not None), None)
 
     @override
     def drain(self) -> Mapping[str, int]:

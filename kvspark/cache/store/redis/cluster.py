@@ -19,8 +19,10 @@ from typing_extensions import override
 
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import PING, mgets, scan, sets, unlink
+from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
 from kvspark.cache.store.redis.tagged import Gets, tagged_gets
@@ -115,6 +117,13 @@ class ClusterStore(Store):
         ends = self._ends(timeout_s)
         with self._nodes.turn(ends) as nodes:
             return nodes.endpoints(ends)
+
+    @override
+    def leases(self) -> Leases:
+        def ask(keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float) -> list[Any]:
+            return self._ask([slot_of_tag(tag_of(key)) for key in keys], commands, timeout_s)
+
+        return RedisLeases(ask)
 
     @override
     def drain(self) -> Mapping[str, int]:

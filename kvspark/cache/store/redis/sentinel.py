@@ -18,8 +18,10 @@ from typing_extensions import override
 
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import command
+from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.store.redis_error import store_error
@@ -92,6 +94,15 @@ class SentinelStore(Store):
     @override
     def servers(self, *, timeout_s: float) -> list[Endpoint]:
         return self._ask(lambda store, left_s: store.servers(timeout_s=left_s), timeout_s)
+
+    @override
+    def leases(self) -> Leases:
+        def ask(keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float) -> list[Any]:
+            return self._ask(
+                lambda store, left_s: store.ask_each(keys, commands, left_s), timeout_s
+            )
+
+        return RedisLeases(ask)
 
     @override
     def close(self) -> None:

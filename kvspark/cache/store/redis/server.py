@@ -12,8 +12,10 @@ from typing_extensions import override
 
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, set_pieces, unlink
+from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.plain import answers_plainly
 from kvspark.cache.store.redis.wire import Payload
@@ -127,6 +129,21 @@ class RedisStore(Store):
     @override
     def servers(self, *, timeout_s: float) -> list[Endpoint]:
         return [self._endpoint]
+
+    @override
+    def leases(self) -> Leases:
+        return RedisLeases(self.ask_each)
+
+    def ask_each(
+        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float | None
+    ) -> list[Any]:
+        """A reply to each of `commands`, which is about the key beside it.
+
+        Raises:
+            StoreError: no answer, or a reply is an error.
+        """
+        del keys  # one server has all of them
+        return self._call(b"".join(commands), len(commands), timeout_s)
 
     @override
     def close(self) -> None:
