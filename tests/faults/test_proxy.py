@@ -34,8 +34,10 @@ from tests.redis_server import RedisAddress, running_redis
 pytestmark = pytest.mark.redis
 
 MGET = b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n"
+GET_A = b"*2\r\n$4\r\nMGET\r\n$1\r\na\r\n"
 GET_B = b"*2\r\n$4\r\nMGET\r\n$1\r\nb\r\n"
 BOTH = b"*2\r\n$5\r\nfirst\r\n$6\r\nsecond\r\n"
+ONLY_A = b"*1\r\n$5\r\nfirst\r\n"
 ONLY_B = b"*1\r\n$6\r\nsecond\r\n"
 
 
@@ -93,7 +95,8 @@ def test_a_fault_does_what_it_says(server, fault, expected):
 
 def test_two_replies_trade_places(server):
     with FaultProxy(server.port, Swap()) as proxy:
-        assert said(proxy, MGET, GET_B, size=len(BOTH + ONLY_B)) == ONLY_B + BOTH
+        assert said(proxy, GET_A, GET_B, size=len(ONLY_A + ONLY_B)) == ONLY_B + ONLY_A
+        assert said(proxy, MGET, GET_B, size=len(BOTH + ONLY_B)) == BOTH + ONLY_B
     assert proxy.fired == 1
 
 

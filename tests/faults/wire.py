@@ -151,7 +151,7 @@ class Flip(Fault):
 
 @final
 class Swap(Fault):
-    """Each two replies to look-ups trade places; it fires where they differ."""
+    """Each two replies to look-ups of as many keys trade places; it fires where they differ."""
 
     more_s: float = 0.005
     """A client sends windows one after the other: the next may come after the first's reply."""
@@ -161,18 +161,17 @@ class Swap(Fault):
 
     @override
     def reply(self, link: Link, reply: bytes, fire: Fire) -> None:
-        if reply[:1] != b"*":
-            link.answer(reply)
-            return
-        first = self._kept.pop(id(link), None)
-        if first is None and (not link.is_answered or link.asks_within(self.more_s)):
-            self._kept[id(link)] = reply
-            return
-        link.answer(reply)
-        if first is not None:
-            link.answer(first)
+        first = self._kept.pop(id(link), b"")
+        if first and _head(first) == _head(reply):
+            link.answer(reply + first)
             if first != reply:
                 fire()
+            return
+        link.answer(first)
+        if reply[:1] == b"*" and (not link.is_answered or link.asks_within(self.more_s)):
+            self._kept[id(link)] = reply
+        else:
+            link.answer(reply)
 
 
 @final
@@ -281,3 +280,7 @@ class Call(Fault):
                 self._action()
                 fire()
         link.forward(command)
+
+
+def _head(reply: bytes) -> bytes:
+    return reply[: reply.index(b"\r\n")]

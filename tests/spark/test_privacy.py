@@ -125,6 +125,13 @@ def scored_apart(
 
 
 @pytest.mark.slow
+def store_in_clear(server: RedisAddress) -> None:
+    """The entries of the same rows."""
+    cache = Cache.connect(server.url, namespace="clear", sealed=False, timeout_ms=PATIENT_MS)
+    with closing(cache):
+        from_same().predict({"x": sentinel_rows(7)}, cache=cache)
+
+
 def test_a_sentinel_in_every_input_is_found_nowhere_but_in_input_and_output(tmp_path: Path) -> None:
     key_file, told = tmp_path / "keys", list[str]()
     write_keys(key_file)
@@ -147,10 +154,7 @@ def test_a_sentinel_in_every_input_is_found_nowhere_but_in_input_and_output(tmp_
             "ps": "\n".join(told).encode(),
         }
         # The same rows in clear are found, so that this test would find them.
-        with closing(
-            Cache.connect(server.url, namespace="clear", sealed=False, timeout_ms=PATIENT_MS)
-        ) as cache:
-            from_same().predict({"x": sentinel_rows(7)}, cache=cache)
+        store_in_clear(server)
         server.ask("SAVE")
         assert SENTINEL in (server.folder / "dump.rdb").read_bytes()
     assert any(name.endswith(".rdb") for name in places)
