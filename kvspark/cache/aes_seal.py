@@ -31,6 +31,7 @@ from kvspark.cache.key import NamespaceKey
 from kvspark.cache.keyring import Keys
 from kvspark.cache.seal import (
     KEY_ID_AT,
+    KEY_ID_END,
     LARGE_BYTES,
     NOT_AUTHENTIC,
     UNKNOWN_KEY,
@@ -45,7 +46,6 @@ from kvspark.fingerprint import DIGEST_BYTES
 NONCE_BYTES = 12
 TAG_BYTES = 16
 
-_KEY_ID_END = KEY_ID_AT + 2
 _NONE: tuple[AESGCM, ...] = ()
 """The ciphers of a key that is not there."""
 
@@ -145,7 +145,7 @@ class AesSeal(Seal):
         begin, nothing = len(heads[0]), bytes(len(values[0]) - len(heads[0]) - self.end_bytes)
         for row, (value, digest, head) in enumerate(zip(values, digests, heads, strict=True)):
             try:
-                cipher = find(head[KEY_ID_AT:_KEY_ID_END], _NONE)[digest[0]]
+                cipher = find(head[KEY_ID_AT:KEY_ID_END], _NONE)[digest[0]]
                 payload = cipher.decrypt(
                     value[-NONCE_BYTES:], value[begin:-NONCE_BYTES], digest + head
                 )
@@ -169,7 +169,7 @@ class AesSeal(Seal):
         room = opened.data
         for row, (value, digest, head) in enumerate(zip(values, digests, heads, strict=True)):
             try:
-                cipher = find(head[KEY_ID_AT:_KEY_ID_END], _NONE)[digest[0]]
+                cipher = find(head[KEY_ID_AT:KEY_ID_END], _NONE)[digest[0]]
                 closed = memoryview(value)[begin:-NONCE_BYTES]
                 cipher.decrypt_into(
                     value[-NONCE_BYTES:], closed, digest + head, room[at : at + size]
@@ -181,9 +181,9 @@ class AesSeal(Seal):
 
     @override
     def open_slab(self, table: Table, heads: Table, digests: Sequence[bytes], room: Table) -> bool:
-        ids = heads[:, KEY_ID_AT:_KEY_ID_END]
-        ciphers = self._ciphers.get(ids[0].tobytes())
-        if ciphers is None or (ids != ids[0]).any():
+        ids = heads[:, KEY_ID_AT:KEY_ID_END].tobytes()
+        ciphers = self._ciphers.get(ids[:2])
+        if ciphers is None or ids != ids[:2] * len(heads):
             return False  # While keys are changed: one by one.
         try:
             _open_all(
@@ -199,7 +199,7 @@ class AesSeal(Seal):
 
     @override
     def open_one(self, value: bytes, digest: bytes, head_bytes: int) -> memoryview | Reason:
-        ciphers = self._ciphers.get(value[KEY_ID_AT : KEY_ID_AT + 2])
+        ciphers = self._ciphers.get(value[KEY_ID_AT:KEY_ID_END])
         if ciphers is None:
             return UNKNOWN_KEY
         try:
@@ -215,8 +215,10 @@ class AesSeal(Seal):
 
 def _bound(digests: Sequence[bytes], heads: Table) -> list[bytes]:
     """The associated data of each row."""
-    table = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(heads), DIGEST_BYTES)
-    return byte_rows(np.hstack([table, heads]))
+    table = np.empty((len(heads), DIGEST_BYTES + heads.shape[1]), dtype=np.uint8)
+    table[:, :DIGEST_BYTES] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+    table[:, DIGEST_BYTES:] = heads
+    return byte_rows(table)
 
 
 def _open_all(

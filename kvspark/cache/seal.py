@@ -33,6 +33,7 @@ NOT_AUTHENTIC = "not_authentic"
 """Sealed for another key, stage or tenant, or changed since."""
 
 KEY_ID_AT = 8
+KEY_ID_END = 10
 TAIL_AT = 28
 TENSORS_AT = 44
 

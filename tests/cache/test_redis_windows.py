@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.store.slab import Part, Slab
 from tests.cache.test_redis import TIMEOUT_S, over_socket, over_tcp
+from tests.faults.proxy import FaultProxy
+from tests.faults.wire import Drip
 from tests.redis_server import running_redis
 
 pytestmark = pytest.mark.redis
@@ -66,3 +70,24 @@ def test_large_values_are_written_from_where_they_are(own_server, connect):
     known = dict([*entries, *mixed])
     assert store.get_many(list(known)) == list(known.values())
     assert 0 < int(own_server.ask("PTTL", "39")[1:]) <= 60_000
+
+
+@pytest.mark.parametrize("odd", [None, b"of another size"], ids=["missing", "of another size"])
+def test_values_that_come_slowly_are_given_as_they_come(own_server, odd):
+    """And what follows a value that is not as expected is in its place all the same."""
+    values: list[bytes | None] = [bytes([row]) * 20_000 for row in range(60)]
+    values[29] = odd
+    entries = [(b"%d" % row, value) for row, value in enumerate(values) if value is not None]
+    with FaultProxy(own_server.port, Drip(size_bytes=90_000, pause_s=0.002)) as proxy:
+        store = RedisStore(Endpoint("127.0.0.1", proxy.port), timeout_s=TIMEOUT_S)
+        store.set_many(entries, ttl_s=None)
+        parts: list[Part] = []
+        keys = [b"%d" % row for row in range(60)]
+        windows = (keys[at : at + 20] for at in range(0, 60, 20))
+        store.get_each(windows, parts.append, value_bytes=20_000, left_s=lambda: TIMEOUT_S)
+        store.close()
+    assert proxy.fired
+    # The first window is asked for in two; one of them, or the last, came in several parts.
+    assert len(parts) > 4
+    found = [each for part in parts for each in (part.values() if isinstance(part, Slab) else part)]
+    assert found == values

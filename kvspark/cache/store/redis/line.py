@@ -68,10 +68,7 @@ class Line:
         return self._read(lambda wire: wire.read(count, ends), ends)
 
     def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:
-        """As `read`, of one list of `count` values; a Slab where all have `value_bytes` bytes.
-
-        Unless it `is_last`, there are more to be read.
-        """
+        """As `read`, of the next part of one list of `count` values; see `Wire.read_part`."""
         return self._read(
             lambda wire: wire.read_part(count, value_bytes, ends, is_last=is_last), ends
         )

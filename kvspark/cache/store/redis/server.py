@@ -15,6 +15,7 @@ from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, set_pieces, unlink
+from kvspark.cache.store.redis.even_reply import PIECE_BYTES
 from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.plain import answers_plainly
@@ -25,6 +26,9 @@ from kvspark.errors import StoreRefusedError, StoreUnavailableError
 
 LARGE_BYTES = 16 * 1024
 """Values of so many bytes are sent from where they are."""
+
+FIRST_SHARE = 4
+"""Of a window is asked for first: its values are decoded while the server looks for the others."""
 
 AHEAD = 2
 """Windows of a look-up that were asked for and not read yet: the server works on them meanwhile."""
@@ -64,7 +68,9 @@ class RedisStore(Store):
         value_bytes: int,
         left_s: Callable[[], float],
     ) -> None:
-        asked = ((len(window), mget(window)) for window in windows)
+        asked = (
+            (len(window), mget(window)) for window in _with_a_short_first(windows, value_bytes)
+        )
         ahead = deque(islice(asked, AHEAD))
         if not ahead:
             return
@@ -72,14 +78,17 @@ class RedisStore(Store):
             try:
                 line.send(b"".join([each for _, each in ahead]), time.monotonic() + left_s())
                 while ahead:
-                    count, _ = ahead.popleft()
-                    ends = time.monotonic() + left_s()
-                    reply = line.read_part(count, value_bytes, ends, is_last=not ahead)
-                    for following in islice(asked, 1):
-                        # Not before the first reply: until then all may have to be sent again.
-                        line.send_more(following[1], time.monotonic() + left_s())
-                        ahead.append(following)
-                    take(self._part(count, reply))
+                    left, _ = ahead.popleft()
+                    while left:
+                        ends = time.monotonic() + left_s()
+                        reply = line.read_part(left, value_bytes, ends, is_last=not ahead)
+                        part = self._part(left, reply)
+                        left -= len(part)
+                        for following in islice(asked, 0 if left else 1):
+                            # Not before the first reply: until then all may have to be sent again.
+                            line.send_more(following[1], time.monotonic() + left_s())
+                            ahead.append(following)
+                        take(part)
             except BaseException:
                 # What is still to come would be taken for the answer to the next call.
                 line.close()
@@ -150,12 +159,15 @@ class RedisStore(Store):
         with self._line.turn(None) as line:
             line.close()
 
-    def _part(self, count: int, reply: Any) -> Part:
+    def _part(self, left: int, reply: Any) -> Part:
+        """`reply` if it is some, or all, of the `left` values of a window."""
         if isinstance(reply, Exception):
             raise store_error(reply, self._endpoint) from reply
-        if isinstance(reply, list | Slab) and len(reply) == count:
+        if isinstance(reply, Slab) and len(reply) <= left:
             return reply
-        raise self._miscounted(count)
+        if isinstance(reply, list) and len(reply) == left:
+            return reply
+        raise self._miscounted(left)
 
     def _miscounted(self, count: int) -> StoreUnavailableError:
         return StoreUnavailableError(
@@ -177,3 +189,16 @@ class RedisStore(Store):
             if isinstance(reply, Exception):
                 raise store_error(reply, self._endpoint) from reply
         return replies
+
+
+def _with_a_short_first(
+    windows: Iterable[Sequence[bytes]], value_bytes: int
+) -> Iterator[Sequence[bytes]]:
+    rest = iter(windows)
+    for first in islice(rest, 1):
+        count = len(first) // FIRST_SHARE
+        if count * value_bytes < PIECE_BYTES:
+            yield first
+        else:
+            yield from (first[:count], first[count:])
+    yield from rest

@@ -12,7 +12,9 @@ redis-py connects, authenticates and names errors. This file bounds the time and
 from __future__ import annotations
 
 import inspect
+import select
 import socket
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from redis.exceptions import AskError, InvalidResponse, MovedError
 from redis.retry import Retry
 
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.even_reply import read_even
+from kvspark.cache.store.redis.even_reply import EvenReply
 
 READ_BYTES = 256 * 1024
 """Bytes of one recv; redis-py's 32 KiB takes 15 % longer."""
@@ -78,6 +80,8 @@ class Wire:
         self._buffer = bytearray(READ_BYTES)
         self._unread = memoryview(b"")
         """What was received and not given to `_reader` yet."""
+        self._even: EvenReply | None = None
+        """The reply that is being given in parts."""
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=DefaultParser.parse_error,
@@ -102,20 +106,32 @@ class Wire:
         return replies
 
     def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:
-        """As `read`, of one list of `count` values; a Slab where all have `value_bytes` bytes.
+        """The next part of one list of `count` values: a Slab of some that have `value_bytes` bytes.
 
+        Whatever else the reply holds comes in one part, an error or the list of what is left.
         Unless it `is_last`, more was asked for, whose replies may have begun to come.
         """
         self._connection.ends = ends
-        reply: Any = None
-        if not self._has_more:
-            receive = self._socket.recv_into
-            reply, self._unread = read_even(receive, count, value_bytes, spare_bytes=int(is_last))
-        if reply is None:
-            (reply,) = self._parse(1)
-        if is_last:
+        if self._even is None and not self._has_more:
+            self._even = EvenReply(count, value_bytes, spare_bytes=int(is_last))
+        part, given = self._even_part()
+        if part is None:
+            (part,) = self._parse(1)
+            if isinstance(part, list):
+                part = part[given:]
+        if is_last and self._even is None:
             self._refuse_more()
-        return reply
+        return part
+
+    def _even_part(self) -> tuple[Any, int]:
+        """A Slab, None if there is none, and how many values of the reply were given so far."""
+        reply = self._even
+        if reply is None:
+            return None, 0
+        part = reply.more(self._socket.recv_into, self._socket.would_wait)
+        if part is None or reply.is_given:
+            self._unread, self._even = reply.received, None
+        return part, reply.given
 
     def _parse(self, count: int) -> list[Any]:
         reader = self._reader
@@ -240,10 +256,17 @@ class _BoundedSocket:
     def __init__(self, sock: socket.socket, connection: _Bounded) -> None:
         self._sock = sock
         self._connection = connection
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         self._bound()
         return self._sock.recv_into(buffer)
+
+    def would_wait(self) -> bool:
+        """True if there is nothing to receive now."""
+        is_decrypted = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
+        return not is_decrypted and not self._poll.poll(0)
 
     def recv(self, size_bytes: int) -> bytes:
         self._bound()
