@@ -156,15 +156,19 @@ def test_an_interrupted_run_leaves_no_worker_behind_and_the_session_usable(
 ) -> None:
     write_night(folder / "night")
     old = run_with(spark, folder, models.doubled)
+    is_over = threading.Event()
 
     def cancels() -> None:
-        until(lambda: names_in(trail))
-        spark.sparkContext.cancelAllJobs()
+        # Until it is over: whoever presses a button does so again, and no bound lets workers wait.
+        while not is_over.wait(0.05):
+            if names_in(trail):
+                spark.sparkContext.cancelAllJobs()
 
-    cell = threading.Thread(target=cancels)
+    cell = threading.Thread(target=cancels, daemon=True)
     cell.start()
     with pytest.raises(Exception, match=r"(?i)cancel"):
         run_with(spark, folder, models.gated)
+    is_over.set()
     cell.join()
     pids = [int(name.rpartition("-")[2]) for name in names_in(trail)]
     fired("F42", len(pids))
