@@ -46,10 +46,16 @@ def folder(tmp_path: Path, mlp: Model) -> Path:
 
 
 def run(
-    spark: SparkSession, folder: Path, night: Path, url: str | None, **sections: Any
+    spark: SparkSession,
+    folder: Path,
+    night: Path,
+    url: str | None,
+    *,
+    timeout_ms: int = PATIENT_MS,
+    **sections: Any,
 ) -> tuple[RunReport, pa.Table]:
     if url is not None:
-        sections["cache"] = {"url": url, "namespace": "tests", "timeout_ms": PATIENT_MS}
+        sections["cache"] = {"url": url, "namespace": "tests", "timeout_ms": timeout_ms}
     report = run_score(job(folder, night, **sections), spark=spark)
     return report, published(folder / "out")
 
@@ -154,7 +160,7 @@ def test_a_store_that_hangs_changes_nothing(
     night = write_night(folder / "night")
     _, without = run(spark, folder, night, None)
     redis.signal(signal.SIGSTOP)
-    report, with_hung = run(spark, folder, night, redis.url)
+    report, with_hung = run(spark, folder, night, redis.url, timeout_ms=250)
     redis.signal(signal.SIGCONT)
     assert with_hung.equals(without)
     assert "timeout" in report.stats.degraded
