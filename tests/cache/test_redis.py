@@ -26,14 +26,16 @@ pytestmark = pytest.mark.redis
 TIMEOUT_S = 0.6
 SLACK_S = 2.0
 """What a busy machine may add to a bound."""
+PATIENT_S = 5.0
+"""For what answers in the end."""
 
 
 def over_tcp(server: RedisAddress, **options) -> RedisStore:
-    return RedisStore(Endpoint("127.0.0.1", server.port, **options), timeout_s=TIMEOUT_S)
+    return RedisStore(Endpoint("127.0.0.1", server.port, **options), timeout_s=PATIENT_S)
 
 
 def over_socket(server: RedisAddress, **options) -> RedisStore:
-    return RedisStore(Endpoint(socket_path=server.socket_path, **options), timeout_s=TIMEOUT_S)
+    return RedisStore(Endpoint(socket_path=server.socket_path, **options), timeout_s=PATIENT_S)
 
 
 class TestRedisStoreOverTcp(LeaseContract, StoreContract):
@@ -107,7 +109,7 @@ def test_a_hung_server_costs_one_timeout_and_answers_again_later(own_server, con
         store.set_many([(b"a", b"1")], ttl_s=None)
     own_server.signal(signal.SIGSTOP)
     with Clock() as clock, pytest.raises(StoreUnavailableError) as caught:
-        store.get_many([b"a"])
+        store.get_many([b"a"], timeout_s=TIMEOUT_S)
     own_server.signal(signal.SIGCONT)
     assert is_timeout(caught.value)
     assert TIMEOUT_S * 0.9 < clock.seconds < TIMEOUT_S + SLACK_S
@@ -155,7 +157,7 @@ def test_a_killed_server_is_unavailable(own_server, connect):
     own_server.signal(signal.SIGKILL)
     with Clock() as clock, pytest.raises(StoreUnavailableError):
         store.get_many([b"a"])
-    assert clock.seconds < TIMEOUT_S + SLACK_S
+    assert clock.seconds < SLACK_S
 
 
 def test_a_closed_connection_is_opened_once_more(own_server, connect):

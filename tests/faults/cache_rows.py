@@ -27,6 +27,7 @@ from tests.faults.wire import (
     Throttle,
     Twice,
 )
+from tests.redis_server import PATIENT_MS
 
 Act = Callable[[Staging], object]
 Count = Callable[[Staging], int]
@@ -40,6 +41,9 @@ WRONG = frozenset(
 )
 NONE = frozenset[str]()
 """No trouble need be counted: what is not there is a miss, and what is late may be worth it."""
+
+WAITED_FOR = frozenset({"F4", "F5", "F6", "F7", "F8", "F10", "F18", "F22", "F29"})
+"""Rows whose store answers late or never."""
 
 
 def _by_proxy(staging: Staging) -> int:
@@ -66,6 +70,11 @@ class CacheRow:
     """Ends the fault, on the server."""
     options: tuple[str, ...] = ()
     """Of the server's command line."""
+
+    @property
+    def timeout_ms(self) -> int:
+        """The usual deadline where the store is waited for, and else none that a busy machine misses."""
+        return case.TIMEOUT_MS if self.row in WAITED_FOR else PATIENT_MS
 
     def __str__(self) -> str:
         return f"{self.row}: {ROWS[self.row]}{f' ({self.what})' if self.what else ''}"

@@ -64,7 +64,7 @@ def test_the_output_is_that_of_a_run_without_a_cache(
     off = case.without_cache()
     with staged(*row.options) as staging:
         staging.proxy.turn_on(row.fault(staging), first=int(moment * commands))
-        with closing(case.connected(staging.proxy.url)) as cache:
+        with closing(case.connected(staging.proxy.url, timeout_ms=row.timeout_ms)) as cache:
             ran = case.run(cache)
             row.heal(staging)
         fired(str(row), row.count(staging), seconds=ran.seconds, seconds_off=off.seconds)
@@ -111,7 +111,7 @@ def test_an_answer_that_is_cut_at_any_byte_is_a_miss_or_the_right_row(fired: Fir
         row, size_bytes = known_row(staging.server.url)
         for at in range(size_bytes):
             staging.proxy.turn_on(Cut(at), first=staging.proxy.numbered, times=1)
-            with closing(case.connected(staging.proxy.url)) as cache:
+            with closing(patient(staging.proxy.url)) as cache:
                 assert not row.found(cache)
                 assert row.found(cache), "the next answer is whole"
             cuts += 1
@@ -175,7 +175,7 @@ def test_a_store_that_takes_no_writes_is_read_all_the_same(fired: Fired) -> None
 def test_a_changed_password_is_told_once_as_an_error(
     fired: Fired, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with staged() as staging, closing(case.connected(staging.proxy.url)) as cache:
+    with staged() as staging, closing(patient(staging.proxy.url)) as cache:
         case.run(cache)
         staging.ask("ACL", "SETUSER", case.USER, "resetpass", ">after")
         staging.ask("CLIENT", "KILL", "USER", case.USER)

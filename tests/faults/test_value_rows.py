@@ -69,7 +69,10 @@ def test_normal_forms_stay_apart_and_what_is_no_text_is_shown_as_such(fired: Fir
 @covers("B17")
 @pytest.mark.redis
 def test_a_list_where_a_value_should_be_is_a_miss_and_is_replaced(fired: Fired) -> None:
-    with staged() as staging, closing(case.connected(staging.server.url)) as cache:
+    with (
+        staged() as staging,
+        closing(case.connected(staging.server.url, timeout_ms=PATIENT_MS)) as cache,
+    ):
         row, _ = case.known_row(staging.server.url)
         key = "for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('DEL', key) "
         staging.ask("EVAL", f"{key} redis.call('LPUSH', key, 'pickle') end", "0")

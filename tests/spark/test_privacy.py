@@ -102,7 +102,11 @@ def scored_apart(
         "input": {"paths": [str(folder / "night")]},
         "model": {"path": str(folder / "model")},
         "output": {"path": str(folder / "out")},
-        "cache": {"url": server.url, "sealing": {"key_file": str(key_file)}},
+        "cache": {
+            "url": server.url,
+            "sealing": {"key_file": str(key_file)},
+            "timeout_ms": PATIENT_MS,
+        },
         "spark": {
             "master": "local[1,4]",
             "conf": {
