@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, final
 
@@ -19,14 +19,11 @@ from kvspark.cache.store.base import Store
 from kvspark.cache.store.slab import Part
 from kvspark.cache.store.trouble import FULL, REFUSED, SKIPPED, SLOW, reason_of
 from kvspark.cache.wait_budget import WaitBudget
+from kvspark.cache.windows import even_windows
 
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-WINDOW_KEYS = 512
-WINDOW_BYTES = 2**20
-"""Replies of 0.1 to 1 MiB are the fastest, and larger ones make other clients wait."""
 
 SLOWEST_BYTES_PER_S = 50e6
 """A server that moves less is not waited for."""
@@ -80,12 +77,11 @@ class Guard:
         if not self._may_go(self._link):
             take([None] * len(keys))
             return
-        size = max(1, min(WINDOW_KEYS, WINDOW_BYTES // max(1, expected_bytes)))
         call = _Call(self._clock, self._timeout_s)
 
         def windows() -> Iterator[Sequence[bytes]]:
-            for at in range(0, len(keys), size):
-                window = keys[at : at + size]
+            for place in even_windows(len(keys), expected_bytes):
+                window = keys[place]
                 call.moves(len(window) * expected_bytes)
                 yield window
 
@@ -122,25 +118,29 @@ class Guard:
         """Throws the connection away: what came over it may be the answer to another question."""
         self._store.close()
 
-    def set_many(self, entries: Sequence[tuple[bytes, bytes]], *, ttl_s: float) -> int:
-        """Bytes of the values that were taken."""
-        if not entries or not self._may_go(self._writes) or not self._may_go(self._link):
+    def set_each(self, windows: Iterable[Sequence[tuple[bytes, bytes]]], *, ttl_s: float) -> int:
+        """Bytes of the values that were taken.
+
+        What `windows` needs to make its next one is no waiting for the store, and it is asked for none
+        while nothing may be written.
+        """
+        if not self._may_go(self._writes) or not self._may_go(self._link):
             return 0
-        written_bytes = 0
         call = _Call(self._clock, self._timeout_s)
-        for window, size_bytes in _windows(entries):
-            call.moves(size_bytes)
-            try:
-                taken = self._store.set_many(window, ttl_s=ttl_s, timeout_s=call.left_s())
-            except Exception as exc:  # noqa: BLE001 - the rows were computed, nothing is lost
-                self._not_written(exc)
-                break
-            written_bytes += size_bytes * taken // len(window)
+        giver = _Giver(windows, call)
+        try:
+            self._store.set_each(iter(giver), giver.took, ttl_s=ttl_s, left_s=call.left_s)
+        except Exception as exc:
+            # The rows were computed, nothing is lost; a fault of the encoder's is none of the store's.
+            if giver.is_at_work:
+                raise
+            self._not_written(exc)
         else:
-            self._went_well(self._link, self._writes)
+            if call.windows:
+                self._went_well(self._link, self._writes)
         self._count_waiting(call)
         self.weigh(0.0)
-        return written_bytes
+        return giver.written_bytes
 
     def ask(self, question: Callable[[float], T]) -> T | None:
         """What `question`, which writes, gives in the seconds of one call; None if nothing could be had."""
@@ -238,11 +238,12 @@ class _Call:
         self.windows += 1
         self.moved_s += size_bytes / SLOWEST_BYTES_PER_S
 
-    def rests(self, work: Callable[[], None]) -> None:
-        """Does `work`, whose time is not the store's."""
+    def rests(self, work: Callable[[], T]) -> T:
+        """What `work` gives, whose time is not the store's."""
         begun = self._clock()
-        work()
+        done = work()
         self._started += self._clock() - begun
+        return done
 
     def took_s(self) -> float:
         """Seconds since the call began, without its rests."""
@@ -277,33 +278,38 @@ class _Taker:
         self.is_at_work = False
 
 
+@final
+class _Giver:
+    """Gives the windows of a call, and knows whether it is at it and what became of them."""
+
+    def __init__(self, windows: Iterable[Sequence[tuple[bytes, bytes]]], call: _Call) -> None:
+        self._windows = windows
+        self._call = call
+        self._sent: deque[tuple[int, int]] = deque()
+        self.written_bytes = 0
+        self.is_at_work = False
+
+    def __iter__(self) -> Iterator[Sequence[tuple[bytes, bytes]]]:
+        source = iter(self._windows)
+        while True:
+            self.is_at_work = True
+            window = self._call.rests(lambda: next(source, None))
+            self.is_at_work = False
+            if window is None:
+                return
+            size_bytes = sum([len(value) for _, value in window])
+            self._call.moves(size_bytes)
+            self._sent.append((len(window), size_bytes))
+            yield window
+
+    def took(self, count: int) -> None:
+        """So many of the oldest window were taken."""
+        sent, size_bytes = self._sent.popleft()
+        self.written_bytes += size_bytes * count // sent
+
+
 def _tell(what: str, reason: str, exc: Exception) -> None:
     if reason == REFUSED:
         _LOG.error("the cache %s in this process any more (%s): %s", what, reason, exc)
     else:
         _LOG.warning("the cache %s for now (%s): %s", what, reason, exc)
-
-
-def _windows(
-    entries: Sequence[tuple[bytes, bytes]],
-) -> Iterator[tuple[list[tuple[bytes, bytes]], int]]:
-    """Entries in their order, as many as one write should hold, and the bytes of their values."""
-    sizes = {len(value) for _, value in entries}
-    if len(sizes) == 1:
-        # As the entries of most stages are: 0.3 us a row less than one by one.
-        (each_bytes,) = sizes
-        step = max(1, min(WINDOW_KEYS, WINDOW_BYTES // max(1, each_bytes)))
-        for at in range(0, len(entries), step):
-            part = list(entries[at : at + step])
-            yield part, len(part) * each_bytes
-        return
-    window: list[tuple[bytes, bytes]] = []
-    size_bytes = 0
-    for entry in entries:
-        if window and (len(window) == WINDOW_KEYS or size_bytes + len(entry[1]) > WINDOW_BYTES):
-            yield window, size_bytes
-            window, size_bytes = [], 0
-        window.append(entry)
-        size_bytes += len(entry[1])
-    if window:
-        yield window, size_bytes

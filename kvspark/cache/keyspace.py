@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import final
 
 import numpy as np
@@ -15,14 +14,12 @@ from kvspark.cache.decoding import Decoding
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import Guard
 from kvspark.cache.header import MISPLACED
-from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, is_erased
+from kvspark.cache.inserting import sealed_windows
+from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys
 from kvspark.cache.lease import RowLeases, StoreLeases
 from kvspark.cache.store.leases import Leases
-from kvspark.cache.tombstones import ERASED, Tombstones
+from kvspark.cache.tombstones import Tombstones
 from kvspark.spec import Rows
-
-TOO_LARGE = "too_large"
-"""Counted by rows whose entry would be above the limit, and was not stored."""
 
 TTL_JITTER = 0.1
 """What one night wrote does not expire in one moment."""
@@ -120,29 +117,20 @@ class KeySpace:
         Raises:
             UsageError: the columns are not such as the stage has; a mistake of the caller.
         """
-        erased = self._erased()
+        erased = self._erased() if len(digests) else None
         if erased is None:  # as long as the store is away: nothing is sealed for nobody
             return 0
-        entries = self._format.encode_many(
+        windows = sealed_windows(
+            self._format,
+            self._keys,
             digests,
             columns,
-            created_s=int(datetime.now(timezone.utc).timestamp()),
             cost_us=cost_us,
+            erased=erased,
+            count=self._guard.count,
         )
-        keys = self._keys.of(digests)
-        pairs = [
-            (key, entry) for key, entry in zip(keys, entries, strict=True) if entry is not None
-        ]
-        if len(pairs) < len(entries):
-            self._guard.count({TOO_LARGE: len(entries) - len(pairs)})
-        if erased:
-            gone = set(self._keys.of([each for each in digests if is_erased(each, erased)]))
-            kept = [pair for pair in pairs if pair[0] not in gone]
-            if len(kept) < len(pairs):
-                self._guard.count({ERASED: len(pairs) - len(kept)})
-            pairs = kept
         ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)  # noqa: S311
-        return self._guard.set_many(pairs, ttl_s=ttl_s)
+        return self._guard.set_each(windows, ttl_s=ttl_s)
 
     def leases(self) -> RowLeases | None:
         """Who computes which row; None where the store has no leases, or nobody wants any."""

@@ -63,6 +63,32 @@ class StoreContract:
             store.get_each(iter(windows), take, value_bytes=12, left_s=lambda: 5.0)
         assert store.get_many(keys[:2]) == [entries[0][1], entries[1][1]]
 
+    def test_windows_are_written_in_their_order(self, store: Store, key):
+        entries = [(key(b"w%d" % (row % 800)), b"%d" % row * (row % 50)) for row in range(900)]
+        counts: list[int] = []
+        windows = (entries[at : at + 70] for at in range(0, 900, 70))
+        store.set_each(windows, counts.append, ttl_s=60, left_s=lambda: 5.0)
+        assert counts == [70] * 12 + [60]
+        known = dict(entries)
+        assert store.get_many(list(known)) == list(known.values())
+        store.set_each(iter([]), counts.append, ttl_s=60, left_s=lambda: 5.0)
+        assert len(counts) == 13
+
+    def test_a_write_that_is_broken_off_leaves_nothing_for_the_next_call(self, store: Store, key):
+        entries = [(key(b"broken%d" % row), b"%012d" % row) for row in range(900)]
+        counts: list[int] = []
+
+        def windows():
+            yield from (entries[at : at + 100] for at in range(0, 600, 100))
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            store.set_each(windows(), counts.append, ttl_s=60, left_s=lambda: 5.0)
+        assert 0 < len(counts) <= 6
+        told = entries[: 100 * len(counts)]
+        assert store.get_many([each for each, _ in told]) == [value for _, value in told]
+        assert store.get_many([entries[-1][0]]) == [None]
+
     def test_no_keys_are_no_work(self, store: Store):
         assert store.get_many([]) == []
         assert store.set_many([], ttl_s=None) == 0

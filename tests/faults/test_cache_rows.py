@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from kvspark.cache import guard
+from kvspark.cache import windows as cache_windows
 from kvspark.cache.breaker import FAILURES
 from kvspark.cache.cache import Cache
 from tests.faults import case
@@ -33,7 +33,7 @@ def windows() -> Iterator[None]:
     The ten known rows of a batch as well: F13 exchanges two answers with values in them.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guard, "WINDOW_KEYS", 4)
+        patch.setattr(cache_windows, "WINDOW_KEYS", 4)
         yield
 
 

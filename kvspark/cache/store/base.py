@@ -86,6 +86,26 @@ class Store(ABC):
             StoreError: at least one entry was not taken; others may have been.
         """
 
+    def set_each(
+        self,
+        windows: Iterator[Sequence[tuple[bytes, bytes]]],
+        took: Callable[[int], None],
+        *,
+        ttl_s: float | None,
+        left_s: Callable[[], float],
+    ) -> None:
+        """As `set_many` of each window, of which `took` is told how many entries were taken, in their order.
+
+        windows: one entry at least in each; asked for while the store takes those before, where it can.
+        left_s: as for `get_each`.
+
+        Raises:
+            StoreError: at least one entry was not taken; of what `took` was not told, some may have been.
+            Exception: what `windows`, `took` or `left_s` raise.
+        """
+        for window in windows:
+            took(self.set_many(window, ttl_s=ttl_s, timeout_s=left_s()))
+
     @abstractmethod
     def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
         """How many of `keys` were there and are gone.

@@ -63,9 +63,9 @@ class Line:
         with self._watched():
             self._opened(ends).send(payload, ends)
 
-    def read(self, count: int, ends: float) -> list[Any]:
-        """The `count` replies to what was sent."""
-        return self._read(lambda wire: wire.read(count, ends), ends)
+    def read(self, count: int, ends: float, *, is_last: bool = True) -> list[Any]:
+        """The next `count` replies to what was sent; see `Wire.read`."""
+        return self._read(lambda wire: wire.read(count, ends, is_last=is_last), ends)
 
     def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:
         """As `read`, of the next part of one list of `count` values; see `Wire.read_part`."""

@@ -14,18 +14,16 @@ from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, set_pieces, unlink
+from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, unlink
 from kvspark.cache.store.redis.even_reply import PIECE_BYTES
 from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.line import Line
+from kvspark.cache.store.redis.pipelined_write import PipelinedWrite, odd_reply, set_payload
 from kvspark.cache.store.redis.plain import answers_plainly
 from kvspark.cache.store.redis.wire import Payload
 from kvspark.cache.store.redis_error import is_timeout, store_error
 from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreRefusedError, StoreUnavailableError
-
-LARGE_BYTES = 16 * 1024
-"""Values of so many bytes are sent from where they are."""
 
 FIRST_SHARE = 4
 """Of a window is asked for first: its values are decoded while the server looks for the others."""
@@ -102,13 +100,25 @@ class RedisStore(Store):
         ttl_s: float | None,
         timeout_s: float | None = None,
     ) -> int:
-        pieces = set_pieces(entries, ttl_s)
-        payload = pieces if entries and len(entries[0][1]) >= LARGE_BYTES else b"".join(pieces)
-        taken = self._call(payload, len(entries), timeout_s).count(b"OK")
+        taken = self._call(set_payload(entries, ttl_s), len(entries), timeout_s).count(b"OK")
         if taken < len(entries):
             self.close()
-            raise StoreUnavailableError(f"{self._endpoint} answered a write with something else")
+            raise odd_reply(self._endpoint)
         return taken
+
+    @override
+    def set_each(
+        self,
+        windows: Iterator[Sequence[tuple[bytes, bytes]]],
+        took: Callable[[int], None],
+        *,
+        ttl_s: float | None,
+        left_s: Callable[[], float],
+    ) -> None:
+        # The first is made before it is our turn, so that a thread which reads waits less.
+        for first in islice(windows, 1):
+            with self._line.turn(time.monotonic() + left_s()) as line:
+                PipelinedWrite(line, self._endpoint, ttl_s, left_s).run(first, windows, took)
 
     @override
     def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:

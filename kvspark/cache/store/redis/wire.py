@@ -98,11 +98,15 @@ class Wire:
         else:
             self._socket.sendall(b"".join(payload))
 
-    def read(self, count: int, ends: float) -> list[Any]:
-        """`count` replies, error replies as exceptions in their place, all before `ends`."""
+    def read(self, count: int, ends: float, *, is_last: bool = True) -> list[Any]:
+        """`count` replies, error replies as exceptions in their place, all before `ends`.
+
+        Unless it `is_last`, more was sent, whose replies may have begun to come.
+        """
         self._connection.ends = ends
         replies = self._parse(count)
-        self._refuse_more()
+        if is_last:
+            self._refuse_more()
         return replies
 
     def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:

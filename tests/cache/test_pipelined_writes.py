@@ -1,0 +1,172 @@
+"""Writes of many windows: what was taken is counted, what was not costs no more than before."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from kvspark.cache.cache import Cache
+from kvspark.cache.guard import Guard
+from kvspark.cache.store.redis.pipelined_write import AHEAD
+from kvspark.errors import StoreFullError, UsageError
+from kvspark.spec import Rows, TensorSpec
+from tests.cache.test_redis import over_socket, over_tcp
+from tests.redis_server import PATIENT_MS, running_redis
+
+pytestmark = pytest.mark.redis
+
+ENTRIES = [(b"%d" % row, b"%06d" % row) for row in range(500)]
+PATIENT_S = PATIENT_MS / 1_000
+SPECS = (TensorSpec("t", "float32", (16,)),)
+
+
+@pytest.fixture
+def server():
+    """A server that may be hurt."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=[over_tcp, over_socket], ids=["tcp", "unix"])
+def connect(request):
+    """How to reach a server, by one way and the other."""
+    return request.param
+
+
+def windows() -> Iterator[list[tuple[bytes, bytes]]]:
+    return (ENTRIES[at : at + 50] for at in range(0, 500, 50))
+
+
+def test_a_closed_connection_is_opened_once_more_for_a_write_of_many_windows(server, connect):
+    store = connect(server)
+    store.ping()
+    server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    counts: list[int] = []
+    store.set_each(windows(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
+    assert counts == [50] * 10
+    assert store.get_many([key for key, _ in ENTRIES]) == [value for _, value in ENTRIES]
+    assert server.count("hello") == 2
+
+
+def test_a_server_that_takes_no_writes_is_sent_one_window(server, connect):
+    store = connect(server)
+    server.ask("CONFIG", "SET", "maxmemory", "1")
+    counts: list[int] = []
+    with pytest.raises(StoreFullError):
+        store.set_each(windows(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
+    assert counts == []
+    assert b"errorstat_OOM:count=50" in server.ask("INFO", "errorstats")
+    # And its connection is as good as before.
+    assert store.get_many([b"1"]) == [None]
+    assert server.count("hello") == 1
+
+
+def test_a_server_that_is_full_in_the_middle_has_what_came_before(server, connect):
+    store = connect(server)
+    counts: list[int] = []
+
+    def took(count: int) -> None:
+        counts.append(count)
+        if len(counts) == 4:
+            server.ask("CONFIG", "SET", "maxmemory", "1")
+
+    with pytest.raises(StoreFullError):
+        store.set_each(windows(), took, ttl_s=60, left_s=lambda: PATIENT_S)
+    # What had been sent by then may have been taken before.
+    assert 4 <= len(counts) < 4 + AHEAD
+    known = ENTRIES[: 50 * len(counts)]
+    assert store.get_many([key for key, _ in known]) == [value for _, value in known]
+
+
+def test_a_write_whose_time_is_up_in_the_middle_is_broken_off(server, connect):
+    store = connect(server)
+    lefts = iter([PATIENT_S] * 8)
+    counts: list[int] = []
+
+    def left_s() -> float:
+        left = next(lefts, None)
+        if left is None:
+            raise TimeoutError
+        return left
+
+    with pytest.raises(TimeoutError):
+        store.set_each(windows(), counts.append, ttl_s=60, left_s=left_s)
+    assert 0 < len(counts) < 10
+    assert store.get_many([b"499"]) == [None]
+
+
+def test_windows_that_were_taken_before_a_server_died_are_counted(server):
+    guard = Guard(over_tcp(server), timeout_s=PATIENT_S)
+
+    def dying() -> Iterator[list[tuple[bytes, bytes]]]:
+        for number, window in enumerate(windows()):
+            if number == AHEAD + 2:
+                server.signal(signal.SIGKILL)
+            yield window
+
+    written = guard.set_each(dying(), ttl_s=60)
+    # At least one of those before was answered; of the one that was not made yet nothing was sent.
+    assert 50 * 6 <= written <= (AHEAD + 2) * 50 * 6
+    assert guard.drain().errors == {"unavailable": 1}
+
+
+def test_what_it_takes_to_make_a_window_is_no_waiting(server):
+    now = [0.0]
+    guard = Guard(over_tcp(server), timeout_s=PATIENT_S, clock=lambda: now[0])
+
+    def slow() -> Iterator[list[tuple[bytes, bytes]]]:
+        for window in windows():
+            now[0] += PATIENT_S
+            yield window
+
+    assert guard.set_each(slow(), ttl_s=60) == 500 * 6
+    assert guard.drain().errors == {}
+    assert not guard.is_owed
+
+
+def test_nothing_is_sealed_for_a_store_that_takes_no_writes(server):
+    server.ask("CONFIG", "SET", "maxmemory", "1")
+    guard = Guard(over_tcp(server), timeout_s=PATIENT_S)
+    made: list[int] = []
+
+    def counted() -> Iterator[list[tuple[bytes, bytes]]]:
+        for window in windows():
+            made.append(len(window))
+            yield window
+
+    assert guard.set_each(counted(), ttl_s=60) == 0
+    # The second was made while the server had the first.
+    assert made == [50, 50]
+    assert guard.set_each(counted(), ttl_s=60) == 0
+    assert made == [50, 50]
+    assert guard.drain().errors == {"full": 1, "skipped": 1}
+
+
+@pytest.mark.parametrize("varies", [False, True], ids=["fixed size", "varying size"])
+def test_rows_of_many_windows_come_back_with_their_bits(server, varies):
+    specs = (TensorSpec("t", "uint8", (None if varies else 700,)),)
+    sizes = np.random.default_rng(3).integers(0, 9_000, 2_000) if varies else [700] * 2_000
+    column: Rows = [np.frombuffer(os.urandom(int(size)), np.uint8) for size in sizes]
+    cache = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)
+    space = cache.keyspace(b"stage", specs)
+    digests = space.digests([b"%d" % row for row in range(2_000)])
+    assert space.insert(digests, (column,), cost_us=1) > sum(map(int, sizes))
+    lookup = space.lookup(digests)
+    assert lookup.found.all()
+    assert [row.tobytes() for row in lookup.columns[0]] == [row.tobytes() for row in column]
+    assert server.count("set") == 2_000
+
+
+def test_a_column_of_another_length_is_a_mistake_of_the_caller(server):
+    cache = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)
+    space = cache.keyspace(b"stage", SPECS)
+    digests = space.digests([b"%d" % row for row in range(1_000)])
+    for count in (999, 1_001):
+        with pytest.raises(UsageError, match=f"{count} rows for 1000 digests"):
+            space.insert(digests, (np.zeros((count, 16), "<f4"),), cost_us=1)
+    assert server.count("set") == 0
+    assert cache.drain().errors == {}
