@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kvspark.cache.store.memory import MemoryStore, memory_store
+from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 
 
@@ -11,7 +12,7 @@ def store():
     return MemoryStore()
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(SightingContract, StoreContract):
     pass
 
 

@@ -18,6 +18,7 @@ from kvspark.errors import (
 )
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
+from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 from tests.redis_server import RedisAddress, running_redis
 
@@ -38,7 +39,7 @@ def over_socket(server: RedisAddress, **options) -> RedisStore:
     return RedisStore(Endpoint(socket_path=server.socket_path, **options), timeout_s=PATIENT_S)
 
 
-class TestRedisStoreOverTcp(LeaseContract, StoreContract):
+class TestRedisStoreOverTcp(LeaseContract, SightingContract, StoreContract):
     @pytest.fixture
     def store(self, redis_server):
         store = RedisStore(Endpoint("127.0.0.1", redis_server.port), timeout_s=5)

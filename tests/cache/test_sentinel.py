@@ -13,6 +13,7 @@ from kvspark.cache.store.redis.sentinel import SentinelStore
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
+from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Say
@@ -41,7 +42,7 @@ def connect(
     return SentinelStore(sentinels, service, Endpoint(**options), timeout_s=timeout_s)
 
 
-class TestSentinelStore(LeaseContract, StoreContract):
+class TestSentinelStore(LeaseContract, SightingContract, StoreContract):
     @pytest.fixture
     def store(self, watched):
         store = connect(watched)

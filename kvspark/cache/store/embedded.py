@@ -32,6 +32,8 @@ from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.presence import Exclusive, Presence
 from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.server import RedisStore
+from kvspark.cache.store.redis.sightings import RedisSightings
+from kvspark.cache.store.sightings import Sightings
 from kvspark.errors import StoreUnavailableError, UsageError
 
 _LOG = logging.getLogger(__name__)
@@ -106,10 +108,16 @@ class EmbeddedStore(Store):
 
     @override
     def leases(self) -> Leases:
-        def ask(keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float) -> list[Any]:
-            return self._ask(lambda store: store.ask_each(keys, commands, timeout_s))
+        return RedisLeases(self._ask_each)
 
-        return RedisLeases(ask)
+    @override
+    def sightings(self) -> Sightings:
+        return RedisSightings(self._ask_each)
+
+    def _ask_each(
+        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+    ) -> list[Any]:
+        return self._ask(lambda store: store.ask_each(keys, commands, timeout_s))
 
     @override
     def close(self) -> None:

@@ -24,8 +24,10 @@ from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import PING, mgets, scan, sets, unlink
 from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.nodes import Nodes
+from kvspark.cache.store.redis.sightings import RedisSightings
 from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
 from kvspark.cache.store.redis.tagged import Gets, tagged_gets
+from kvspark.cache.store.sightings import Sightings
 from kvspark.cache.store.trouble import reason_of, worst
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -120,10 +122,16 @@ class ClusterStore(Store):
 
     @override
     def leases(self) -> Leases:
-        def ask(keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float) -> list[Any]:
-            return self._ask([slot_of_tag(tag_of(key)) for key in keys], commands, timeout_s)
+        return RedisLeases(self._ask_each)
 
-        return RedisLeases(ask)
+    @override
+    def sightings(self) -> Sightings:
+        return RedisSightings(self._ask_each)
+
+    def _ask_each(
+        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+    ) -> list[Any]:
+        return self._ask([slot_of_tag(tag_of(key)) for key in keys], commands, timeout_s)
 
     @override
     def drain(self) -> Mapping[str, int]:

@@ -24,7 +24,9 @@ from kvspark.cache.store.redis.command import command
 from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.server import RedisStore
+from kvspark.cache.store.redis.sightings import RedisSightings
 from kvspark.cache.store.redis_error import store_error
+from kvspark.cache.store.sightings import Sightings
 from kvspark.errors import (
     StoreError,
     StoreFullError,
@@ -97,12 +99,16 @@ class SentinelStore(Store):
 
     @override
     def leases(self) -> Leases:
-        def ask(keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float) -> list[Any]:
-            return self._ask(
-                lambda store, left_s: store.ask_each(keys, commands, left_s), timeout_s
-            )
+        return RedisLeases(self._ask_each)
 
-        return RedisLeases(ask)
+    @override
+    def sightings(self) -> Sightings:
+        return RedisSightings(self._ask_each)
+
+    def _ask_each(
+        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+    ) -> list[Any]:
+        return self._ask(lambda store, left_s: store.ask_each(keys, commands, left_s), timeout_s)
 
     @override
     def close(self) -> None:

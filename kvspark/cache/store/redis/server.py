@@ -20,8 +20,10 @@ from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.pipelined_write import PipelinedWrite, odd_reply, set_payload
 from kvspark.cache.store.redis.plain import answers_plainly
+from kvspark.cache.store.redis.sightings import RedisSightings
 from kvspark.cache.store.redis.wire import Payload
 from kvspark.cache.store.redis_error import is_timeout, store_error
+from kvspark.cache.store.sightings import Sightings
 from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreRefusedError, StoreUnavailableError
 
@@ -152,6 +154,10 @@ class RedisStore(Store):
     @override
     def leases(self) -> Leases:
         return RedisLeases(self.ask_each)
+
+    @override
+    def sightings(self) -> Sightings:
+        return RedisSightings(self.ask_each)
 
     def ask_each(
         self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float | None
