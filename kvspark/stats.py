@@ -44,6 +44,9 @@ class StageStats:
     seconds_waited: float = 0.0
     """For rows that another worker was computing, with nothing else to do."""
 
+    turned_away: int = 0
+    """Distinct rows that were computed and not written: above the share, or seen for the first time."""
+
     def __add__(self, other: StageStats) -> StageStats:
         return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 

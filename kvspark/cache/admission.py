@@ -9,15 +9,17 @@ hits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.entries import Entries
+from kvspark.cache.doorkeeper import Doorkeeper, DoorkeptEntries
+from kvspark.cache.entries import Entries, insert_some
 from kvspark.cache.keyspace import Lookup
 from kvspark.cache.lease import AdmittedLeases, RowLeases
+from kvspark.cache.sightings import RowSightings
 from kvspark.spec import Rows
 
 FILLED = 0.95
@@ -36,6 +38,12 @@ _STEPS = 4
 _DECIDING = slice(28, 32)
 """The bytes of a digest that decide; the first ones choose a cluster's slot."""
 
+TurnedAway = Callable[[int], None]
+
+
+def _unheard(rows: int) -> None:
+    """Nobody counts."""
+
 
 def entry_memory_bytes(payload_bytes: int) -> int:
     """Bytes of memory that an entry of `payload_bytes` takes in Redis, its key and expiry included."""
@@ -51,18 +59,40 @@ def affordable_share(budget_bytes: int, needed_bytes: int) -> float:
     return min(1.0, max(0.0, FILLED * budget_bytes / needed_bytes))
 
 
-def admitted(entries: Entries, share: float) -> Entries:
-    """`entries`, or of them the part that `share` admits."""
-    return entries if share >= 1 else AdmittedEntries(entries, share)
+def admitted(entries: Entries, share: float, turned_away: TurnedAway = _unheard) -> Entries:
+    """`entries`, or of them the part that `share` admits, and a doorkeeper where there is one.
+
+    Where `share` is all, a doorkeeper decides alone. `turned_away` is told how many rows were
+    computed and not written, call by call.
+    """
+    sightings = entries.sightings()
+    if sightings is not None:
+        door = Doorkeeper(Threshold(share if share < 1 else 0.0), sightings)
+        return DoorkeptEntries(entries, door, turned_away)
+    return entries if share >= 1 else AdmittedEntries(entries, Threshold(share), turned_away)
+
+
+@final
+class Threshold:
+    """Admits a share of all digests, always the same ones."""
+
+    def __init__(self, share: float) -> None:
+        self._below = int(share * 2**32)
+
+    def __call__(self, digests: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+        """Which of `digests` are admitted."""
+        deciding = b"".join([digest[_DECIDING] for digest in digests])
+        return np.frombuffer(deciding, dtype="<u4") < self._below
 
 
 @final
 class AdmittedEntries:
     """The entries of one stage of which a share of all rows is remembered, always the same rows."""
 
-    def __init__(self, entries: Entries, share: float) -> None:
+    def __init__(self, entries: Entries, admits: Threshold, turned_away: TurnedAway) -> None:
         self._entries = entries
-        self._below = int(share * 2**32)
+        self._admits = admits
+        self._turned_away = turned_away
 
     def digests(
         self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
@@ -79,20 +109,15 @@ class AdmittedEntries:
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written, of the rows that are stored."""
-        places = np.flatnonzero(self._admits(digests)).tolist()
-        if not places:
-            return 0
-        kept: tuple[Rows, ...] = tuple(
-            [rows[i] for i in places] if isinstance(rows, list) else rows[places]
-            for rows in columns
-        )
-        return self._entries.insert([digests[i] for i in places], kept, cost_us=cost_us)
+        admitted = self._admits(digests)
+        self._turned_away(len(digests) - int(admitted.sum()))
+        return insert_some(self._entries, admitted, digests, columns, cost_us=cost_us)
 
     def leases(self) -> RowLeases | None:
         """Who computes which of the rows that are stored."""
         leases = self._entries.leases()
         return leases and AdmittedLeases(leases, self._admits)
 
-    def _admits(self, digests: Sequence[bytes]) -> npt.NDArray[np.bool_]:
-        deciding = b"".join([digest[_DECIDING] for digest in digests])
-        return np.frombuffer(deciding, dtype="<u4") < self._below
+    def sightings(self) -> RowSightings | None:
+        """What was seen of the rows."""
+        return self._entries.sightings()

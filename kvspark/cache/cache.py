@@ -12,6 +12,7 @@ is opened there with `Cache.from_config`.
 
 from __future__ import annotations
 
+import logging
 from typing import NoReturn, final
 
 from kvspark.cache import namespace_registry, tombstones
@@ -25,6 +26,7 @@ from kvspark.cache.keyspace import KeySpace, Lookup
 from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
+from kvspark.cache.sightings import RowSightings
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.trouble import FULL, reason_of
 from kvspark.cache.url import cold_folder, open_store, resolved
@@ -43,6 +45,8 @@ from kvspark.fingerprint import digest
 from kvspark.spec import TensorSpec
 
 __all__ = ["Cache", "CacheStats", "KeySpace", "Lookup"]
+
+_LOG = logging.getLogger(__name__)
 
 CHECK_S = 2.0
 """What the check at the start may take at least: a store far away needs some time to connect."""
@@ -66,6 +70,7 @@ class Cache:
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
         listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
         self._tombstones = tombstones.Tombstones(listed)
+        self._sightings = self._open_sightings()
 
     @classmethod
     def connect(
@@ -193,6 +198,7 @@ class Cache:
             erased=self._tombstones,
             leases=None if from_ms is None else self._store.leases(),
             lease_from_s=(from_ms or 0.0) / 1_000,
+            sightings=self._sightings,
         )
 
     def purge(self) -> Purge:
@@ -224,6 +230,7 @@ class Cache:
         erased: tombstones.Tombstones | None = None,
         leases: Leases | None = None,
         lease_from_s: float = 0.0,
+        sightings: RowSightings | None = None,
     ) -> KeySpace:
         seal = seal_of(self._ring, self._key, identity)
         label = StageKeys(self._key, identity).label
@@ -237,6 +244,22 @@ class Cache:
             tombstones=erased,
             leases=leases,
             lease_from_s=lease_from_s,
+            sightings=sightings,
+        )
+
+    def _open_sightings(self) -> RowSightings | None:
+        size_bytes = self._config.doorkeeper_bytes
+        if size_bytes is None:
+            return None
+        kept = self._store.sightings()
+        if kept is None:
+            _LOG.warning(
+                "%s keeps no sightings: every row is let in, as without cache.doorkeeper_bytes",
+                self._config.url,
+            )
+            return None
+        return RowSightings(
+            self._guard, kept, self._key, size_bytes=size_bytes, window_s=self._config.ttl_s
         )
 
     def contents(self) -> Contents:

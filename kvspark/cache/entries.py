@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from kvspark.spec import Rows, TensorSpec
 
 if TYPE_CHECKING:
     from kvspark.cache.keyspace import Lookup
     from kvspark.cache.lease import RowLeases
+    from kvspark.cache.sightings import RowSightings
 
 
 class Entries(Protocol):
@@ -33,6 +37,10 @@ class Entries(Protocol):
         """Who computes which row; None where everybody computes what is missing."""
         ...
 
+    def sightings(self) -> RowSightings | None:
+        """Which rows were seen before; None where nobody asks for that."""
+        ...
+
 
 class KeySpaces(Protocol):
     """What gives a stage its entries: `kvspark.cache.cache.Cache`, or a wrapper of it."""
@@ -42,3 +50,23 @@ class KeySpaces(Protocol):
     ) -> Entries:
         """The entries of the stage whose results `identity` names."""
         ...
+
+
+def insert_some(
+    entries: Entries,
+    which: npt.NDArray[np.bool_],
+    digests: Sequence[bytes],
+    columns: tuple[Rows, ...],
+    *,
+    cost_us: int,
+) -> int:
+    """As `entries.insert`, of the rows of which `which` is True."""
+    places = np.flatnonzero(which).tolist()
+    if not places:
+        return 0
+    if len(places) == len(digests):
+        return entries.insert(digests, columns, cost_us=cost_us)
+    kept: tuple[Rows, ...] = tuple(
+        [rows[i] for i in places] if isinstance(rows, list) else rows[places] for rows in columns
+    )
+    return entries.insert([digests[i] for i in places], kept, cost_us=cost_us)

@@ -64,6 +64,15 @@ class CacheConfig(Section):
         "another URI that pyarrow reads. It is read for what the store lacks, and written behind; merge "
         "its segments with `kvspark compact`. Without user or password.",
     )
+    doorkeeper_bytes: int | None = Field(
+        default=None,
+        ge=2**16,
+        le=2**30,
+        description="For reuse that is skewed, where most rows come once: a row is written when it is computed for the second "
+        "time within `ttl_s`. Memory of the store, a byte a row, for what was seen last. With `cache.budget_bytes` a row is "
+        "written if its part is remembered or if it was seen before. On a scan that comes back every night it lets all rows in: "
+        "leave it out there. HBase cannot, and lets all in.",
+    )
     timeout_ms: int = Field(
         default=250,
         gt=0,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvspark.cache.cache import Cache, KeySpace, Lookup
     from kvspark.cache.entries import Entries
     from kvspark.cache.lease import RowLeases
+from kvspark.cache.sightings import RowSightings
 
 SAMPLE_ROWS = 64
 """Rows from which those of one length bucket are taken: enough to fill most of a micro-batch."""
@@ -177,4 +178,7 @@ class _ReadingEntries:
         return 0
 
     def leases(self) -> RowLeases | None:
+        return None
+
+    def sightings(self) -> RowSightings | None:
         return None

@@ -83,7 +83,8 @@ class Resolver:
                     identity += lossy_identity(stage, self._stages, codecs)
                     space = cache.keyspace(identity, codec.specs, codec=codec.store_codec)
                     space = ProbedEntries(space) if planned.is_empty else space
-                    space = admitted(space, planned.share)
+                    away = partial(self._turned_away, stage)
+                    space = admitted(space, planned.share, away)
                     self._key_spaces[stage.name] = space
                     leases = space.leases() if stage.is_batched else None
                     if leases is not None:
@@ -337,6 +338,9 @@ class Resolver:
             )
             self._add(stage, weights_loaded=1)
         return self._computations[stage.name]
+
+    def _turned_away(self, stage: Stage, rows: int) -> None:
+        self._add(stage, turned_away=rows)
 
     def _add(self, stage: Stage, **counts: float) -> None:
         self._stats[stage.name] += StageStats(**counts)  # type: ignore[arg-type]  # the counts of StageStats

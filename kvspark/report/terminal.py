@@ -61,6 +61,9 @@ def _lines(report: RunReport) -> list[str]:
     if leased:
         waited_s = sum(stage.seconds_waited for stage in report.stats.stages.values())
         lines.append(f"{leased:,} rows came from another worker ({waited_s:.1f} s waited)")
+    turned_away = sum(stage.turned_away for stage in report.stats.stages.values())
+    if turned_away:
+        lines.append(f"{turned_away:,} computed rows were not written: they were not admitted")
     if report.lossy:
         codecs = ", ".join(f"{stage} {codec}" for stage, codec in report.lossy.items())
         lines.append(f"[yellow]not exact[/yellow]: rounded on request ({escape(codecs)})")

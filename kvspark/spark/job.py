@@ -164,7 +164,7 @@ class _Run:
                 self._target.publish(staged)
                 told.append(str(self._target.path))
             if cache is not None:
-                take_stock(plan, model.stages, tally.stats, cache)
+                take_stock(model.stages, tally.stats, cache)
         finally:
             bad_rows.discard()
             self._target.discard(staged)

@@ -25,14 +25,12 @@ def told_what_is_empty(plan: Plan, stages: Sequence[Stage], cache: Cache) -> Pla
     return plan.with_stages(told)
 
 
-def take_stock(plan: Plan, stages: Sequence[Stage], stats: RunStats, cache: Cache) -> None:
+def take_stock(stages: Sequence[Stage], stats: RunStats, cache: Cache) -> None:
     """Adds to the registry what the tasks of a run have counted; best effort."""
     uses: dict[bytes, Use] = {}
     for stage in stages:
         counted = stats.stages.get(stage.name, StageStats())
         if counted.lookups or counted.bytes_written:
-            # Of what was computed, the rows that the plan's share admits.
-            written = round(counted.computed * plan.stages[stage.name].share)
-            entries = written if counted.bytes_written else 0
+            entries = counted.computed - counted.turned_away if counted.bytes_written else 0
             uses[stage.fingerprint] = Use(stage.name, entries, counted.bytes_written)
     cache.registry().add(uses)

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from kvspark.cache.cache import Cache
+from kvspark.config.cache import CacheConfig
 from kvspark.errors import SecretError
 from kvspark.spec import TensorSpec
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
@@ -38,13 +39,15 @@ def server(tmp_path_factory) -> Iterator[RedisAddress]:
 
 def test_a_job_works_with_the_shipped_user_and_asks_for_nothing_more(server, monkeypatch):
     monkeypatch.setenv("PASSWORD", "first")
-    cache = Cache.connect(
-        server.url,
+    config = CacheConfig.checked(
+        url=server.url,
         namespace="n",
         username="kvspark",
         password_env="PASSWORD",
         timeout_ms=PATIENT_MS,
+        doorkeeper_bytes=2**20,
     )
+    cache = Cache.from_config(config)
     assert cache.check() is None
     space = cache.keyspace(b"stage", EMBEDDING)
     digests = space.digests([b"a", b"b"])
@@ -54,6 +57,9 @@ def test_a_job_works_with_the_shipped_user_and_asks_for_nothing_more(server, mon
     assert leases is not None
     assert leases.claim(digests[:1], ttl_s=60).tolist() == [True]
     assert leases.claim(digests, ttl_s=60).tolist() == [False, True]
+    sightings = space.sightings()
+    assert sightings is not None
+    assert [sightings.seen(digests).tolist() for _ in range(2)] == [[False] * 2, [True] * 2]
     assert cache.drain().errors == {}
 
 

@@ -55,6 +55,8 @@ def store_findings(
         if isinstance(servers, Finding):
             yield servers
             return
+        if config.doorkeeper_bytes is not None and store.sightings() is None:
+            yield _no_sightings(config)
         if not servers:
             yield Finding("ok", config.url, "answers; no Redis server, so nothing else to look at")
             return
@@ -89,7 +91,13 @@ def _server(
         yield from judged(
             said, is_private=config.url.startswith("embedded:"), is_cluster=is_cluster
         )
-        yield from access(server, inspector, is_cluster=is_cluster, timeout_s=CALL_S)
+        yield from access(
+            server,
+            inspector,
+            is_cluster=is_cluster,
+            has_doorkeeper=config.doorkeeper_bytes is not None,
+            timeout_s=CALL_S,
+        )
     except StoreError as exc:
         yield _no_answer(str(server), exc)
 
@@ -104,6 +112,16 @@ def _no_answer(place: str, exc: StoreError) -> Finding:
             "check cache.username, the password, cache.tls_ca_file, and conf/redis/users.acl",
         )
     return Finding("bad", place, str(exc), "an answer", "start the store, or mend the network")
+
+
+def _no_sightings(config: CacheConfig) -> Finding:
+    return Finding(
+        "warn",
+        "cache.doorkeeper_bytes",
+        f"{config.url} keeps no sightings, so that every row is let in",
+        "a Redis server",
+        "leave it out, or name a Redis server in cache.url",
+    )
 
 
 def _speed(said: Interview, config: CacheConfig) -> Finding:
