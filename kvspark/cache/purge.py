@@ -30,6 +30,9 @@ from kvspark.errors import CacheRequiredError, SecretError, StoreError, StoreRef
 CALL_S = 30.0
 """What one call to the store may take: nobody waits for a purge."""
 
+COPY_S = 5.0
+"""No copy from one tier to another takes so long."""
+
 _STEP = 256
 
 
@@ -74,7 +77,9 @@ class Purge:
         Stages share their two bytes of label with one in 65,536 others, whose entries go too.
         """
         prefixes = [StageKeys(self._key, fingerprint).prefix for fingerprint in fingerprints]
-        entries = sum(self._delete(keys) for prefix in prefixes for keys in self._scan(prefix))
+        entries = self._removed(
+            lambda: sum(self._delete(keys) for prefix in prefixes for keys in self._scan(prefix))
+        )
         return Purged(entries, left=sum(len(k) for prefix in prefixes for k in self._scan(prefix)))
 
     def older_than(self, before_s: int) -> Purged:
@@ -82,11 +87,13 @@ class Purge:
 
         What is no entry of this version is older than any.
         """
-        entries = left = 0
-        for keys, values in self._entries(namespace_prefix(self._key)):
-            entries += self._delete(_old(keys, values, before_s))
-        for keys, values in self._entries(namespace_prefix(self._key)):
-            left += len(_old(keys, values, before_s))
+
+        def old() -> Iterator[list[bytes]]:
+            for keys, values in self._entries(namespace_prefix(self._key)):
+                yield _old(keys, values, before_s)
+
+        entries = self._removed(lambda: sum(self._delete(keys) for keys in old()))
+        left = sum(len(keys) for keys in old())
         return Purged(entries, left=left)
 
     def rows(
@@ -107,8 +114,8 @@ class Purge:
             for identity, some in digests.items()
             for key in StageKeys(self._key, identity).of(some)
         ]
-        entries = sum(self._delete(part) for part in _parts(keys))
-        others = self._of_others(identities)
+        entries = self._removed(lambda: sum(self._delete(part) for part in _parts(keys)))
+        others = self._removed(lambda: self._of_others(identities))
         left = sum(value is not None for part in _parts(keys) for value in self._get(part))
         return Purged(entries + others, others, left)
 
@@ -121,9 +128,19 @@ class Purge:
         marks = frozenset(subject_mark(self._key, subject) for subject in subjects)
         self._forbid([erased_subject(mark) for mark in marks])
         prefix = namespace_prefix(self._key)
-        entries = sum(self._delete(keys_of_subjects(keys, marks)) for keys in self._scan(prefix))
+        entries = self._removed(
+            lambda: sum(self._delete(keys_of_subjects(keys, marks)) for keys in self._scan(prefix))
+        )
         left = sum(len(keys_of_subjects(keys, marks)) for keys in self._scan(prefix))
         return Purged(entries, left=left)
+
+    def _removed(self, remove: Callable[[], int]) -> int:
+        """What `remove` returns; done again when nobody copies back any more what was removed."""
+        removed = remove()
+        if removed and self._store.remembered_s:
+            self._sleep(self._store.remembered_s + COPY_S)
+            remove()
+        return removed
 
     def _forbid(self, erased: Sequence[bytes]) -> None:
         """Lists what may not be inserted, and returns when nobody does."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from kvspark.cache.store.shelf import MOST_HELD_S
 from kvspark.cache.store.tiers import MEMORY_S
 from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import TensorSpec
@@ -25,9 +26,9 @@ IDENTITY = b"kvspark.tombstones"
 SPECS = (TensorSpec("digests", "uint8", (None, DIGEST_BYTES)),)
 
 REFRESH_S = 5.0
-SETTLE_S = REFRESH_S + MEMORY_S + 5.0
+SETTLE_S = REFRESH_S + max(MEMORY_S, MOST_HELD_S) + 5.0
 """After so long nobody inserts what was listed before: everybody has looked since, past what a worker
-keeps in its own memory, and no insert is so slow."""
+keeps in its own memory or has not written to a file, and no insert is so slow."""
 
 TTL_S = 7 * 24 * 3600.0
 """Longer than a run."""

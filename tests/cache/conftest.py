@@ -8,11 +8,18 @@ from itertools import count
 
 import pytest
 
+from kvspark.cache.store import cold
 from kvspark.cache.store.embedded import EmbeddedStore
 from tests.cache.embedded_processes import settle
 from tests.redis_server import RedisAddress, running_redis
 
 _PREFIX = count()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a task waits for its file, however busy the machine is."""
+    monkeypatch.setattr(cold, "FLUSH_S", 60.0)
 
 
 @pytest.fixture

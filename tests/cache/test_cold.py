@@ -262,12 +262,14 @@ def test_what_a_file_system_says_is_told_by_its_number(number, kind):
 
 def test_a_process_that_ends_without_a_word_loses_what_was_not_written_and_nothing_else(folder):
     program = f"""
-import os, sys
+import os
+from pathlib import Path
 from kvspark.cache.store.cold import ColdStore
 from kvspark.cache.store.segment_folder import Folder
 store = ColdStore(Folder.at({folder.as_uri()!r}), timeout_s=5)
 store.set_many([(b"a", b"1")], ttl_s=None)
-store.drain()
+while not list(Path({str(folder)!r}).glob("*{SUFFIX}")):
+    store.drain()
 store.set_many([(b"b", b"2")], ttl_s=None)
 os._exit(0)
 """

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ from kvspark.cache.cache import Cache
 from kvspark.cache.key import RowDigests, StageKeys, namespace_prefix
 from kvspark.cache.purge import Purge
 from kvspark.cache.tombstones import ERASED, IDENTITY, REFRESH_S, Tombstones
+from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError
 from kvspark.spec import TensorSpec
+from tests.hbase_server import HBaseAddress, running_hbase
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
@@ -27,12 +32,34 @@ def server() -> Iterator[RedisAddress]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def hbase() -> Iterator[HBaseAddress]:
+    with running_hbase() as running:
+        yield running
+
+
 @pytest.fixture
 def cache(server: RedisAddress) -> Iterator[Cache]:
     server.ask("FLUSHALL")
-    cache = Cache.connect(server.url, namespace="n", timeout_ms=5_000)
-    yield cache
-    cache.close()
+    with closing(Cache.connect(server.url, namespace="n", timeout_ms=5_000)) as cache:
+        yield cache
+
+
+@pytest.fixture(params=["Redis", "Redis before files", "HBase"])
+def any_cache(
+    request: pytest.FixtureRequest, server: RedisAddress, hbase: HBaseAddress, tmp_path: Path
+) -> Iterator[Cache]:
+    """The cache of every kind of store that more than one machine shares."""
+    server.ask("FLUSHALL")
+    conf: dict[str, Any] = {"url": server.url}
+    if request.param == "HBase":
+        conf["url"] = f"hbase://127.0.0.1:{hbase.port}/kvspark"
+    if request.param == "Redis before files":
+        conf["cold"] = (tmp_path / "cold").as_uri()
+    # A gateway cannot be emptied: each test has a namespace of its own.
+    config = CacheConfig.checked(namespace=tmp_path.name, timeout_ms=PATIENT_MS, **conf)
+    with closing(Cache.from_config(config)) as cache:
+        yield cache
 
 
 def filled(cache: Cache, *identities: bytes) -> None:
@@ -40,9 +67,11 @@ def filled(cache: Cache, *identities: bytes) -> None:
         space = cache.keyspace(identity, EMBEDDING)
         values = np.ones((len(ROWS), 4), dtype="<f4")
         assert space.insert(space.digests(ROWS), (values,), cost_us=1)
+    assert cache._store.drain() == {}  # What there is for files is written.
 
 
 def found(cache: Cache, identity: bytes, rows=ROWS) -> int:
+    cache.close()  # What it knew of files is older than the purge.
     space = cache.keyspace(identity, EMBEDDING)
     return int(space.lookup(space.digests(rows)).found.sum())
 
@@ -54,13 +83,13 @@ def unhurried(cache: Cache) -> Purge:
     return purge
 
 
-def test_all_entries_of_a_stage_are_removed_whatever_computed_them_and_no_others(cache):
+def test_all_entries_of_a_stage_are_removed_whatever_computed_them_and_no_others(any_cache):
     mine = [FINGERPRINTS[0] + HERE, FINGERPRINTS[0] + ELSEWHERE]
-    filled(cache, *mine, FINGERPRINTS[1] + HERE)
-    done = unhurried(cache).stages(FINGERPRINTS[:1])
+    filled(any_cache, *mine, FINGERPRINTS[1] + HERE)
+    done = unhurried(any_cache).stages(FINGERPRINTS[:1])
     assert (done.entries, done.left) == (1_200, 0)
-    assert [found(cache, identity) for identity in mine] == [0, 0]
-    assert found(cache, FINGERPRINTS[1] + HERE) == 600
+    assert [found(any_cache, identity) for identity in mine] == [0, 0]
+    assert found(any_cache, FINGERPRINTS[1] + HERE) == 600
 
 
 def test_entries_of_another_namespace_or_tenant_are_kept(server, cache):
@@ -75,46 +104,47 @@ def test_entries_of_another_namespace_or_tenant_are_kept(server, cache):
     assert [found(each, FINGERPRINTS[0] + HERE) for each in others] == [600, 600]
 
 
-def test_old_entries_are_removed_and_new_ones_are_kept(cache):
-    filled(cache, FINGERPRINTS[0] + HERE)
-    assert unhurried(cache).older_than(1_000_000_000).entries == 0
-    assert found(cache, FINGERPRINTS[0] + HERE) == 600
-    done = unhurried(cache).older_than(2**32 - 1)
+def test_old_entries_are_removed_and_new_ones_are_kept(any_cache):
+    filled(any_cache, FINGERPRINTS[0] + HERE)
+    assert unhurried(any_cache).older_than(1_000_000_000).entries == 0
+    assert found(any_cache, FINGERPRINTS[0] + HERE) == 600
+    done = unhurried(any_cache).older_than(2**32 - 1)
     assert done.entries >= 600
     assert done.left == 0
-    assert found(cache, FINGERPRINTS[0] + HERE) == 0
+    assert found(any_cache, FINGERPRINTS[0] + HERE) == 0
 
 
-def test_rows_are_erased_at_every_stage_and_other_rows_still_hit(cache):
+def test_rows_are_erased_at_every_stage_and_other_rows_still_hit(any_cache):
     identities = [fingerprint + HERE for fingerprint in FINGERPRINTS]
-    filled(cache, *identities)
+    filled(any_cache, *identities)
     erased = [ROWS[3], ROWS[5]]
-    done = unhurried(cache).rows(dict.fromkeys(identities, erased))
+    done = unhurried(any_cache).rows(dict.fromkeys(identities, erased))
     assert (done.entries, done.of_others, done.left) == (4, 0, 0)
     for identity in identities:
-        assert found(cache, identity, erased) == 0
-        assert found(cache, identity) == 598
+        assert found(any_cache, identity, erased) == 0
+        assert found(any_cache, identity) == 598
 
 
-def test_entries_that_may_be_the_row_s_by_other_arithmetic_go_too(cache):
-    filled(cache, FINGERPRINTS[0] + HERE, FINGERPRINTS[0] + ELSEWHERE)
-    done = unhurried(cache).rows({FINGERPRINTS[0] + HERE: [ROWS[0]]})
+def test_entries_that_may_be_the_row_s_by_other_arithmetic_go_too(any_cache):
+    filled(any_cache, FINGERPRINTS[0] + HERE, FINGERPRINTS[0] + ELSEWHERE)
+    done = unhurried(any_cache).rows({FINGERPRINTS[0] + HERE: [ROWS[0]]})
     assert (done.entries, done.of_others) == (601, 600)
-    assert found(cache, FINGERPRINTS[0] + ELSEWHERE) == 0
-    assert found(cache, FINGERPRINTS[0] + HERE) == 599
+    assert found(any_cache, FINGERPRINTS[0] + ELSEWHERE) == 0
+    assert found(any_cache, FINGERPRINTS[0] + HERE) == 599
 
 
-def test_nothing_that_is_left_in_the_store_opens_as_an_erased_row(server, cache):
+def test_nothing_that_is_left_in_the_store_opens_as_an_erased_row(any_cache):
     identity = FINGERPRINTS[0] + HERE
-    filled(cache, identity)
-    unhurried(cache).rows({identity: [ROWS[7]]})
-    (digest,) = RowDigests(cache._key, identity).of([ROWS[7]])
-    entry_format = cache.keyspace(identity, EMBEDDING)._format
-    keys = [key for some in cache._store.scan(b"") for key in some]
-    values = [value for value in cache._store.get_many(keys) if value is not None]
+    filled(any_cache, identity)
+    unhurried(any_cache).rows({identity: [ROWS[7]]})
+    any_cache.close()
+    (digest,) = RowDigests(any_cache._key, identity).of([ROWS[7]])
+    entry_format = any_cache.keyspace(identity, EMBEDDING)._format
+    keys = [key for some in any_cache._store.scan(b"") for key in some]
+    values = [value for value in any_cache._store.get_many(keys) if value is not None]
     assert len(values) >= 599
     assert not entry_format.decode_many(values, [digest] * len(values)).found.any()
-    assert StageKeys(cache._key, identity).of([digest])[0] not in keys
+    assert StageKeys(any_cache._key, identity).of([digest])[0] not in keys
 
 
 def test_a_run_that_is_under_way_cannot_bring_a_row_back(server, cache):

@@ -127,6 +127,11 @@ class Store(ABC):
         del prefix, timeout_s
         raise StoreRefusedError(f"a {type(self).__name__} cannot be searched for entries")
 
+    @property
+    def remembered_s(self) -> float:
+        """Seconds that other processes may find what was deleted, and copy it back; 0 for most stores."""
+        return 0.0
+
     @abstractmethod
     def ping(self, *, timeout_s: float | None = None) -> None:
         """Returns if the store answers.

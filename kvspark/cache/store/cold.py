@@ -5,7 +5,7 @@
 - **Read**: the indexes of all segments are kept in memory, 28 bytes an entry; a look-up asks the
   newest first, then reads the records that it found, neighbours together.
 - **Write behind**: entries gather in memory and become a segment of SEGMENT_BYTES, written by a thread
-  of their own, or what there is when a task ends (`drain`) or the store is closed. While one is being
+  of their own, or what there is after `shelf.HELD_S`, when a task ends (`drain`) or the store is closed. While one is being
   written and another is full, further entries are not taken: a computation does not wait for a disk.
 - **Delete**: a segment says that the key is gone; the record goes when segments are compacted.
 - pyarrow's file systems know no time-outs: they are called in a thread, and a call that runs out of
@@ -16,12 +16,14 @@ Others see an entry when its segment is written and they have listed the folder 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import final
 
 from typing_extensions import override
 
+from kvspark.cache.store import shelf
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.segment import NEVER_MS, Record
@@ -44,7 +46,7 @@ class ColdStore(Store):
     ) -> None:
         self._timeout_s = timeout_s
         self._place = str(folder)
-        self._shelf = PerProcess(lambda: Shelf(folder, segment_bytes), folder)
+        self._shelf = PerProcess(lambda: Shelf(folder, segment_bytes, self._write_later), folder)
 
     @override
     def get_many(
@@ -92,6 +94,11 @@ class ColdStore(Store):
         except (OSError, ValueError) as exc:
             raise store_error(exc, self._place) from exc
 
+    @property
+    @override
+    def remembered_s(self) -> float:
+        return shelf.REFRESH_S
+
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
         ends = self._ends(timeout_s)
@@ -109,6 +116,16 @@ class ColdStore(Store):
         with self._shelf.turn(None) as shelf:
             shelf.flush(time.monotonic() + FLUSH_S)
             shelf.forget()
+
+    def _write_later(self) -> threading.Timer:
+        timer = threading.Timer(shelf.HELD_S, self._write_old)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _write_old(self) -> None:
+        with self._shelf.turn(None) as own:
+            own.write_old()
 
     def _ends(self, timeout_s: float | None) -> float:
         return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)

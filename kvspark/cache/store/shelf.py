@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import final
 
@@ -15,11 +15,18 @@ import pyarrow as pa
 from kvspark.cache.store.errand import Errand
 from kvspark.cache.store.segment import DELETED_MS, NEVER_MS, Record, Segment, hashes_of, packed
 from kvspark.cache.store.segment_folder import Folder, new_name, now_ms, store_error
-from kvspark.cache.store.trouble import FULL, reason_of
+from kvspark.cache.store.trouble import FULL, TIMEOUT, reason_of
 from kvspark.errors import StoreError, StoreUnavailableError
 
 REFRESH_S = 30.0
 """How old the list of segments may be."""
+
+HELD_S = 30.0
+"""How long what was taken waits for more before it is written."""
+
+MOST_HELD_S = 60.0
+"""What is not written by then never is, or is removed again: when a purge has waited for so long, all is
+there that will be."""
 
 WINDOW_ROWS = 4_096
 """Records that are read at a time where all are read."""
@@ -29,12 +36,15 @@ WINDOW_ROWS = 4_096
 class Shelf:
     """The segments of `folder`, and up to `segment_bytes` that are to be one.
 
-    Its methods are called by one thread at a time. `_segments` belongs to the thread of `_reads`.
+    `call_later` calls `write_old` after `HELD_S`, in a thread that may. Its methods are called by one thread at a time. `_segments` belongs to the thread of `_reads`.
     """
 
-    def __init__(self, folder: Folder, segment_bytes: int) -> None:
+    def __init__(
+        self, folder: Folder, segment_bytes: int, call_later: Callable[[], threading.Timer]
+    ) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
+        self._call_later = call_later
         self._reads = Errand()
         self._writes = Errand()
         self._segments: dict[str, Segment | None] = {}
@@ -42,6 +52,8 @@ class Shelf:
         self._is_stale = True
         self._pending: dict[bytes, Record] = {}
         self._pending_bytes = 0
+        self._pending_since = 0.0
+        self._timer: threading.Timer | None = None
         self._being_written: dict[bytes, Record] = {}
         self._written_ns = 0
         self._failure: StoreError | None = None
@@ -77,6 +89,7 @@ class Shelf:
         if self._pending_bytes + size_bytes > self._segment_bytes and not self._start_writing():
             self._note(FULL)
             return False
+        self._starts_waiting()
         self._pending[key] = record
         self._pending_bytes += size_bytes
         return True
@@ -87,6 +100,7 @@ class Shelf:
         Raises:
             StoreError: some may be there still.
         """
+        self._starts_waiting()
         self._pending |= dict.fromkeys(keys, Record(b"", DELETED_MS))
         is_written = self.flush(ends)
         if self._failure is not None:
@@ -101,6 +115,12 @@ class Shelf:
             OSError, ValueError: a segment cannot be read.
         """
         return chain([[*self._pending, *self._being_written]], _written_keys(self._folder))
+
+    def write_old(self) -> None:
+        """Begins to write what was taken `HELD_S` ago, and nobody has written since."""
+        is_old = time.monotonic() - self._pending_since >= HELD_S
+        if self._pending and is_old and not self._start_writing():
+            self._timer = self._call_later()
 
     def flush(self, ends: float) -> bool:
         """True if all that was taken is written at `ends`, or was given up."""
@@ -188,28 +208,52 @@ class Shelf:
     # ------------------------------------------------------------ in the thread that writes
 
     def _start_writing(self) -> bool:
-        batch = self._pending
+        if not self._pending:
+            return True
+        if not self._writes.wait(time.monotonic()):
+            return False
+        batch = self._taken()
         if not batch:
             return True
-        name = new_name(self._written_ns)
+        name, since = new_name(self._written_ns), self._pending_since
 
         def write() -> None:
             try:
-                self._folder.write(name, packed(batch))
+                self._write(name, batch, since)
             except Exception as exc:  # noqa: BLE001 - Nobody waits for it: it is counted.
                 self._failure = store_error(exc, self._folder)
                 self._note(reason_of(self._failure))
             self._is_stale = True
             self._being_written = {}
 
-        if not self._writes.wait(time.monotonic()):
-            return False
-        self._failure = None
         self._being_written = batch
-        self._pending = {}
-        self._pending_bytes = 0
         self._written_ns = int(name.partition("-")[0])
         return self._writes.send(write)
+
+    def _write(self, name: str, batch: Mapping[bytes, Record], since: float) -> None:
+        self._folder.write(name, packed(batch))
+        if time.monotonic() - since > MOST_HELD_S:
+            self._folder.remove(name)
+            raise TimeoutError(f"writing {name} took too long")
+
+    def _starts_waiting(self) -> None:
+        if not self._pending:
+            self._pending_since = time.monotonic()
+            self._timer = self._call_later()
+
+    def _taken(self) -> dict[bytes, Record]:
+        """What was taken and is to be written; nothing is pending afterwards."""
+        taken, self._pending = self._pending, {}
+        self._pending_bytes = 0
+        self._failure = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if time.monotonic() - self._pending_since <= MOST_HELD_S:
+            return taken
+        self._failure = StoreUnavailableError(f"{self._folder}: an earlier file is not written yet")
+        self._note(TIMEOUT)
+        return {}
 
     def _note(self, reason: str) -> None:
         with self._trouble_lock:

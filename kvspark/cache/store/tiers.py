@@ -104,6 +104,11 @@ class TieredStore(Store):
             if tier.is_shared:
                 yield from tier.store.scan(prefix, timeout_s=timeout_s)
 
+    @property
+    @override
+    def remembered_s(self) -> float:
+        return max(tier.store.remembered_s for tier in self._tiers)
+
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
         ends = self._ends(timeout_s)
