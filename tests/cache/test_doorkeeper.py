@@ -22,9 +22,11 @@ from kvspark.cache.key import TAGS, namespace_key, sighting_keys
 from kvspark.cache.sightings import RowSightings
 from kvspark.cache.store.memory import MemoryStore
 from kvspark.cache.store.memory_sightings import MemorySightings
+from kvspark.cache.store.redis.slots import slot_of_tag
 from kvspark.config.cache import CacheConfig
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import same_bits
+from tests.redis_cluster import running_cluster
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 WIDTH = 384
@@ -268,6 +270,21 @@ def test_a_server_that_is_full_and_evicts_nothing_fails_nothing():
         assert worker.compute([1, 2]) == 0
         assert worker.found([1, 2]) == []
     assert worker.cache.drain().errors["full"] == 1
+
+
+@pytest.mark.redis
+def test_a_node_that_is_gone_costs_the_rows_whose_entries_it_would_have_had():
+    rows = list(range(300))
+    with running_cluster() as cluster:
+        worker = Worker(cluster.url)
+        worker.compute(rows)
+        cluster.nodes[1].signal(signal.SIGKILL)
+        worker.compute(rows)
+        slots = [slot_of_tag(b"%02x" % (each[0] >> 2)) for each in worker.digests(rows)]
+        there = [row for row, slot in zip(rows, slots, strict=True) if cluster.owner(slot) != 1]
+        assert worker.found(rows) == there
+    assert 150 < len(there) < 250
+    assert worker.turned_away == 300 + 300 - len(there)
 
 
 # ------------------------------------------------------------------ skewed reuse
