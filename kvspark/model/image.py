@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -173,7 +174,7 @@ class ImageComputation(Computation):
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
         (contents,) = arguments
         made = np.empty((len(contents), 3, *self._shape), dtype="<f4")
-        with _whole_files_only():
+        with _whole_files_only(), _our_limit_only():
             for row, pixels in each_row(self._stage, "picture", contents, self._pixels):
                 _normalise(pixels, self._table, made[row])
         return (made,)
@@ -196,6 +197,16 @@ class ImageComputation(Computation):
             raise RowError(f"would have more than {most:,} pixels once it is resized (max_pixels)")
         resized = np.asarray(rgb.resize((width, height), self._resample))
         return _centre(resized, self._shape, settings.get("rounding", "even"))
+
+
+@contextmanager
+def _our_limit_only() -> Iterator[None]:
+    """Pillow's own limit says nothing where ours has its say, which is an error of the row."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 @contextmanager
