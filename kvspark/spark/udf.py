@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +17,7 @@ from kvspark.config.model import Way
 from kvspark.errors import UsageError
 from kvspark.infer.arrow import arrow_type
 from kvspark.infer.plan import Plan
+from kvspark.spark.bad_rows import bad_row_output
 from kvspark.spark.column_map import column_map
 from kvspark.spark.score import ScoreTask, task_spec
 
@@ -34,6 +35,7 @@ def udf(
     plan: Plan | None = None,
     output: str | None = None,
     weights: Way | None = None,
+    on_bad_row: Literal["error", "null"] = "error",
 ) -> UserDefinedFunctionLike:
     """An Iterator pandas UDF of `model`: `df.select("id", kvspark.udf(model)("text"))`.
 
@@ -41,20 +43,25 @@ def udf(
     all of them where the model has several and `output` names none. `spark.udf.register` takes it.
 
     `score` is the faster and stricter form of the same predictor. Here pandas stands in between: a
-    null in a column of numbers arrives as NaN and cannot be told from one, a nullable int64 arrives
-    as float64 and is refused, every row of an array column becomes a Python object, and nothing
-    counts what was computed.
+    null in a column of numbers, or in an array of them, arrives as NaN and cannot be told from one,
+    a nullable int64 arrives as float64 and is refused, every row of an array column becomes a
+    Python object, and nothing counts what was computed.
 
     It is marked nondeterministic, though its results are the same bits every time: Spark copies a
     deterministic call into every filter and projection that uses its column, and each copy would
     run the model again. So it cannot stand in a join condition; use it in a `select` before.
 
-    `weights` as for `score`.
+    `weights` and `on_bad_row` as for `score`; a function has no column for a quarantine.
 
     Raises:
         UsageError: `output` is no output of the model, the plan does not fit it, or the cache binds
-            entries to subjects.
+            entries to subjects, or `on_bad_row` is another.
     """
+    if on_bad_row not in ("error", "null"):
+        raise UsageError(
+            f"on_bad_row of kvspark.udf: expected error or null, got {on_bad_row!r}; kvspark.score can "
+            "tell why a row is bad"
+        )
     if cache is not None and cache.config.subject is not None:
         raise UsageError(
             "cache.subject binds entries to a column that a UDF does not see; use kvspark.score"
@@ -74,6 +81,7 @@ def udf(
         (*inputs, *columns.outputs.values()),
         secrets.token_hex(4),
         None,
+        bad_row_output(on_bad_row),
     )
     types = tuple(arrow_type(spec) for spec in bundle.inputs)
     function: UserDefinedFunctionLike = _declared(_Function(task, types), fields)
@@ -91,7 +99,8 @@ class _Function:
     def run(self, batches: Iterator[tuple[Any, ...]]) -> Iterator[pd.DataFrame]:
         outputs = list(self.task.columns.outputs.values())
         for batch in self.task.run(map(self._batch, batches)):
-            yield batch.select(outputs).to_pandas()
+            # As objects where one is null: among floats, an int64 above 2^53 would not stay exact.
+            yield batch.select(outputs).to_pandas(integer_object_nulls=True)
 
     def _batch(self, columns: tuple[Any, ...]) -> pa.RecordBatch:
         arrays = [_array(column, kind) for column, kind in zip(columns, self.types, strict=True)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 import pytest
+import torch
 from pyspark.errors import PythonException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -65,3 +68,41 @@ def test_a_null_array_is_refused(spark: SparkSession, mlp: Model) -> None:
 def test_an_unknown_output_is_told_at_once(spark: SparkSession, mlp: Model) -> None:
     with pytest.raises(UsageError, match="did you mean 'label'"):
         kvspark.udf(mlp, output="lable")
+
+
+@final
+class Shifted(torch.nn.Module):
+    """Whole numbers that no float64 holds."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids.sum(dim=1) + 2**60
+
+
+@pytest.mark.parametrize("output", ["label", "scores", None], ids=["one", "array", "struct"])
+def test_a_bad_row_has_no_outputs_where_that_is_asked_for(
+    spark: SparkSession, mlp: Model, output: str | None
+) -> None:
+    good = features(6, 8).tolist()
+    rows = [(0, good[0]), (1, None), (2, good[2]), (3, good[3][:5])]
+    df = spark.createDataFrame(rows, "id long, x array<float>").coalesce(1)
+    made = kvspark.udf(mlp, output=output, on_bad_row="null")
+    by_udf = df.select("id", made("x").alias("y"))
+    names = ["scores", "label"] if output is None else [output]
+    if output is None:
+        by_udf = by_udf.select("id", "y.*")
+    by_score = score(df, mlp, on_bad_row="null").select("id", *names)
+    expected = by_score.orderBy("id").collect()
+    assert [row[1] is None for row in expected] == [False, True, False, True]
+    assert [tuple(row) for row in by_udf.orderBy("id").collect()] == [tuple(r) for r in expected]
+
+
+def test_whole_numbers_beside_a_bad_row_stay_exact(spark: SparkSession) -> None:
+    model = Model.from_torch(Shifted().eval(), {"ids": torch.zeros(4, 2, dtype=torch.int64)})
+    df = spark.createDataFrame([([1, 2],), (None,), ([3, 4],)], "ids array<long>").coalesce(1)
+    made = df.select(kvspark.udf(model, on_bad_row="null")("ids").alias("y")).collect()
+    assert [row.y for row in made] == [2**60 + 3, None, 2**60 + 7]
+
+
+def test_a_quarantine_is_refused(spark: SparkSession, mlp: Model) -> None:
+    with pytest.raises(UsageError, match="expected error or null, got 'quarantine'"):
+        kvspark.udf(mlp, on_bad_row="quarantine")  # type: ignore[arg-type] # What is tested.
