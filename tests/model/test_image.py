@@ -164,8 +164,7 @@ BAD = {
     "truncated": (encoded(noise(64, 64))[:-500], "cannot be decoded"),
     "a truncated photograph": (encoded(noise(64, 64), "JPEG")[:-500], "cannot be decoded"),
     "another format": (encoded(noise(4, 4), "PPM"), "cannot be decoded"),
-    "a bomb": (bomb(9_000, 9_000), "has more than 67,108,864 pixels"),
-    "a bomb of which Pillow warns": (bomb(10_000, 10_000), "has more than 67,108,864 pixels"),
+    "a bomb": (bomb(10_000, 10_000), "has more than 67,108,864 pixels"),
     "a larger bomb": (bomb(30_000, 30_000), "cannot be decoded"),
     "a line": (encoded(np.zeros((1, 60_000, 3), np.uint8)), "once it is resized"),
     "16 bits": (encoded(noise(4, 4, 1).astype(np.uint16)), "pixels of mode I;16"),
@@ -173,18 +172,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_picture_is_an_error_of_its_row_that_does_not_quote_it(
-    case: str, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_bad_picture_is_an_error_of_its_row_that_does_not_quote_it(case: str, recwarn) -> None:
     content, trouble = BAD[case]
     with pytest.raises(RowError, match=f"row 1 of the batch: stage 'features': .*{trouble}") as bad:
         tensors([encoded(noise(4, 4)), content], size=224 if case == "a line" else 4)
     assert bad.value.row == 1
     assert isinstance(bad.value, DataError)
-    assert bad.value.__cause__ is None
-    assert bad.value.__suppress_context__
+    assert (bad.value.__cause__, bad.value.__suppress_context__) == (None, True)
     assert "SECRET" not in str(bad.value)
-    assert not recwarn.list  # Nothing is said before that.
+    assert not recwarn.list  # Pillow would warn of the smaller bomb before that.
 
 
 def test_a_truncated_file_is_refused_whatever_else_the_process_asked_of_pillow(
