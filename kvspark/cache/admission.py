@@ -21,6 +21,7 @@ from kvspark.cache.keyspace import Lookup
 from kvspark.cache.lease import AdmittedLeases, RowLeases
 from kvspark.cache.sightings import RowSightings
 from kvspark.spec import Rows
+from kvspark.stats import StageStats
 
 FILLED = 0.95
 """Of a budget; the rest is for the server's own growth."""
@@ -112,6 +113,10 @@ class AdmittedEntries:
         admitted = self._admits(digests)
         self._turned_away(len(digests) - int(admitted.sum()))
         return insert_some(self._entries, admitted, digests, columns, cost_us=cost_us)
+
+    def flush(self) -> StageStats:
+        """Waits for what was inserted, as `Entries.flush`."""
+        return self._entries.flush()
 
     def leases(self) -> RowLeases | None:
         """Who computes which of the rows that are stored."""

@@ -27,10 +27,12 @@ from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.sightings import RowSightings
+from kvspark.cache.store.base import Store
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.trouble import FULL, reason_of
 from kvspark.cache.url import cold_folder, open_store, resolved
 from kvspark.cache.warm import Warm
+from kvspark.cache.write_behind import WriteBehind
 from kvspark.config.cache import TWO_WEEKS_S, CacheConfig
 from kvspark.config.sealing import SealingConfig
 from kvspark.errors import (
@@ -66,6 +68,7 @@ class Cache:
         self._ring = open_ring(self._config)
         self._key = namespace_key(config.namespace, _secret(config, self._ring), config.tenant)
         self._store = open_store(self._config)
+        self._beside: Store | None = None
         self._timeout_s = config.timeout_ms / 1_000
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
         listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
@@ -201,6 +204,14 @@ class Cache:
             sightings=self._sightings,
         )
 
+    def write_behind(self) -> WriteBehind | None:
+        """What gives stages entries that are inserted behind; None where the conf has no queue."""
+        if self._config.write_behind_bytes is None:
+            return None
+        self._beside = self._beside or self._store.beside()
+        writes = self._guard.beside(self._beside)
+        return WriteBehind(self, writes, self._config.write_behind_bytes)
+
     def purge(self) -> Purge:
         """What removes entries of this namespace; not for the time of a job.
 
@@ -284,6 +295,8 @@ class Cache:
     def close(self) -> None:
         """Lets go of the store; the next lookup opens it again."""
         self._store.close()
+        if self._beside is not None:
+            self._beside.close()
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(

@@ -20,6 +20,7 @@ from kvspark.cache.entries import Entries, insert_some
 from kvspark.cache.lease import AdmittedLeases, RowLeases
 from kvspark.cache.sightings import Mask, RowSightings
 from kvspark.spec import Rows
+from kvspark.stats import StageStats
 
 if TYPE_CHECKING:
     from kvspark.cache.keyspace import Lookup
@@ -91,6 +92,10 @@ class DoorkeptEntries:
         let_in = self._door.lets_in(digests)
         self._turned_away(len(digests) - int(let_in.sum()))
         return insert_some(self._entries, let_in, digests, columns, cost_us=cost_us)
+
+    def flush(self) -> StageStats:
+        """Waits for what was inserted, as `Entries.flush`."""
+        return self._entries.flush()
 
     def leases(self) -> RowLeases | None:
         """Who computes which of the rows that will be stored: for one that is new nobody could wait.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.spec import Rows, TensorSpec
+from kvspark.stats import StageStats
 
 if TYPE_CHECKING:
     from kvspark.cache.keyspace import Lookup
@@ -31,6 +32,10 @@ class Entries(Protocol):
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written."""
+        ...
+
+    def flush(self) -> StageStats:
+        """Waits for a while for what was inserted; what was written and no `insert` told."""
         ...
 
     def leases(self) -> RowLeases | None:

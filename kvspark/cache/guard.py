@@ -7,18 +7,19 @@ configured time-out for everything, and what the bytes asked for take at a slow 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar, final
 
 from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.process import ProcessLock
 from kvspark.cache.store.slab import Part
 from kvspark.cache.store.trouble import FULL, REFUSED, SKIPPED, SLOW, reason_of
-from kvspark.cache.wait_budget import WaitBudget
+from kvspark.cache.wait_budget import DEADLINES, WaitBudget
 from kvspark.cache.windows import even_windows
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Guard:
         self._store = store
         self._timeout_s = timeout_s
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._link = Breaker(clock=clock)
         self._writes = Breaker(clock=clock)
         self._budget = WaitBudget(timeout_s, clock=clock)
@@ -157,6 +158,22 @@ class Guard:
             self._went_well(self._link, self._writes)
         self._count_waiting(call)
         return answer
+
+    def beside(self, store: Store) -> Guard:
+        """A guard of `store`, which is this one's over another connection: with the same breakers and counts."""
+        other = copy(self)
+        other._store = store  # noqa: SLF001 - a copy of this
+        return other
+
+    def patience_s(self, size_bytes: int) -> float:
+        """How long so many bytes that are on their way are waited for when nothing else is left to do."""
+        return DEADLINES * self._timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+
+    def gave_up(self, reason: str, rows: int) -> None:
+        """Counts rows that were not stored."""
+        with self._lock:
+            self._errors[reason] += rows
+            self._degraded.add(reason)
 
     def count(self, errors: Mapping[str, int]) -> None:
         """Adds to the errors by reason."""

@@ -68,11 +68,11 @@ def _places(
     if entry_format.is_fixed:
         return even_windows(count, entry_format.entry_bytes)
     return windows_of(
-        sum((_sizes(rows) for rows in columns), np.full(count, entry_format.entry_bytes))
+        sum((row_sizes(rows) for rows in columns), np.full(count, entry_format.entry_bytes))
     )
 
 
-def _sizes(rows: Rows) -> npt.NDArray[np.int64]:
+def row_sizes(rows: Rows) -> npt.NDArray[np.int64]:
     """Bytes of each row."""
     if isinstance(rows, np.ndarray):
         return np.full(len(rows), rows.nbytes // max(1, len(rows)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import final
 
@@ -21,6 +22,7 @@ from kvspark.cache.sightings import RowSightings
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.tombstones import Tombstones
 from kvspark.spec import Rows
+from kvspark.stats import StageStats
 
 TTL_JITTER = 0.1
 """What one night wrote does not expire in one moment."""
@@ -134,6 +136,16 @@ class KeySpace:
         )
         ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)  # noqa: S311
         return self._guard.set_each(windows, ttl_s=ttl_s)
+
+    def flush(self) -> StageStats:
+        """Nothing: what `insert` writes, it has written when it returns."""
+        return StageStats()
+
+    def guarded_by(self, guard: Guard) -> KeySpace:
+        """These entries, with another guard and its store."""
+        other = copy(self)
+        other._guard = guard  # noqa: SLF001 - a copy of this
+        return other
 
     def leases(self) -> RowLeases | None:
         """Who computes which row; None where the store has no leases, or nobody wants any."""

@@ -18,6 +18,7 @@ from kvspark.cache.keyspace import Lookup
 from kvspark.cache.lease import RowLeases, TellingLeases
 from kvspark.cache.sightings import RowSightings
 from kvspark.spec import Rows
+from kvspark.stats import StageStats
 
 PROBE = 16
 """One row in so many is looked up: the rest of the work is a sixteenth."""
@@ -51,6 +52,10 @@ class ProbedEntries:
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written."""
         return self._entries.insert(digests, columns, cost_us=cost_us)
+
+    def flush(self) -> StageStats:
+        """Waits for what was inserted, as `Entries.flush`."""
+        return self._entries.flush()
 
     def leases(self) -> RowLeases | None:
         """Who computes which row. Where one is claimed, all rows are looked up from then on.

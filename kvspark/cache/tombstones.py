@@ -7,13 +7,13 @@ then deletes. It is kept for longer than any run takes.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 
+from kvspark.cache.store.process import ProcessLock
 from kvspark.cache.store.shelf import MOST_HELD_S
 from kvspark.cache.store.tiers import MEMORY_S
 from kvspark.fingerprint import DIGEST_BYTES
@@ -46,7 +46,7 @@ class Tombstones:
     def __init__(self, space: KeySpace, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._space = space
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._known: frozenset[bytes] = frozenset()
         self._fresh_until = float("-inf")
 

@@ -78,6 +78,13 @@ class CacheConfig(Section):
         gt=0,
         description="Milliseconds that one call to the store may take before its rows are computed instead.",
     )
+    write_behind_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Memory of each Python worker for results that a thread of its own inserts while the next rows are "
+        "computed: for a fast model far from its store. Where it is full, rows are not stored (`dropped`). It comes "
+        "out of the executor's memory overhead. Without it each call waits for its inserts.",
+    )
     lease_from_ms: float | None = Field(
         default=50.0,
         ge=0,

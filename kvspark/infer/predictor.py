@@ -95,7 +95,8 @@ class Predictor:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
         self._threads = threads
-        self._resolver = Resolver(bundle, self.plan, cache, threads=threads, device=device)
+        spaces = None if cache is None else cache.write_behind() or cache
+        self._resolver = Resolver(bundle, self.plan, spaces, threads=threads, device=device)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -139,18 +140,21 @@ class Predictor:
         self, batches: Iterable[tuple[T, ArrowColumns]], resolver: Resolver, read: Read
     ) -> Iterator[tuple[T, dict[str, pa.Array], BadRows]]:
         window: Window[_Batch[T]] = Window(resolver, self.bundle.stages[-1], self.plan)
-        for batch, rows, failed in window.results(self._checked(batches, read)):
-            outputs = {
-                spec.name: output_array(values, spec)
-                for spec, values in zip(self.outputs, rows, strict=True)
-            }
-            bad = dict(batch.read.bad)
-            if failed:
-                bad.update({int(batch.read.good[row]): why for row, why in failed.items()})
-            if bad:
-                self._bad_rows.update((why.stage, why.error) for why in bad.values())
-                outputs = _with_nulls(outputs, batch, failed)
-            yield batch.tag, outputs, bad
+        try:
+            for batch, rows, failed in window.results(self._checked(batches, read)):
+                outputs = {
+                    spec.name: output_array(values, spec)
+                    for spec, values in zip(self.outputs, rows, strict=True)
+                }
+                bad = dict(batch.read.bad)
+                if failed:
+                    bad.update({int(batch.read.good[row]): why for row, why in failed.items()})
+                if bad:
+                    self._bad_rows.update((why.stage, why.error) for why in bad.values())
+                    outputs = _with_nulls(outputs, batch, failed)
+                yield batch.tag, outputs, bad
+        finally:
+            self._resolver.flush()
 
     def warm(self, name: str, columns: ArrowColumns) -> int:
         """Computes the stage `name` for those rows of `columns` that the cache lacks; returns all rows.
@@ -173,6 +177,7 @@ class Predictor:
         for (stage, error), count in sorted(self._bad_rows.items()):
             bad.setdefault(stage, {})[error] = count
         self._bad_rows.clear()
+        self._resolver.flush()
         stages = self._resolver.drain()
         short = frozenset() if self._resolver.is_exact() else frozenset({OUT_OF_MEMORY})
         if self._cache is None:

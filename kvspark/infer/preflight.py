@@ -26,6 +26,7 @@ from kvspark.model.device import CPU
 from kvspark.model.numerics import place_of
 from kvspark.model.stage import Stage
 from kvspark.spec import Rows, TensorSpec
+from kvspark.stats import StageStats
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache, KeySpace, Lookup
@@ -176,6 +177,9 @@ class _ReadingEntries:
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         del digests, columns, cost_us
         return 0
+
+    def flush(self) -> StageStats:
+        return StageStats()
 
     def leases(self) -> RowLeases | None:
         return None

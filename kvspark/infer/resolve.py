@@ -71,8 +71,7 @@ class Resolver:
         self._key_spaces: dict[str, Entries] = {}
         self._memos = memos_of_towers(bundle, plan.memo_bytes)
         self._sharing: dict[str, Sharing] = {}
-        self._serial = 0
-        """Of the last row that was known by a number alone."""
+        self._serial = 0  # of the last row that was known by a number alone
         codecs = {name: planned.codec for name, planned in plan.stages.items()}
         self._codecs = {s.name: stage_codec(s, codecs[s.name]) for s in bundle.stages}
         if cache is not None:
@@ -289,6 +288,11 @@ class Resolver:
         done = [self._computations[name].is_exact for name in names if name in self._computations]
         before = () if stage is None else stage.upstream
         return all(done) and all(self.is_exact(self._stages[name]) for name in before)
+
+    def flush(self) -> None:
+        """Waits for a while for what was inserted behind."""
+        for name, space in self._key_spaces.items():
+            self._stats[name] += space.flush()
 
     def drain(self) -> dict[str, StageStats]:
         """What happened since the last drain, by stage, for all stages."""

@@ -147,6 +147,9 @@ def test_the_rows_of_rounded_stages_are_found_by_a_purge():
             asked.append(identity)
             return fresh_cache().keyspace(identity, specs)
 
+        def write_behind(self):
+            return None
+
     Predictor(bundle, plan=BF16, cache=Spy())  # type: ignore[arg-type]
     assert set(asked) <= set(both)
     assert not set(asked) & set(exact)

@@ -157,6 +157,10 @@ class Store(ABC):
         """What remembers marks for all who use the store; None where a store of this kind cannot."""
         return None
 
+    def beside(self) -> Store:
+        """This store for another thread: over a connection of its own, or in turns where there is none."""
+        return self
+
     def drain(self) -> Mapping[str, int]:
         """By reason: calls since the last drain that had to do without a part of the store."""
         return {}

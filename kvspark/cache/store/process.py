@@ -49,3 +49,24 @@ class PerProcess(Generic[T]):
         self._own = self._make()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+
+
+@final
+class ProcessLock:
+    """A lock that a forked child has for itself: a thread of the parent may have held it."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def __enter__(self) -> None:
+        if self._pid != os.getpid():
+            # The child has one thread, the one that forked, and that one is not inside.
+            self._start()
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()

@@ -159,6 +159,10 @@ class RedisStore(Store):
     def sightings(self) -> Sightings:
         return RedisSightings(self.ask_each)
 
+    @override
+    def beside(self) -> Store:
+        return RedisStore(self._endpoint, timeout_s=self._timeout_s)
+
     def ask_each(
         self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float | None
     ) -> list[Any]:
