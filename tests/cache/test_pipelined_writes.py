@@ -52,6 +52,21 @@ def test_a_closed_connection_is_opened_once_more_for_a_write_of_many_windows(ser
     assert server.count("hello") == 2
 
 
+def test_windows_are_made_while_others_are_on_their_way(server, connect):
+    counts: list[int] = []
+    answered: list[int] = []
+
+    def noted() -> Iterator[list[tuple[bytes, bytes]]]:
+        for window in windows():
+            answered.append(len(counts))
+            yield window
+
+    connect(server).set_each(noted(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
+    # The first two before any answer; then as many as may be ahead, and one that is ready.
+    assert answered[: AHEAD + 2] == [0, 0, *[1] * AHEAD]
+    assert len(counts) == 10
+
+
 def test_a_server_that_takes_no_writes_is_sent_one_window(server, connect):
     store = connect(server)
     server.ask("CONFIG", "SET", "maxmemory", "1")

@@ -23,12 +23,11 @@ from typing import final
 
 from typing_extensions import override
 
-from kvspark.cache.store import shelf
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.segment import NEVER_MS, Record
 from kvspark.cache.store.segment_folder import Folder, now_ms, store_error
-from kvspark.cache.store.shelf import Shelf
+from kvspark.cache.store.shelf import REFRESH_S, Shelf
 
 SEGMENT_BYTES = 16 * 2**20
 """Bytes that are gathered for one segment; twice that are held while one is being written."""
@@ -97,7 +96,7 @@ class ColdStore(Store):
     @property
     @override
     def remembered_s(self) -> float:
-        return shelf.REFRESH_S
+        return REFRESH_S
 
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
@@ -117,15 +116,15 @@ class ColdStore(Store):
             shelf.flush(time.monotonic() + FLUSH_S)
             shelf.forget()
 
-    def _write_later(self) -> threading.Timer:
-        timer = threading.Timer(shelf.HELD_S, self._write_old)
+    def _write_later(self, after_s: float) -> threading.Timer:
+        timer = threading.Timer(after_s, self._write_old)
         timer.daemon = True
         timer.start()
         return timer
 
     def _write_old(self) -> None:
-        with self._shelf.turn(None) as own:
-            own.write_old()
+        with self._shelf.turn(None) as shelf:
+            shelf.write_old()
 
     def _ends(self, timeout_s: float | None) -> float:
         return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)

@@ -36,11 +36,12 @@ WINDOW_ROWS = 4_096
 class Shelf:
     """The segments of `folder`, and up to `segment_bytes` that are to be one.
 
-    `call_later` calls `write_old` after `HELD_S`, in a thread that may. Its methods are called by one thread at a time. `_segments` belongs to the thread of `_reads`.
+    `call_later` calls `write_old` after so many seconds, in a thread that may. Its methods are called by
+    one thread at a time. `_segments` belongs to the thread of `_reads`.
     """
 
     def __init__(
-        self, folder: Folder, segment_bytes: int, call_later: Callable[[], threading.Timer]
+        self, folder: Folder, segment_bytes: int, call_later: Callable[[float], threading.Timer]
     ) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
@@ -120,7 +121,7 @@ class Shelf:
         """Begins to write what was taken `HELD_S` ago, and nobody has written since."""
         is_old = time.monotonic() - self._pending_since >= HELD_S
         if self._pending and is_old and not self._start_writing():
-            self._timer = self._call_later()
+            self._timer = self._call_later(HELD_S)
 
     def flush(self, ends: float) -> bool:
         """True if all that was taken is written at `ends`, or was given up."""
@@ -239,7 +240,7 @@ class Shelf:
     def _starts_waiting(self) -> None:
         if not self._pending:
             self._pending_since = time.monotonic()
-            self._timer = self._call_later()
+            self._timer = self._call_later(HELD_S)
 
     def _taken(self) -> dict[bytes, Record]:
         """What was taken and is to be written; nothing is pending afterwards."""
