@@ -32,7 +32,8 @@ class Decoding:
         self._values: list[bytes | None] = []
         """Those that did not come in slabs, or are not all right; where entries vary in size, all."""
         self._places: list[int] = []
-        self._slabs_us = 0
+        self._costs: list[bytes] = []
+        """Of the rows that came in slabs; read when somebody asks what was saved."""
         self.present = 0
         """Values that are there, right or not."""
         self.size_bytes = 0
@@ -76,7 +77,8 @@ class Decoding:
     def saved_us(self) -> int:
         """Microseconds that the rows which were found took to compute."""
         right = zip(self._values, self._found[self._places], strict=True)
-        return self._slabs_us + sum(
+        in_slabs = np.frombuffer(b"".join(self._costs), dtype="<u4")
+        return int(in_slabs.sum()) + sum(
             [cost_us(value) for value, is_right in right if value and is_right]
         )
 
@@ -85,8 +87,7 @@ class Decoding:
         room = self._room()[self._filled : self._filled + len(table)]
         if not self._format.open_slab(table, self._digests[rows], room):
             return False
-        costs = np.ascontiguousarray(table[:, COST_AT:TAIL_AT]).view("<u4")
-        self._slabs_us += int(costs.sum())
+        self._costs.append(table[:, COST_AT:TAIL_AT].tobytes())
         self._found[rows] = True
         self._filled += len(table)
         return True

@@ -19,7 +19,7 @@ import numpy as np
 
 from kvspark.cache.store.slab import Slab
 
-PIECE_BYTES = 32 * 1024
+PIECE_BYTES = 128 * 1024
 """Values are given before the reply is complete from so many bytes on: less costs more than it waits."""
 
 

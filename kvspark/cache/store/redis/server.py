@@ -15,7 +15,6 @@ from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, unlink
-from kvspark.cache.store.redis.even_reply import PIECE_BYTES
 from kvspark.cache.store.redis.leases import RedisLeases
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.pipelined_write import PipelinedWrite, odd_reply, set_payload
@@ -28,7 +27,9 @@ from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreRefusedError, StoreUnavailableError
 
 FIRST_SHARE = 4
-"""Of a window is asked for first: its values are decoded while the server looks for the others."""
+"""Of a window is asked for first: its values are decoded while the server looks for the others, ..."""
+FIRST_BYTES = 32 * 1024
+"""... where that is not less than this."""
 
 AHEAD = 2
 """Windows of a look-up that were asked for and not read yet: the server works on them meanwhile."""
@@ -217,7 +218,7 @@ def _with_a_short_first(
     rest = iter(windows)
     for first in islice(rest, 1):
         count = len(first) // FIRST_SHARE
-        if count * value_bytes < PIECE_BYTES:
+        if count * value_bytes < FIRST_BYTES:
             yield first
         else:
             yield from (first[:count], first[count:])
