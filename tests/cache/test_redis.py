@@ -4,6 +4,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -218,7 +220,9 @@ def test_a_replica_refuses_writes_and_still_reads(own_server, connect):
 def test_a_server_that_cannot_save_refuses_writes(tmp_path):
     folder = tmp_path / "gone"
     folder.mkdir()
-    with running_redis("--save", "3600 1", "--dir", str(folder)) as server:
+    with running_redis("--dir", str(folder)) as server:
+        # Redis 6 takes one --save from its command line and leaves out the next.
+        server.ask("CONFIG", "SET", "save", "3600 1")
         store = over_tcp(server)
         store.set_many([(b"a", b"1")], ttl_s=None)
         folder.rmdir()
@@ -243,13 +247,23 @@ def test_paused_writes_do_not_stop_reads(own_server):
     assert store.get_many([b"b"]) == [None]
 
 
+@contextmanager
+def only_client(server: RedisAddress) -> Iterator[None]:
+    """The one client of a server that takes one; the server may not know yet that others have left."""
+    ends = time.monotonic() + 10
+    while True:
+        with socket.create_connection(("127.0.0.1", server.port)) as link:
+            link.sendall(b"PING\r\n")
+            if link.recv(10) == b"+PONG\r\n":
+                yield
+                return
+        assert time.monotonic() < ends
+
+
 def test_too_many_clients_are_unavailable(own_server):
     own_server.ask("CONFIG", "SET", "maxclients", "1")
-    with socket.create_connection(("127.0.0.1", own_server.port)) as other:
-        other.sendall(b"PING\r\n")
-        assert other.recv(10) == b"+PONG\r\n"
-        with pytest.raises(StoreUnavailableError):
-            over_tcp(own_server).ping()
+    with only_client(own_server), pytest.raises(StoreUnavailableError):
+        over_tcp(own_server).ping()
 
 
 def test_a_database_that_is_not_there_is_refused(redis_server):
