@@ -49,8 +49,8 @@ class CacheConfig(Section):
     budget_bytes: int | None = Field(
         default=None,
         gt=0,
-        description="Memory that the job's entries may take in the store. Where all rows would take more, a "
-        "fixed part of them is remembered, instead of all for a while. No limit without it.",
+        description="Memory that the job's entries may take in the store, the doorkeeper's tables included. Where all rows "
+        "would take more, a fixed part of them is remembered, instead of all for a while. No limit without it.",
     )
     l1_bytes: int | None = Field(
         default=None,
@@ -185,6 +185,22 @@ class CacheConfig(Section):
             if getattr(self, f"{secret}_env") and getattr(self, f"{secret}_file"):
                 raise ValueError(f"{secret}_env and {secret}_file are both given; keep one")
         return self
+
+    @model_validator(mode="after")
+    def _room_beside_the_doorkeeper(self) -> Self:
+        if self.budget_bytes is not None and self.budget_bytes <= (self.doorkeeper_bytes or 0):
+            raise ValueError(
+                f"budget_bytes ({self.budget_bytes}) leaves no room for entries beside doorkeeper_bytes "
+                f"({self.doorkeeper_bytes}); raise the one or lower the other"
+            )
+        return self
+
+    @property
+    def entries_budget_bytes(self) -> int | None:
+        """What the budget leaves for entries; None where there is none."""
+        if self.budget_bytes is None:
+            return None
+        return self.budget_bytes - (self.doorkeeper_bytes or 0)
 
     @property
     def is_sealed(self) -> bool:

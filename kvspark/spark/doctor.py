@@ -208,7 +208,7 @@ def _namespace(config: CacheConfig) -> Iterator[Finding]:
 
 
 def _need(config: JobConfig) -> Need | None:
-    """What one night's entries take: of the budget, else as the last run tells."""
+    """What one night takes: of the budget, else the last run's entries and the doorkeeper's tables."""
     assert config.cache is not None
     if config.cache.budget_bytes is not None:
         return Need(config.cache.budget_bytes, "cache.budget_bytes")
@@ -218,7 +218,11 @@ def _need(config: JobConfig) -> Need | None:
         size_bytes = sum(map(_stage_bytes, stages))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, KvsparkError):
         return None
-    return Need(size_bytes, "the rows of the last run") if size_bytes else None
+    if not size_bytes:
+        return None
+    tables_bytes = config.cache.doorkeeper_bytes or 0
+    source = "the rows of the last run" + (" and cache.doorkeeper_bytes" if tables_bytes else "")
+    return Need(size_bytes + tables_bytes, source)
 
 
 def _stage_bytes(stage: dict[str, int]) -> int:

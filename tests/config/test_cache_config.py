@@ -68,6 +68,10 @@ def test_tls_that_checks_nothing_is_refused(query: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {"budget_bytes": 2**16, "doorkeeper_bytes": 2**16},
+            "budget_bytes (65536) leaves no room for entries beside doorkeeper_bytes (65536)",
+        ),
         ({"url": "localhost"}, "url: a URL starts with its kind"),
         ({"url": "redis://localhost:abc"}, "url: this is not a URL"),
         ({"url": "redis://[::1"}, "url: this is not a URL"),

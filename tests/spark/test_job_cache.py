@@ -100,6 +100,27 @@ def test_within_a_budget_the_same_part_of_the_rows_is_remembered_every_night(
     assert published(folder / "out").equals(without)
 
 
+def test_what_a_doorkeeper_takes_is_taken_from_the_budget(
+    spark: SparkSession, folder: Path, redis: RedisAddress
+) -> None:
+    night = write_night(folder / "night", 400)
+    written = []
+    for tables_bytes in (0, 2**16):
+        redis.ask("FLUSHALL")
+        cache: dict[str, Any] = {
+            "url": redis.url,
+            "namespace": "budget",
+            "budget_bytes": 100_000 + tables_bytes,
+            "timeout_ms": PATIENT_MS,
+        }
+        if tables_bytes:
+            cache["doorkeeper_bytes"] = tables_bytes
+        stages = run_score(job(folder, night, cache=cache), spark=spark).stats.stages
+        written.append([stage.bytes_written for stage in stages.values()])
+    assert min(written[0]) > 0
+    assert written[1] == written[0]
+
+
 def test_a_new_head_uses_the_old_trunk_and_never_opens_its_weights(
     spark: SparkSession, folder: Path, redis: RedisAddress
 ) -> None:
