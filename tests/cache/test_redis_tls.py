@@ -15,7 +15,7 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreRefusedError
 from tests.faults.matrix import covers
 from tests.redis_cluster import running_cluster
-from tests.redis_server import PATIENT_MS, RedisAddress, redis_binary, running_redis
+from tests.redis_server import PATIENT_MS, RedisAddress, has_tls, redis_binary, running_redis
 
 pytestmark = [
     pytest.mark.redis,
@@ -41,21 +41,8 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def has_tls(binary: str) -> bool:
-    tried = subprocess.run(
-        [binary, "--tls-port", "0", "--port", "0", "--unixsocket", "/nowhere/s"],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    return "Bad directive" not in tried.stdout + tried.stderr
-
-
 @pytest.fixture(params=["right", "elsewhere"])
 def tls_server(request, folder) -> Iterator[tuple[RedisAddress, str]]:
-    if not has_tls(redis_binary()):
-        pytest.skip("this redis-server was built without TLS")
     pem, key = folder / f"{request.param}.pem", folder / f"{request.param}.key"
     options = ["--tls-cert-file", str(pem), "--tls-key-file", str(key)]
     options += ["--tls-ca-cert-file", str(pem), "--tls-auth-clients", "no"]
@@ -95,7 +82,7 @@ def test_a_tls_port_is_never_spoken_to_in_plain(tls_server):
 
 def test_every_node_of_a_cluster_is_checked(folder):
     if not has_tls(redis_binary()):
-        pytest.skip("this redis-server was built without TLS")
+        pytest.skip("this redis-server was built without TLS, and nodes name their own ports")
     pem, key = folder / "right.pem", folder / "right.key"
     options = ["--tls-cert-file", str(pem), "--tls-key-file", str(key), "--tls-cluster", "yes"]
     options += ["--tls-ca-cert-file", str(pem), "--tls-auth-clients", "no"]

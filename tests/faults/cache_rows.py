@@ -27,7 +27,7 @@ from tests.faults.wire import (
     Throttle,
     Twice,
 )
-from tests.redis_server import PATIENT_MS
+from tests.redis_server import PATIENT_MS, debug_options
 
 Act = Callable[[Staging], object]
 Count = Callable[[Staging], int]
@@ -128,7 +128,11 @@ def _expire(staging: Staging) -> None:
 
 
 def _load(staging: Staging) -> None:
-    staging.ask("CONFIG", "SET", "key-load-delay", "200")
+    # A server that loads answers once in 2 MiB: 64 of them, 5 ms each.
+    staging.ask("CONFIG", "SET", "rdbcompression", "no")
+    for number in range(64):
+        staging.ask("SETRANGE", f"filler {number}", str(2**21), "x")
+    staging.ask("CONFIG", "SET", "key-load-delay", "5000")
     staging.meanwhile("DEBUG", "RELOAD")
     staging.until(lambda: staging.says(b"-LOADING"))
 
@@ -156,7 +160,7 @@ def _can_save(staging: Staging) -> None:
 
 
 def _script(staging: Staging) -> None:
-    staging.ask("CONFIG", "SET", "busy-reply-threshold", "10")
+    staging.ask("CONFIG", "SET", "lua-time-limit", "10")
     staging.meanwhile("EVAL", "while true do end", "0")
     staging.until(lambda: staging.says(b"-BUSY"))
 
@@ -226,12 +230,7 @@ CACHE_ROWS = [
         GONE | LATE,
         _errors("LOADING"),
         lambda s: s.until(lambda: s.says(b"+PONG")),
-        (
-            "--enable-debug-command",
-            "local",
-            "--loading-process-events-interval-bytes",
-            "1024",
-        ),
+        debug_options(),
     ),
     _server("F19", "", lambda s: s.ask("REPLICAOF", "127.0.0.1", "1"), FULL, _errors("READONLY")),
     _server("F20", "", _orphan, GONE, _errors("MASTERDOWN")),
@@ -258,7 +257,7 @@ CACHE_ROWS = [
         _crash,
         GONE,
         _is_gone,
-        options=("--enable-debug-command", "local", "--crash-log-enabled", "no"),
+        options=(*debug_options(), "--crash-log-enabled", "no"),
     ),
     _server("F31", "", _expire, NONE, lambda s: s.info("stats", "expired_keys:")),
 ]

@@ -16,7 +16,7 @@ from kvspark.cache.cache import Cache
 from kvspark.errors import SecretError
 from tests.faults.conftest import Fired
 from tests.faults.matrix import covers
-from tests.redis_server import RedisAddress, redis_binary, running_redis
+from tests.redis_server import RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
 
@@ -88,14 +88,11 @@ def test_what_is_not_trusted_stops_the_run(
         pem = folder / f"{served}.pem"
         options = ["--tls-cert-file", str(pem), "--tls-key-file", str(pem.with_suffix(".key"))]
         options += ["--tls-ca-cert-file", str(pem), "--tls-auth-clients", "no"]
-    try:
-        with running_redis(*options, with_tls=served is not None) as server:
-            with pytest.raises(SecretError, match=f"(?i){message}"):
-                check(server, None if trusted is None else folder / f"{trusted}.pem")
-            fired("F27", 1)
-            assert server.count("mget") == server.count("set") == 0
-            if served == "right":
-                check(server, folder / "right.pem")
-                assert server.count("set") == 1
-    except RuntimeError:
-        pytest.skip(f"{redis_binary()} was built without TLS")
+    with running_redis(*options, with_tls=served is not None) as server:
+        with pytest.raises(SecretError, match=f"(?i){message}"):
+            check(server, None if trusted is None else folder / f"{trusted}.pem")
+        fired("F27", 1)
+        assert server.count("mget") == server.count("set") == 0
+        if served == "right":
+            check(server, folder / "right.pem")
+            assert server.count("set") == 1

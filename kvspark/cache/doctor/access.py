@@ -123,7 +123,7 @@ def _more_than_needed(
                 "unseen",
                 f"{what} limits",
                 f"{', '.join(HARMFUL)} cannot be tried, and nobody may ask ACL DRYRUN",
-                advice="run kvspark doctor --as kvspark-doctor, a user of conf/redis/users.acl",
+                advice="run kvspark doctor --as kvspark-doctor, a user of conf/redis/users.acl; Redis 6 knows no DRYRUN",
             )
             return
     more = [name for name, each in zip(asked, may, strict=True) if each]
