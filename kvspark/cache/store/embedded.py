@@ -25,15 +25,11 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.folder import ServerFolder
-from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.presence import Exclusive, Presence
-from kvspark.cache.store.redis.leases import RedisLeases
+from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.server import RedisStore
-from kvspark.cache.store.redis.sightings import RedisSightings
-from kvspark.cache.store.sightings import Sightings
 from kvspark.errors import StoreUnavailableError, UsageError
 
 _LOG = logging.getLogger(__name__)
@@ -54,7 +50,7 @@ T = TypeVar("T")
 
 
 @final
-class EmbeddedStore(Store):
+class EmbeddedStore(CommandedStore):
     """Bytes under keys on the server of the folder `path`.
 
     Raises:
@@ -107,14 +103,7 @@ class EmbeddedStore(Store):
         return self._ask(lambda store: store.servers(timeout_s=timeout_s))
 
     @override
-    def leases(self) -> Leases:
-        return RedisLeases(self._ask_each)
-
-    @override
-    def sightings(self) -> Sightings:
-        return RedisSightings(self._ask_each)
-
-    def _ask_each(
+    def ask_each(
         self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
     ) -> list[Any]:
         return self._ask(lambda store: store.ask_each(keys, commands, timeout_s))

@@ -17,23 +17,19 @@ from typing import Any, final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import PING, mgets, scan, sets, unlink
-from kvspark.cache.store.redis.leases import RedisLeases
+from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.nodes import Nodes
-from kvspark.cache.store.redis.sightings import RedisSightings
 from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
 from kvspark.cache.store.redis.tagged import Gets, tagged_gets
-from kvspark.cache.store.sightings import Sightings
 from kvspark.cache.store.trouble import reason_of, worst
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
 
 @final
-class ClusterStore(Store):
+class ClusterStore(CommandedStore):
     """Bytes under keys on the cluster that `seeds` are some nodes of, all entered alike."""
 
     def __init__(self, seeds: Sequence[Endpoint], *, timeout_s: float) -> None:
@@ -121,14 +117,7 @@ class ClusterStore(Store):
             return nodes.endpoints(ends)
 
     @override
-    def leases(self) -> Leases:
-        return RedisLeases(self._ask_each)
-
-    @override
-    def sightings(self) -> Sightings:
-        return RedisSightings(self._ask_each)
-
-    def _ask_each(
+    def ask_each(
         self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
     ) -> list[Any]:
         return self._ask([slot_of_tag(tag_of(key)) for key in keys], commands, timeout_s)

@@ -16,17 +16,13 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import command
-from kvspark.cache.store.redis.leases import RedisLeases
+from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.server import RedisStore
-from kvspark.cache.store.redis.sightings import RedisSightings
 from kvspark.cache.store.redis_error import store_error
-from kvspark.cache.store.sightings import Sightings
 from kvspark.errors import (
     StoreError,
     StoreFullError,
@@ -38,7 +34,7 @@ T = TypeVar("T")
 
 
 @final
-class SentinelStore(Store):
+class SentinelStore(CommandedStore):
     """Bytes under keys on the primary of `service`.
 
     `primary` says how it is entered; where it is, the `sentinels` say. Those are entered without
@@ -98,14 +94,7 @@ class SentinelStore(Store):
         return self._ask(lambda store, left_s: store.servers(timeout_s=left_s), timeout_s)
 
     @override
-    def leases(self) -> Leases:
-        return RedisLeases(self._ask_each)
-
-    @override
-    def sightings(self) -> Sightings:
-        return RedisSightings(self._ask_each)
-
-    def _ask_each(
+    def ask_each(
         self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
     ) -> list[Any]:
         return self._ask(lambda store, left_s: store.ask_each(keys, commands, left_s), timeout_s)

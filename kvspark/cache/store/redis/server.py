@@ -12,17 +12,14 @@ from typing_extensions import override
 
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, unlink
-from kvspark.cache.store.redis.leases import RedisLeases
+from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.pipelined_write import PipelinedWrite, odd_reply, set_payload
 from kvspark.cache.store.redis.plain import answers_plainly
-from kvspark.cache.store.redis.sightings import RedisSightings
 from kvspark.cache.store.redis.wire import Payload
 from kvspark.cache.store.redis_error import is_timeout, store_error
-from kvspark.cache.store.sightings import Sightings
 from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreRefusedError, StoreUnavailableError
 
@@ -36,7 +33,7 @@ AHEAD = 2
 
 
 @final
-class RedisStore(Store):
+class RedisStore(CommandedStore):
     """Bytes under keys on the server at `endpoint`; a call takes `timeout_s` unless it says else."""
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float) -> None:
@@ -153,25 +150,13 @@ class RedisStore(Store):
         return [self._endpoint]
 
     @override
-    def leases(self) -> Leases:
-        return RedisLeases(self.ask_each)
-
-    @override
-    def sightings(self) -> Sightings:
-        return RedisSightings(self.ask_each)
-
-    @override
     def beside(self) -> Store:
         return RedisStore(self._endpoint, timeout_s=self._timeout_s)
 
+    @override
     def ask_each(
-        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float | None
+        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
     ) -> list[Any]:
-        """A reply to each of `commands`, which is about the key beside it.
-
-        Raises:
-            StoreError: no answer, or a reply is an error.
-        """
         del keys  # one server has all of them
         return self._call(b"".join(commands), len(commands), timeout_s)
 
