@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
 
 from kvspark.cache.store import cold
 from kvspark.cache.store.embedded import EmbeddedStore
+from kvspark.cache.store.redis.server import RedisStore
 from tests.cache.embedded_processes import settle
+from tests.cache.redis_stores import over_socket, over_tcp
 from tests.redis_server import RedisAddress, running_redis
 
 _PREFIX = count()
@@ -34,6 +36,19 @@ def redis_server() -> Iterator[RedisAddress]:
     """A server that the tests of a session share; a test that hurts its server starts its own."""
     with running_redis() as server:
         yield server
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisAddress]:
+    """A server that may be hurt."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=[over_tcp, over_socket], ids=["tcp", "unix"])
+def connect(request: pytest.FixtureRequest) -> Callable[[RedisAddress], RedisStore]:
+    """How to reach a server, by one way and the other."""
+    return request.param
 
 
 @pytest.fixture

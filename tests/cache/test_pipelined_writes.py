@@ -14,8 +14,8 @@ from kvspark.cache.guard import Guard
 from kvspark.cache.store.redis.pipelined_write import AHEAD
 from kvspark.errors import StoreFullError, UsageError
 from kvspark.spec import Rows, TensorSpec
-from tests.cache.test_redis import over_socket, over_tcp
-from tests.redis_server import PATIENT_MS, running_redis
+from tests.cache.redis_stores import over_tcp
+from tests.redis_server import PATIENT_MS
 
 pytestmark = pytest.mark.redis
 
@@ -24,35 +24,22 @@ PATIENT_S = PATIENT_MS / 1_000
 SPECS = (TensorSpec("t", "float32", (16,)),)
 
 
-@pytest.fixture
-def server():
-    """A server that may be hurt."""
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=[over_tcp, over_socket], ids=["tcp", "unix"])
-def connect(request):
-    """How to reach a server, by one way and the other."""
-    return request.param
-
-
 def windows() -> Iterator[list[tuple[bytes, bytes]]]:
     return (ENTRIES[at : at + 50] for at in range(0, 500, 50))
 
 
-def test_a_closed_connection_is_opened_once_more_for_a_write_of_many_windows(server, connect):
-    store = connect(server)
+def test_a_closed_connection_is_opened_once_more_for_a_write_of_many_windows(own_server, connect):
+    store = connect(own_server)
     store.ping()
-    server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    own_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     counts: list[int] = []
     store.set_each(windows(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
     assert counts == [50] * 10
     assert store.get_many([key for key, _ in ENTRIES]) == [value for _, value in ENTRIES]
-    assert server.count("hello") == 2
+    assert own_server.count("hello") == 2
 
 
-def test_windows_are_made_while_others_are_on_their_way(server, connect):
+def test_windows_are_made_while_others_are_on_their_way(own_server, connect):
     counts: list[int] = []
     answered: list[int] = []
 
@@ -61,33 +48,33 @@ def test_windows_are_made_while_others_are_on_their_way(server, connect):
             answered.append(len(counts))
             yield window
 
-    connect(server).set_each(noted(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
+    connect(own_server).set_each(noted(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
     # The first two before any answer; then as many as may be ahead, and one that is ready.
     assert answered[: AHEAD + 2] == [0, 0, *[1] * AHEAD]
     assert len(counts) == 10
 
 
-def test_a_server_that_takes_no_writes_is_sent_one_window(server, connect):
-    store = connect(server)
-    server.ask("CONFIG", "SET", "maxmemory", "1")
+def test_a_server_that_takes_no_writes_is_sent_one_window(own_server, connect):
+    store = connect(own_server)
+    own_server.ask("CONFIG", "SET", "maxmemory", "1")
     counts: list[int] = []
     with pytest.raises(StoreFullError):
         store.set_each(windows(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
     assert counts == []
-    assert b"errorstat_OOM:count=50" in server.ask("INFO", "errorstats")
+    assert b"errorstat_OOM:count=50" in own_server.ask("INFO", "errorstats")
     # And its connection is as good as before.
     assert store.get_many([b"1"]) == [None]
-    assert server.count("hello") == 1
+    assert own_server.count("hello") == 1
 
 
-def test_a_server_that_is_full_in_the_middle_has_what_came_before(server, connect):
-    store = connect(server)
+def test_a_server_that_is_full_in_the_middle_has_what_came_before(own_server, connect):
+    store = connect(own_server)
     counts: list[int] = []
 
     def took(count: int) -> None:
         counts.append(count)
         if len(counts) == 4:
-            server.ask("CONFIG", "SET", "maxmemory", "1")
+            own_server.ask("CONFIG", "SET", "maxmemory", "1")
 
     with pytest.raises(StoreFullError):
         store.set_each(windows(), took, ttl_s=60, left_s=lambda: PATIENT_S)
@@ -97,8 +84,8 @@ def test_a_server_that_is_full_in_the_middle_has_what_came_before(server, connec
     assert store.get_many([key for key, _ in known]) == [value for _, value in known]
 
 
-def test_a_write_whose_time_is_up_in_the_middle_is_broken_off(server, connect):
-    store = connect(server)
+def test_a_write_whose_time_is_up_in_the_middle_is_broken_off(own_server, connect):
+    store = connect(own_server)
     lefts = iter([PATIENT_S] * 8)
     counts: list[int] = []
 
@@ -114,13 +101,13 @@ def test_a_write_whose_time_is_up_in_the_middle_is_broken_off(server, connect):
     assert store.get_many([b"499"]) == [None]
 
 
-def test_windows_that_were_taken_before_a_server_died_are_counted(server):
-    guard = Guard(over_tcp(server), timeout_s=PATIENT_S)
+def test_windows_that_were_taken_before_a_server_died_are_counted(own_server):
+    guard = Guard(over_tcp(own_server), timeout_s=PATIENT_S)
 
     def dying() -> Iterator[list[tuple[bytes, bytes]]]:
         for number, window in enumerate(windows()):
             if number == AHEAD + 2:
-                server.signal(signal.SIGKILL)
+                own_server.signal(signal.SIGKILL)
             yield window
 
     written = guard.set_each(dying(), ttl_s=60)
@@ -129,9 +116,9 @@ def test_windows_that_were_taken_before_a_server_died_are_counted(server):
     assert guard.drain().errors == {"unavailable": 1}
 
 
-def test_what_it_takes_to_make_a_window_is_no_waiting(server):
+def test_what_it_takes_to_make_a_window_is_no_waiting(own_server):
     now = [0.0]
-    guard = Guard(over_tcp(server), timeout_s=PATIENT_S, clock=lambda: now[0])
+    guard = Guard(over_tcp(own_server), timeout_s=PATIENT_S, clock=lambda: now[0])
 
     def slow() -> Iterator[list[tuple[bytes, bytes]]]:
         for window in windows():
@@ -143,9 +130,9 @@ def test_what_it_takes_to_make_a_window_is_no_waiting(server):
     assert not guard.is_owed
 
 
-def test_nothing_is_sealed_for_a_store_that_takes_no_writes(server):
-    server.ask("CONFIG", "SET", "maxmemory", "1")
-    guard = Guard(over_tcp(server), timeout_s=PATIENT_S)
+def test_nothing_is_sealed_for_a_store_that_takes_no_writes(own_server):
+    own_server.ask("CONFIG", "SET", "maxmemory", "1")
+    guard = Guard(over_tcp(own_server), timeout_s=PATIENT_S)
     made: list[int] = []
 
     def counted() -> Iterator[list[tuple[bytes, bytes]]]:
@@ -162,26 +149,26 @@ def test_nothing_is_sealed_for_a_store_that_takes_no_writes(server):
 
 
 @pytest.mark.parametrize("varies", [False, True], ids=["fixed size", "varying size"])
-def test_rows_of_many_windows_come_back_with_their_bits(server, varies):
+def test_rows_of_many_windows_come_back_with_their_bits(own_server, varies):
     specs = (TensorSpec("t", "uint8", (None if varies else 700,)),)
     sizes = np.random.default_rng(3).integers(0, 9_000, 2_000) if varies else [700] * 2_000
     column: Rows = [np.frombuffer(os.urandom(int(size)), np.uint8) for size in sizes]
-    cache = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)
+    cache = Cache.connect(own_server.url, namespace="n", timeout_ms=PATIENT_MS)
     space = cache.keyspace(b"stage", specs)
     digests = space.digests([b"%d" % row for row in range(2_000)])
     assert space.insert(digests, (column,), cost_us=1) > sum(map(int, sizes))
     lookup = space.lookup(digests)
     assert lookup.found.all()
     assert [row.tobytes() for row in lookup.columns[0]] == [row.tobytes() for row in column]
-    assert server.count("set") == 2_000
+    assert own_server.count("set") == 2_000
 
 
-def test_a_column_of_another_length_is_a_mistake_of_the_caller(server):
-    cache = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)
+def test_a_column_of_another_length_is_a_mistake_of_the_caller(own_server):
+    cache = Cache.connect(own_server.url, namespace="n", timeout_ms=PATIENT_MS)
     space = cache.keyspace(b"stage", SPECS)
     digests = space.digests([b"%d" % row for row in range(1_000)])
     for count in (999, 1_001):
         with pytest.raises(UsageError, match=f"{count} rows for 1000 digests"):
             space.insert(digests, (np.zeros((count, 16), "<f4"),), cost_us=1)
-    assert server.count("set") == 0
+    assert own_server.count("set") == 0
     assert cache.drain().errors == {}

@@ -20,6 +20,7 @@ from kvspark.errors import (
 )
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
+from tests.cache.redis_stores import over_socket, over_tcp
 from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 from tests.redis_server import RedisAddress, running_redis
@@ -29,16 +30,6 @@ pytestmark = pytest.mark.redis
 TIMEOUT_S = 0.6
 SLACK_S = 2.0
 """What a busy machine may add to a bound."""
-PATIENT_S = 5.0
-"""For what answers in the end."""
-
-
-def over_tcp(server: RedisAddress, **options) -> RedisStore:
-    return RedisStore(Endpoint("127.0.0.1", server.port, **options), timeout_s=PATIENT_S)
-
-
-def over_socket(server: RedisAddress, **options) -> RedisStore:
-    return RedisStore(Endpoint(socket_path=server.socket_path, **options), timeout_s=PATIENT_S)
 
 
 class TestRedisStoreOverTcp(LeaseContract, SightingContract, StoreContract):
@@ -55,19 +46,6 @@ class TestRedisStoreOverUnixSocket(StoreContract):
         store = RedisStore(Endpoint(socket_path=redis_server.socket_path, db=3), timeout_s=5)
         yield store
         store.close()
-
-
-@pytest.fixture
-def own_server():
-    """A server that may be hurt."""
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=[over_tcp, over_socket], ids=["tcp", "unix"])
-def connect(request):
-    """How to reach a server, by one way and the other."""
-    return request.param
 
 
 def test_many_keys_are_few_commands_and_one_connection(own_server):

@@ -7,25 +7,11 @@ import pytest
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.store.slab import Part, Slab
-from tests.cache.test_redis import TIMEOUT_S, over_socket, over_tcp
+from tests.cache.redis_stores import PATIENT_S
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Drip
-from tests.redis_server import running_redis
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-def own_server():
-    """A server that may be hurt."""
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=[over_tcp, over_socket], ids=["tcp", "unix"])
-def connect(request):
-    """How to reach a server, by one way and the other."""
-    return request.param
 
 
 def test_a_closed_connection_is_opened_once_more_for_a_look_up_of_many_windows(own_server, connect):
@@ -36,7 +22,7 @@ def test_a_closed_connection_is_opened_once_more_for_a_look_up_of_many_windows(o
     parts: list[Part] = []
     keys = [key for key, _ in entries]
     windows = (keys[at : at + 50] for at in range(0, 500, 50))
-    store.get_each(windows, parts.append, value_bytes=6, left_s=lambda: TIMEOUT_S)
+    store.get_each(windows, parts.append, value_bytes=6, left_s=lambda: PATIENT_S)
     assert all(isinstance(part, Slab) for part in parts)
     found = [value for part in parts if isinstance(part, Slab) for value in part.values()]
     assert found == [value for _, value in entries]
@@ -79,12 +65,12 @@ def test_values_that_come_slowly_are_given_as_they_come(own_server, odd):
     values[29] = odd
     entries = [(b"%d" % row, value) for row, value in enumerate(values) if value is not None]
     with FaultProxy(own_server.port, Drip(size_bytes=90_000, pause_s=0.002)) as proxy:
-        store = RedisStore(Endpoint("127.0.0.1", proxy.port), timeout_s=TIMEOUT_S)
+        store = RedisStore(Endpoint("127.0.0.1", proxy.port), timeout_s=PATIENT_S)
         store.set_many(entries, ttl_s=None)
         parts: list[Part] = []
         keys = [b"%d" % row for row in range(60)]
         windows = (keys[at : at + 20] for at in range(0, 60, 20))
-        store.get_each(windows, parts.append, value_bytes=20_000, left_s=lambda: TIMEOUT_S)
+        store.get_each(windows, parts.append, value_bytes=20_000, left_s=lambda: PATIENT_S)
         store.close()
     assert proxy.fired
     # The first window is asked for in two; one of them, or the last, came in several parts.
