@@ -14,8 +14,11 @@ import pytest
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.guard import Guard
+from kvspark.cache.store.redis.slots import slot_of_tag
 from kvspark.cache.write_behind import WriteBehind
 from kvspark.spec import Rows, TensorSpec
+from tests.redis_cluster import ClusterAddress, running_cluster, wait_until
+from tests.redis_sentinel import SERVICE, SentinelAddress, running_sentinels
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
@@ -28,6 +31,9 @@ ROW_BYTES = 64 + 7 + 256
 FIXED = np.random.default_rng(1).standard_normal((COUNT, 16)).astype("<f4")
 VARYING: Rows = [np.full(7, row % 251, np.uint8) for row in range(COUNT)]
 NAMES = [b"%d" % row for row in range(COUNT)]
+
+
+Server = RedisAddress | SentinelAddress | ClusterAddress
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def cache(server) -> Iterator[Cache]:
         yield cache
 
 
-def behind(server: RedisAddress, max_bytes: int = 1 << 20) -> Cache:
+def behind(server: Server, max_bytes: int = 1 << 20) -> Cache:
     plain = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)
     return Cache.from_config(plain.config.model_copy(update={"write_behind_bytes": max_bytes}))
 
@@ -70,10 +76,19 @@ def found_in(entries) -> int:
     return len(rows)
 
 
-def stored(server: RedisAddress) -> int:
+def stored(server: Server) -> int:
     """How many rows another process would find."""
     with closing(Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)) as cache:
         return found_in(cache.keyspace(b"stage", SPECS))
+
+
+def pause_writes(server: RedisAddress) -> None:
+    server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+
+
+def is_held_up(server: RedisAddress) -> bool:
+    """Whether a client waits for the end of a pause."""
+    return server.info("clients", "blocked_clients") > 0
 
 
 def threads() -> list[threading.Thread]:
@@ -106,7 +121,7 @@ def test_rows_are_found_while_they_wait(server, cache):
     entries = queue_of(cache).keyspace(b"stage", SPECS)
     put(entries, slice(0, 100))
     entries.flush()
-    server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+    pause_writes(server)
     put(entries, slice(50, 150))
     put(entries, slice(140, 200))
     assert stored(server) == 100
@@ -126,7 +141,7 @@ def test_rows_are_found_while_they_wait(server, cache):
 def test_a_full_queue_drops_rows_and_says_so(server, caplog):
     with closing(behind(server, 100 * ROW_BYTES)) as cache:
         entries = queue_of(cache).keyspace(b"stage", SPECS)
-        server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+        pause_writes(server)
         put(entries, slice(0, 80))
         put(entries, slice(80, COUNT))
         put(entries, slice(200, COUNT))
@@ -146,10 +161,9 @@ def test_a_full_queue_drops_rows_and_says_so(server, caplog):
 def test_a_flush_waits_no_longer_than_its_patience(server, cache):
     queue = queue_of(cache)
     entries = queue.keyspace(b"stage", SPECS)
-    server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+    pause_writes(server)
     put(entries, slice(0, 100))
-    while not server.ask("INFO", "clients").count(b"blocked_clients:1"):
-        time.sleep(0.01)
+    wait_until(lambda: is_held_up(server))
     put(entries, slice(100, 180))
     hasty = queue._writes = Guard(cache._store, timeout_s=0.01)
     assert entries.flush().bytes_written == 0
@@ -192,6 +206,54 @@ def test_a_server_that_died_costs_rows_and_no_error(server, cache):
     assert ends()
 
 
+def test_rows_that_wait_through_a_failover_are_written_to_the_new_primary():
+    with running_sentinels(sentinels=1) as watched, closing(behind(watched)) as cache:
+        entries = queue_of(cache).keyspace(b"stage", SPECS)
+        put(entries, slice(0, 100))
+        entries.flush()
+        wait_until(lambda: watched.replica.ask("DBSIZE") == watched.primary.ask("DBSIZE"))
+        pause_writes(watched.primary)
+        put(entries, slice(100, 200))
+        wait_until(lambda: is_held_up(watched.primary))
+        put(entries, slice(200, COUNT))
+        # The thread has a connection of its own: look-ups do not wait for it.
+        assert found_in(entries) == COUNT
+        (sentinel,) = watched.sentinels
+        wait_until(lambda: sentinel.ask("SENTINEL", "FAILOVER", SERVICE) == b"+OK\r\n")
+        wait_until(lambda: watched.primary_port() == watched.replica.port)
+        watched.primary.ask("REPLICAOF", "127.0.0.1", str(watched.replica.port))
+        watched.primary.ask("CLIENT", "UNPAUSE")
+        assert entries.flush().bytes_written > 0
+        assert watched.replica.ask("DBSIZE") == b":%d\r\n" % COUNT
+        assert stored(watched) == COUNT
+        assert cache.drain().degraded == frozenset()
+
+
+def test_a_cluster_node_that_is_lost_while_rows_wait_costs_its_share_of_them():
+    with running_cluster(3) as cluster, closing(behind(cluster)) as cache:
+        entries = queue_of(cache).keyspace(b"stage", SPECS)
+        put(entries, slice(0, 100))
+        entries.flush()
+        for node in cluster.nodes:
+            pause_writes(node)
+        put(entries, slice(100, 200))
+        wait_until(lambda: all(is_held_up(node) for node in cluster.nodes))
+        put(entries, slice(200, COUNT))
+        # The thread has connections of its own: look-ups do not wait for it.
+        assert found_in(entries) == COUNT
+        lost, *others = cluster.nodes
+        lost.signal(signal.SIGKILL)
+        for node in others:
+            node.ask("CLIENT", "UNPAUSE")
+        assert entries.flush().bytes_written > 0
+        tags = [b"%02x" % (digest[0] >> 2) for digest in entries.digests(NAMES)]
+        left = sum(cluster.owner(slot_of_tag(tag)) != 0 for tag in tags)
+        assert 0 < left < COUNT
+        assert stored(cluster) == left
+        # Nobody but the thread has met the node that is gone.
+        assert cache.drain().degraded == {"unavailable"}
+
+
 def test_a_full_server_is_sent_one_insert_and_read_all_the_same(server, cache):
     entries = queue_of(cache).keyspace(b"stage", SPECS)
     put(entries, slice(0, 100))
@@ -206,7 +268,7 @@ def test_a_full_server_is_sent_one_insert_and_read_all_the_same(server, cache):
 
 def test_a_forked_child_and_its_parent_both_go_on(server, cache):
     entries = queue_of(cache).keyspace(b"stage", SPECS)
-    server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+    pause_writes(server)
     put(entries, slice(0, 100))
     pid = os.fork()
     if pid == 0:  # the child: leave without pytest's own end

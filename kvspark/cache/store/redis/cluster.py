@@ -17,6 +17,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import PING, mgets, scan, sets, unlink
@@ -33,6 +34,7 @@ class ClusterStore(CommandedStore):
     """Bytes under keys on the cluster that `seeds` are some nodes of, all entered alike."""
 
     def __init__(self, seeds: Sequence[Endpoint], *, timeout_s: float) -> None:
+        self._seeds = seeds
         self._place = f"the cluster of {seeds[0]}"
         self._timeout_s = timeout_s
         self._nodes = PerProcess(lambda: Nodes(seeds), self._place)
@@ -115,6 +117,13 @@ class ClusterStore(CommandedStore):
         ends = self._ends(timeout_s)
         with self._nodes.turn(ends) as nodes:
             return nodes.endpoints(ends)
+
+    @override
+    def beside(self) -> Store:
+        other = ClusterStore(self._seeds, timeout_s=self._timeout_s)
+        # `drain` of either tells what both had to do without.
+        other._trouble = self._trouble
+        return other
 
     @override
     def ask_each(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import override
 
+from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import command
@@ -44,6 +45,9 @@ class SentinelStore(CommandedStore):
     def __init__(
         self, sentinels: Sequence[Endpoint], service: str, primary: Endpoint, *, timeout_s: float
     ) -> None:
+        self._sentinels = sentinels
+        self._service = service
+        self._primary = primary
         self._timeout_s = timeout_s
         place = f"{service} of the sentinel {sentinels[0]}"
         self._found = PerProcess(
@@ -92,6 +96,12 @@ class SentinelStore(CommandedStore):
     @override
     def servers(self, *, timeout_s: float) -> list[Endpoint]:
         return self._ask(lambda store, left_s: store.servers(timeout_s=left_s), timeout_s)
+
+    @override
+    def beside(self) -> Store:
+        return SentinelStore(
+            self._sentinels, self._service, self._primary, timeout_s=self._timeout_s
+        )
 
     @override
     def ask_each(
