@@ -1,11 +1,13 @@
 """One server and a cluster of three nodes with the same entries: `make bench ARGS=cluster`.
 
-Ten batches of 1,024 values of 1,600 bytes on loopback, in microseconds a row. The contestants take
-turns, and the best of their rounds counts. Client and servers share the machine's cores.
+Ten batches of 1,024 rows on loopback, in microseconds a row: look-ups of sealed entries to the tensor, of
+768 and of 1,536 bytes, and the stores by themselves beside redis-py with values of 1,600 bytes. The
+contestants take turns, and the best of their rounds counts. Client and servers share the machine's cores.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +16,20 @@ import numpy as np
 import redis
 from rich.console import Console
 
+from kvspark.cache.cache import Cache
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.cluster import ClusterStore
 from kvspark.cache.store.redis.server import RedisStore
+from kvspark.config.sealing import KEY_ENV
+from kvspark.spark.allocator import keep_freed_memory
+from kvspark.spec import TensorSpec
 from tests.redis_cluster import ClusterAddress, running_cluster
 from tests.redis_server import RedisAddress, running_redis
+from tests.sealing_keys import TEST_KEYS
 
 BATCHES, ROWS, ROUNDS = 10, 1_024, 20
+SIZES = (768, 1_536)
+"""Bytes of a tensor in a look-up."""
 
 TARGET = 0.7
 """The least that a cluster's rate of look-ups is, as a multiple of one server's."""
@@ -68,17 +77,49 @@ def measure(server: RedisAddress, cluster: ClusterAddress) -> dict[str, float]:
     return times
 
 
+def look_ups(url: str, size_bytes: int) -> Callable[[int], object]:
+    """Looks up the rows of a batch, all of which are there, in sealed entries."""
+    cache = Cache.connect(url, namespace="bench", timeout_ms=5_000, sealed=True)
+    width = size_bytes // 4
+    space = cache.keyspace(b"%d" % size_bytes, (TensorSpec("embedding", "float32", (width,)),))
+    rows = np.random.default_rng(0).standard_normal((ROWS, width)).astype("<f4")
+    batches = [
+        space.digests([b"row %d" % row for row in range(batch * ROWS, (batch + 1) * ROWS)])
+        for batch in range(BATCHES)
+    ]
+    for digests in batches:
+        space.insert(digests, (rows,), cost_us=100)
+        if not space.lookup(digests).found.all():
+            raise SystemExit("something was not found; these times mean nothing")
+    return lambda batch: space.lookup(batches[batch])
+
+
 def run(console: Console) -> dict[str, Any]:
     """All measurements, and whether the target is met; prints a line for each."""
+    os.environ.setdefault(KEY_ENV, TEST_KEYS)
+    keep_freed_memory()  # as a worker of Spark does
+    ratios: dict[str, float] = {}
     with running_redis() as server, running_cluster(3) as nodes:
         times = measure(server, nodes)
+        for size_bytes in SIZES:
+            both = us_a_row(
+                {
+                    f"sealed, {size_bytes:,} bytes, {name}": look_ups(url, size_bytes)
+                    for name, url in (("one server", server.url), ("3 nodes", nodes.url))
+                }
+            )
+            alone, many = both.values()
+            times |= both
+            ratios[str(size_bytes)] = round(alone / many, 3)
     for name, each in times.items():
-        alone = times["one server, SET PX" if "SET" in name else "one server"]
-        console.print(f"{name:28} {each:6.2f} us/row {alone / each:5.2f} x one server's speed")
-    ratio = times["one server"] / times["3 nodes"]
+        console.print(f"{name:34} {each:6.2f} us/row")
+    for size, ratio in ratios.items():
+        console.print(
+            f"3 nodes, look-ups of {int(size):,} bytes: {ratio:.2f} x one server's, at least {TARGET}"
+        )
     return {
         "us_per_row": times,
-        "look_ups_x_one_server": round(ratio, 3),
+        "look_ups_x_one_server": ratios,
         "target": TARGET,
-        "targets_met": ratio >= TARGET,
+        "targets_met": min(ratios.values()) >= TARGET,
     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from typing_extensions import override
@@ -20,11 +20,13 @@ from typing_extensions import override
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.redis.command import PING, mgets, scan, sets, unlink
+from kvspark.cache.store.redis.cluster_lookup import ClusterLookup, values_of
+from kvspark.cache.store.redis.command import PING, scan, sets, unlink
 from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
-from kvspark.cache.store.redis.tagged import Gets, tagged_gets
+from kvspark.cache.store.redis.tagged import gets
+from kvspark.cache.store.slab import Part
 from kvspark.cache.store.trouble import reason_of, worst
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -46,23 +48,27 @@ class ClusterStore(CommandedStore):
     ) -> list[bytes | None]:
         if not keys:
             return []
-        order, slots, counts, commands = tagged_gets(keys) or _gets(keys)
-        replies = self._ask(slots, commands, timeout_s)
-        found: list[bytes | None] = []
-        for count, reply in zip(counts, replies, strict=True):
-            if isinstance(reply, list) and len(reply) == count:
-                found += reply
-            elif isinstance(reply, StoreError):
-                found += [None] * count
-            else:
-                self.close()
-                raise StoreUnavailableError(
-                    f"{self._place} answered {count} keys with another number of values"
-                )
-        values: list[bytes | None] = [None] * len(keys)
-        for place, value in zip(order, found, strict=True):
-            values[place] = value
-        return values
+        asked = gets(keys)
+        replies = self._ask(asked.slots, asked.commands, timeout_s)
+        try:
+            return values_of(asked, replies, self._place)
+        except StoreError:
+            self.close()
+            raise
+
+    @override
+    def get_each(
+        self,
+        windows: Iterable[Sequence[bytes]],
+        take: Callable[[Part], None],
+        *,
+        value_bytes: int,
+        left_s: Callable[[], float],
+    ) -> None:
+        with self._nodes.turn(time.monotonic() + left_s()) as nodes:
+            lookup = ClusterLookup(nodes, self._place, value_bytes, left_s)
+            lookup.run(windows, take)
+        self._count(lookup.failures)
 
     @override
     def set_many(
@@ -161,21 +167,15 @@ class ClusterStore(CommandedStore):
 
     def _note(self, replies: Sequence[Any]) -> None:
         failures = [reply for reply in replies if isinstance(reply, StoreError)]
-        if not failures:
-            return
-        if len(failures) == len(replies):
+        if failures and len(failures) == len(replies):
             raise worst(failures)
-        with self._trouble.turn(None) as trouble:
-            trouble.update({reason_of(each) for each in failures})
+        self._count(failures)
+
+    def _count(self, failures: Sequence[StoreError]) -> None:
+        """Counts each reason once."""
+        if failures:
+            with self._trouble.turn(None) as trouble:
+                trouble.update({reason_of(each) for each in failures})
 
     def _ends(self, timeout_s: float | None) -> float:
         return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-
-
-def _gets(keys: Sequence[bytes]) -> Gets:
-    """As `tagged_gets`, for keys of any form."""
-    groups = by_tag(keys)
-    order = [place for _, places in groups for place in places]
-    counts = [len(places) for _, places in groups]
-    commands = mgets([keys[place] for place in order], counts)
-    return order, [slot for slot, _ in groups], counts, commands

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, final
 
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.wire import Payload, Wire, is_lost, knows_no_hello
 from kvspark.cache.store.redis_error import store_error
 
@@ -59,9 +60,19 @@ class Line:
                 self._opened(ends).send(payload, ends)
 
     def send_more(self, payload: Payload, ends: float) -> None:
-        """Sends `payload` behind what was sent, after some of the replies to that were read."""
+        """Sends `payload` behind what was sent, whose replies were not all read."""
         with self._watched():
-            self._opened(ends).send(payload, ends)
+            if not self._is_old:
+                self._opened(ends).send(payload, ends)
+                return
+            # Nothing was answered yet: on a connection that is found closed all is sent again.
+            self._payload = _joined(self._payload, payload)
+            try:
+                self._opened(ends).send(payload, ends)
+            except Exception as exc:
+                if not self._was_lost(exc):
+                    raise
+                self._opened(ends).send(self._payload, ends)
 
     def read(self, count: int, ends: float, *, is_last: bool = True) -> list[Any]:
         """The next `count` replies to what was sent; see `Wire.read`."""
@@ -71,6 +82,14 @@ class Line:
         """As `read`, of the next part of one list of `count` values; see `Wire.read_part`."""
         return self._read(
             lambda wire: wire.read_part(count, value_bytes, ends, is_last=is_last), ends
+        )
+
+    def read_evenly(
+        self, counts: Sequence[int], value_bytes: int, ends: float, *, is_last: bool
+    ) -> EvenReplies | list[Any]:
+        """As `read`, of lists of so many values; see `Wire.read_evenly`."""
+        return self._read(
+            lambda wire: wire.read_evenly(counts, value_bytes, ends, is_last=is_last), ends
         )
 
     def _read(self, read: Callable[[Wire], T], ends: float) -> T:
@@ -85,6 +104,11 @@ class Line:
             # Once it has answered it is no old connection, and the payload is not sent again.
             self._is_old = False
             return read_now
+
+    @property
+    def has_more(self) -> bool:
+        """True if a part of the next replies was received."""
+        return self._wire is not None and self._wire.has_more
 
     def fileno(self) -> int:
         """The socket of an open line, for waiting until it can be read."""
@@ -131,3 +155,12 @@ class Line:
         except BaseException:
             self.close()
             raise
+
+
+def _joined(first: Payload, second: Payload) -> Payload:
+    if isinstance(first, bytes) and isinstance(second, bytes):
+        return first + second
+    return [
+        *([first] if isinstance(first, bytes) else first),
+        *([second] if isinstance(second, bytes) else second),
+    ]

@@ -15,19 +15,19 @@ import random
 import select
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias, final
 
-from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.command import command
 from kvspark.cache.store.redis.line import Line
+from kvspark.cache.store.redis.node import Node, Post, Posts, half, ready
 from kvspark.cache.store.redis.slots import Address, owners
 from kvspark.cache.store.redis.wire import redirect
 from kvspark.cache.store.redis_error import store_error
 from kvspark.cache.store.trouble import REFUSED, reason_of
-from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from kvspark.errors import StoreError, StoreUnavailableError
 
 REDIRECTS = 3
 """How often a command is sent on; more than two mean that the nodes disagree."""
@@ -38,38 +38,8 @@ REFRESH_S = 1.0
 _CLUSTER_SLOTS = command(b"CLUSTER", b"SLOTS")
 _ASKING = command(b"ASKING")
 
-
-@final
-@dataclass(slots=True)
-class _Node:
-    line: Line
-    breaker: Breaker = field(default_factory=Breaker)
-
-
-@final
-@dataclass(slots=True)
-class _Post:
-    """What one node is asked in one round."""
-
-    places: list[int] = field(default_factory=list)
-    pieces: list[bytes] = field(default_factory=list)
-    asking: set[int] = field(default_factory=set)
-    """Places whose command has an ASKING before it, and whose reply has its reply before it."""
-
-    @property
-    def count(self) -> int:
-        """How many replies there will be."""
-        return len(self.places) + len(self.asking)
-
-    def own(self, replies: list[Any]) -> list[Any]:
-        """One of `replies` a place."""
-        if not self.asking:
-            return replies
-        rest = iter(replies)
-        return [
-            next(rest) if place not in self.asking else (next(rest), next(rest))[1]
-            for place in self.places
-        ]
+Answers: TypeAlias = "dict[Address, Any]"
+"""What each node that was asked answered; its StoreError where it did not."""
 
 
 @final
@@ -79,7 +49,7 @@ class Nodes:
     def __init__(self, seeds: Sequence[Endpoint]) -> None:
         self._seeds = {Address(each.host, each.port): each for each in seeds}
         self._entry = seeds[0]
-        self._nodes: dict[Address, _Node] = {}
+        self._nodes: dict[Address, Node] = {}
         self._owners: list[Address | None] = []
         self._is_stale = True
         self._not_before = 0.0
@@ -92,23 +62,40 @@ class Nodes:
         Raises:
             StoreError: no node says who has what.
         """
-        self._refresh(ends)
-        posts: defaultdict[Address | None, _Post] = defaultdict(_Post)
+        self.refresh(ends)
+        posts = self.posts(slots, commands)
+        replies: list[Any] = [None] * len(commands)
+        self._round(posts, replies, ends)
+        self.settle(posts, slots, commands, replies, ends)
+        return replies
+
+    def posts(self, slots: Sequence[int], commands: Sequence[bytes]) -> Posts:
+        """Which node is asked what, as far as we know."""
+        posts: Posts = defaultdict(Post)
         owners = self._owners
         for place, slot in enumerate(slots):
             post = posts[owners[slot]]
             post.places.append(place)
             post.pieces.append(commands[place])
-        replies: list[Any] = [None] * len(commands)
-        for _ in range(REDIRECTS + 1):
-            self._round(posts, replies, ends)
+        return posts
+
+    def settle(
+        self,
+        posts: Mapping[Address | None, Post],
+        slots: Sequence[int],
+        commands: Sequence[bytes],
+        replies: list[Any],
+        ends: float,
+    ) -> None:
+        """Asks elsewhere for what `replies` to `posts` say is elsewhere; other errors become StoreErrors."""
+        for _ in range(REDIRECTS):
             posts = self._sent_on(posts, slots, commands, replies)
             if not posts:
-                return replies
-        for post in posts.values():
+                return
+            self._round(posts, replies, ends)
+        for post in self._sent_on(posts, slots, commands, replies).values():
             for place in post.places:
                 replies[place] = StoreUnavailableError(f"the nodes of {self._entry} disagree")
-        return replies
 
     def primaries(self, ends: float) -> list[int]:
         """One slot of each node that has any.
@@ -116,7 +103,7 @@ class Nodes:
         Raises:
             StoreError: no node says who has what.
         """
-        self._refresh(ends)
+        self.refresh(ends)
         return list({owner: slot for slot, owner in enumerate(self._owners) if owner}.values())
 
     def endpoints(self, ends: float) -> list[Endpoint]:
@@ -125,7 +112,7 @@ class Nodes:
         Raises:
             StoreError: no node says who has what.
         """
-        self._refresh(ends)
+        self.refresh(ends)
         return [self._node(each).line.endpoint for each in dict.fromkeys(self._owners) if each]
 
     def close(self) -> None:
@@ -133,15 +120,20 @@ class Nodes:
         for node in self._nodes.values():
             node.line.close()
 
+    def is_open(self, address: Address) -> bool:
+        """True if the line to this node is open, as far as we know."""
+        return self._node(address).line.is_open
+
+    def homeless(self) -> StoreError:
+        """The error of a slot that no node has."""
+        return StoreUnavailableError(f"a slot of the cluster of {self._entry} has no node")
+
     # ------------------------------------------------------------ one round of commands
 
-    def _round(
-        self, posts: Mapping[Address | None, _Post], replies: list[Any], ends: float
-    ) -> None:
-        homeless = StoreUnavailableError(f"a slot of the cluster of {self._entry} has no node")
+    def _round(self, posts: Mapping[Address | None, Post], replies: list[Any], ends: float) -> None:
         answers = self._exchange({to: post for to, post in posts.items() if to}, ends)
         for address, post in posts.items():
-            answer = answers[address] if address else homeless
+            answer = answers[address] if address else self.homeless()
             if isinstance(answer, StoreError):
                 answer = [answer] * len(post.places)
             else:
@@ -151,13 +143,13 @@ class Nodes:
 
     def _sent_on(
         self,
-        posts: Mapping[Address | None, _Post],
+        posts: Mapping[Address | None, Post],
         slots: Sequence[int],
         commands: Sequence[bytes],
         replies: list[Any],
-    ) -> defaultdict[Address | None, _Post]:
+    ) -> Posts:
         """What nodes said belongs elsewhere; all other error replies become StoreErrors."""
-        onward: defaultdict[Address | None, _Post] = defaultdict(_Post)
+        onward: Posts = defaultdict(Post)
         for asked, post in posts.items():
             for place in post.places:
                 reply = replies[place]
@@ -181,75 +173,83 @@ class Nodes:
 
     # ------------------------------------------------------------ all nodes at once
 
-    def _exchange(
-        self, posts: Mapping[Address, _Post], ends: float
-    ) -> dict[Address, list[Any] | StoreError]:
-        """What each node answered; its trouble where it did not."""
-        answers: dict[Address, list[Any] | StoreError] = {}
+    def _exchange(self, posts: Mapping[Address, Post], ends: float) -> Answers:
+        """What each node answered."""
+        answers: Answers = {}
         try:
-            self._send(posts, answers, ends)
-            self._collect(posts, answers, ends)
+            self.send(posts, answers, ends)
+            self.collect(
+                posts, answers, ends, lambda to, line, until: line.read(posts[to].count, until)
+            )
         except BaseException:
             # What was not read would be taken for the answer to the next call.
             self.close()
             raise
         return answers
 
-    def _send(
+    def send(
         self,
-        posts: Mapping[Address, _Post],
-        answers: dict[Address, list[Any] | StoreError],
+        posts: Mapping[Address, Post],
+        answers: Answers,
         ends: float,
+        at_work: Collection[Address] = (),
     ) -> None:
+        """Sends all nodes what they are asked; `answers` has those that could not be sent anything.
+
+        `at_work`: nodes some of whose replies were not read yet.
+        """
         # Who must be connected first comes last: it may hang, and the others work meanwhile.
         order = sorted(posts, key=lambda address: not self._node(address).line.is_open)
         for address in order:
             node = self._node(address)
             if not node.breaker.allows():
-                answers[address] = _told(node)
+                answers[address] = node.told()
                 # Its slots may be another's by now.
                 self._is_stale = True
                 continue
             # One that hangs leaves half of the time to the others, and to read their replies.
-            until = ends if len(order) == 1 else _half(ends)
+            until = ends if len(order) == 1 else half(ends)
+            send = node.line.send_more if address in at_work else node.line.send
             try:
-                node.line.send(b"".join(posts[address].pieces), until)
+                send(b"".join(posts[address].pieces), until)
             except StoreError as exc:
                 answers[address] = self._failed(node, exc)
 
-    def _collect(
+    def collect(
         self,
-        posts: Mapping[Address, _Post],
-        answers: dict[Address, list[Any] | StoreError],
+        posts: Mapping[Address, Post],
+        answers: Answers,
         ends: float,
+        read: Callable[[Address, Line, float], object],
     ) -> None:
+        """Adds to `answers` what `read` gives of each node that was sent its post."""
         waiting = {address: self._node(address) for address in posts if address not in answers}
-        half_time = _half(ends)
+        half_time = half(ends)
         poll = select.poll()
         for node in waiting.values():
             poll.register(node.line.fileno(), select.POLLIN)
         has_answered = False
         while waiting:
-            ready = _ready(poll, waiting, half_time if has_answered else ends)
-            if not ready:
+            found = ready(poll, waiting, half_time if has_answered else ends)
+            if not found:
                 for address, node in waiting.items():
                     node.line.close()
-                    answers[address] = self._failed(node, _silent(node))
+                    answers[address] = self._failed(node, node.silent())
                 return
-            for address in ready:
+            for address in found:
                 node = waiting.pop(address)
                 poll.unregister(node.line.fileno())
                 # One that sends a byte at a time leaves half of the time to the others.
-                until = _half(ends) if waiting else ends
+                until = half(ends) if waiting else ends
                 try:
-                    answers[address] = node.line.read(posts[address].count, until)
+                    answers[address] = read(address, node.line, until)
                 except StoreError as exc:
                     answers[address] = self._failed(node, exc)
                 else:
                     node.breaker.succeeded()
                     has_answered = True
 
-    def _failed(self, node: _Node, exc: StoreError) -> StoreError:
+    def _failed(self, node: Node, exc: StoreError) -> StoreError:
         reason = reason_of(exc)
         if reason == REFUSED:
             node.breaker.trip(reason, for_good=True)
@@ -260,7 +260,12 @@ class Nodes:
 
     # ------------------------------------------------------------ who has what
 
-    def _refresh(self, ends: float) -> None:
+    def refresh(self, ends: float) -> None:
+        """Looks who has what, if that is not known; asks nodes, so that nobody's reply may be on its way.
+
+        Raises:
+            StoreError: no node says it.
+        """
         now = time.monotonic()
         if self._owners and (not self._is_stale or now < self._not_before):
             return
@@ -285,9 +290,9 @@ class Nodes:
         for number, address in enumerate(candidates):
             node = self._node(address)
             if not node.breaker.allows():
-                trouble = trouble or _told(node)
+                trouble = trouble or node.told()
                 continue
-            until = _half(ends) if number < len(candidates) - 1 else ends
+            until = half(ends) if number < len(candidates) - 1 else ends
             try:
                 (reply,) = node.line.exchange(_CLUSTER_SLOTS, 1, until)
                 if isinstance(reply, Exception):
@@ -305,33 +310,9 @@ class Nodes:
                 trouble = StoreUnavailableError(f"{node.line.endpoint} knows no node with slots")
         raise trouble or StoreUnavailableError(f"{self._entry} has no nodes")
 
-    def _node(self, address: Address) -> _Node:
+    def _node(self, address: Address) -> Node:
         node = self._nodes.get(address)
         if node is None:
             endpoint = replace(self._entry, host=address.host, port=address.port)
-            node = self._nodes[address] = _Node(Line(endpoint))
+            node = self._nodes[address] = Node(Line(endpoint))
         return node
-
-
-def _half(ends: float) -> float:
-    return (time.monotonic() + ends) / 2
-
-
-def _ready(poll: select.poll, waiting: Mapping[Address, _Node], until: float) -> list[Address]:
-    wait_s = max(0.0, until - time.monotonic())
-    numbers = {number for number, _ in poll.poll(wait_s * 1_000)}
-    return [address for address, node in waiting.items() if node.line.fileno() in numbers]
-
-
-def _silent(node: _Node) -> StoreError:
-    error = StoreUnavailableError(f"{node.line.endpoint} did not answer in time")
-    error.__cause__ = TimeoutError()
-    return error
-
-
-def _told(node: _Node) -> StoreError:
-    """The error of a node that is not asked."""
-    said = f"{node.line.endpoint} is left alone for now ({node.breaker.reason})"
-    if node.breaker.reason == REFUSED:
-        return StoreRefusedError(said)
-    return StoreUnavailableError(said)

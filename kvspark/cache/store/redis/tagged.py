@@ -8,16 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple, final
 
 import numpy as np
 
-from kvspark.cache.store.redis.slots import slot_of_tag, tag_of
+from kvspark.cache.store.redis.command import mgets
+from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
 
 TAG_BYTES = 2
 
-Gets = tuple[list[int], list[int], list[int], list[bytes]]
-"""Places of the keys in the order in which they are asked for, and of each command: its slot, how
-many keys it has, and its bytes."""
+
+@final
+class Gets(NamedTuple):
+    """One MGET for each hash tag of some keys."""
+
+    places: list[int]
+    """Of the keys, in the order in which they are asked for."""
+    slots: list[int]
+    """Of each command."""
+    counts: list[int]
+    """How many keys each command has."""
+    commands: list[bytes]
+
+
+def gets(keys: Sequence[bytes]) -> Gets:
+    """How to look up `keys`, one at least."""
+    return tagged_gets(keys) or _gets(keys)
 
 
 def tagged_gets(keys: Sequence[bytes]) -> Gets | None:
@@ -49,4 +65,13 @@ def tagged_gets(keys: Sequence[bytes]) -> Gets | None:
         b"*%d\r\n$4\r\nMGET\r\n%b" % (stop - start + 1, bulks[start * width : stop * width])
         for start, stop in ranges
     ]
-    return places, slots, counts, commands
+    return Gets(places, slots, counts, commands)
+
+
+def _gets(keys: Sequence[bytes]) -> Gets:
+    """As `tagged_gets`, for keys of any form."""
+    groups = by_tag(keys)
+    order = [place for _, places in groups for place in places]
+    counts = [len(places) for _, places in groups]
+    commands = mgets([keys[place] for place in order], counts)
+    return Gets(order, [slot for slot, _ in groups], counts, commands)

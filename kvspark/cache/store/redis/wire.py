@@ -34,6 +34,7 @@ from redis.exceptions import AskError, InvalidResponse, MovedError
 from redis.retry import Retry
 
 from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.even_reply import EvenReply
 
 READ_BYTES = 256 * 1024
@@ -116,7 +117,7 @@ class Wire:
         Unless it `is_last`, more was asked for, whose replies may have begun to come.
         """
         self._connection.ends = ends
-        if self._even is None and not self._has_more:
+        if self._even is None and not self.has_more:
             self._even = EvenReply(count, value_bytes, spare_bytes=int(is_last))
         part, given = self._even_part()
         if part is None:
@@ -126,6 +127,20 @@ class Wire:
         if is_last and self._even is None:
             self._refuse_more()
         return part
+
+    def read_evenly(
+        self, counts: Sequence[int], value_bytes: int, ends: float, *, is_last: bool
+    ) -> EvenReplies | list[Any]:
+        """The next lists of so many values: EvenReplies if all have `value_bytes` bytes, else as `read` gives them."""
+        if not self.has_more:
+            self._connection.ends = ends
+            replies = EvenReplies(counts, value_bytes, spare_bytes=int(is_last))
+            is_even = replies.receive(self._socket.recv_into)
+            if not is_even or replies.has_more:
+                self._unread = replies.received
+            if is_even and not replies.has_more:
+                return replies
+        return self.read(len(counts), ends, is_last=is_last)
 
     def _even_part(self) -> tuple[Any, int]:
         """A Slab, None if there is none, and how many values of the reply were given so far."""
@@ -156,11 +171,12 @@ class Wire:
         return replies
 
     @property
-    def _has_more(self) -> bool:
+    def has_more(self) -> bool:
+        """True if something was received that is no reply yet."""
         return bool(self._unread) or self._reader.has_data()
 
     def _refuse_more(self) -> None:
-        if self._has_more:
+        if self.has_more:
             raise InvalidResponse("the server answered more than it was asked")
 
     def fileno(self) -> int:

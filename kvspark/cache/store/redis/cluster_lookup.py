@@ -1,0 +1,230 @@
+"""One look-up of many windows on a cluster: its nodes work on the next windows while one is taken.
+
+All nodes are asked for a window at once, and it is taken when all of them have answered. A node that
+was lost is not asked again in the same look-up. Where keys have moved, all that is on its way is read
+before they are asked for elsewhere: a line answers in the order of its commands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, islice, pairwise
+from typing import Any, final
+
+import numpy as np
+
+from kvspark.cache.store.redis.even_replies import EvenReplies
+from kvspark.cache.store.redis.line import Line
+from kvspark.cache.store.redis.node import Post, Posts
+from kvspark.cache.store.redis.nodes import Answers, Nodes
+from kvspark.cache.store.redis.slots import Address
+from kvspark.cache.store.redis.tagged import Gets, gets
+from kvspark.cache.store.slab import Part, Slab
+from kvspark.cache.store.trouble import worst
+from kvspark.errors import StoreError, StoreUnavailableError
+
+AHEAD = 2
+"""Windows that were asked for and not taken yet."""
+
+WINDOW_KEYS = 1_024
+WINDOW_BYTES = 2 * 2**20
+"""Windows are joined to so many keys, because each is parted among nodes and hash tags again, and read
+without parsing them; where those would be more bytes than this, there is less to gain than it takes."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A window on its way."""
+
+    gets: Gets
+    posts: Posts
+    answers: Answers
+    """Of the nodes that have answered, or will not."""
+
+    @property
+    def homes(self) -> dict[Address, Post]:
+        """What each node is asked."""
+        return {address: post for address, post in self.posts.items() if address is not None}
+
+    def at_work(self) -> set[Address]:
+        """The nodes whose answer is to be read."""
+        return {address for address in self.homes if address not in self.answers}
+
+    def counts(self, address: Address) -> list[int]:
+        """How many keys each command has that this node was sent."""
+        return [self.gets.counts[place] for place in self.posts[address].places]
+
+
+@final
+class ClusterLookup:
+    """Looks up windows on `nodes`, which are the caller's until it is over.
+
+    `place` is what errors call the cluster; `value_bytes` and `left_s` as for `Store.get_each`.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        place: str,
+        value_bytes: int,
+        left_s: Callable[[], float],
+    ) -> None:
+        self._nodes = nodes
+        self._place = place
+        self._value_bytes = value_bytes
+        self._are_small = value_bytes * WINDOW_KEYS <= WINDOW_BYTES
+        self._left_s = left_s
+        self._has_answers = False
+        self.failures: list[StoreError] = []
+        """In the place of replies so far."""
+        self._ahead: deque[_Asked] = deque()
+        self._lost: dict[Address, StoreError] = {}
+
+    def run(self, windows: Iterable[Sequence[bytes]], take: Callable[[Part], None]) -> None:
+        """As `Store.get_each`."""
+        rest = _joined(windows) if self._are_small else iter(windows)
+        try:
+            for window in islice(rest, AHEAD):
+                self._ask(window)
+            while self._ahead:
+                asked = self._ahead.popleft()
+                self._collect(asked)
+                part = self._even_part(asked)
+                if part is None:
+                    part = self._listed(asked)
+                for window in islice(rest, 1):
+                    self._ask(window)
+                take(part)
+        except BaseException:
+            # What is still to come would be taken for the answer to the next call.
+            self._nodes.close()
+            raise
+        if self.failures and not self._has_answers:
+            raise worst(self.failures)
+
+    def _ask(self, window: Sequence[bytes]) -> None:
+        at_work = {address for each in self._ahead for address in each.at_work()}
+        if not at_work:
+            self._nodes.refresh(self._ends())
+        asked = gets(window)
+        posts = self._nodes.posts(asked.slots, asked.commands)
+        lost = {address: self._lost[address] for address in posts if address in self._lost}
+        self._ahead.append(_Asked(asked, posts, lost))
+        self._nodes.send(
+            {
+                address: post
+                for address, post in self._ahead[-1].homes.items()
+                if address not in lost
+            },
+            lost,
+            self._ends(),
+            at_work,
+        )
+        self._lose(lost)
+
+    def _collect(self, asked: _Asked) -> None:
+        """Reads what all nodes answer to `asked`, the oldest window that was not read."""
+        waiting = asked.at_work()
+        busy = {address for each in self._ahead for address in each.at_work() if each is not asked}
+
+        def read(address: Address, line: Line, until: float) -> object:
+            counts, is_last = asked.counts(address), address not in busy
+            if not self._are_small:
+                return line.read(len(counts), until, is_last=is_last)
+            return line.read_evenly(counts, self._value_bytes, until, is_last=is_last)
+
+        if waiting:
+            self._nodes.collect(asked.homes, asked.answers, self._ends(), read)
+            self._lose(asked.answers)
+
+    def _lose(self, answers: Answers) -> None:
+        """Of a node whose line was closed nothing more will come."""
+        for address, answer in answers.items():
+            if isinstance(answer, StoreError) and not self._nodes.is_open(address):
+                self._lost[address] = answer
+                for other in self._ahead:
+                    if address in other.homes:
+                        other.answers.setdefault(address, answer)
+
+    def _even_part(self, asked: _Asked) -> Part | None:
+        """The values as one table; None if some are missing, or have another size."""
+        if not all(
+            address is not None and isinstance(asked.answers[address], EvenReplies)
+            for address in asked.posts
+        ):
+            return None
+        places = np.array(asked.gets.places)
+        starts = [0, *accumulate(asked.gets.counts)]
+        table = np.empty((len(places), self._value_bytes), dtype=np.uint8)
+        for address, post in asked.homes.items():
+            of_node = [places[starts[place] : starts[place + 1]] for place in post.places]
+            asked.answers[address].copy_to(table, np.concatenate(of_node))
+        self._has_answers = True
+        return Slab(table)
+
+    def _listed(self, asked: _Asked) -> list[bytes | None]:
+        """The values one by one; what a node did not answer with values is settled first."""
+        replies: list[Any] = [None] * len(asked.gets.commands)
+        for address, post in asked.posts.items():
+            answer = self._nodes.homeless() if address is None else asked.answers[address]
+            if isinstance(answer, StoreError):
+                answer = [answer] * len(post.places)
+            elif isinstance(answer, EvenReplies) and address is not None:
+                ends = [0, *accumulate(asked.counts(address))]
+                values = answer.values()
+                answer = [values[start:stop] for start, stop in pairwise(ends)]
+            for place, reply in zip(post.places, answer, strict=True):
+                replies[place] = reply
+        if any(isinstance(reply, Exception) for reply in replies):
+            self._settle(asked, replies)
+        failures = [reply for reply in replies if isinstance(reply, StoreError)]
+        self.failures += failures
+        self._has_answers |= len(failures) < len(replies)
+        return values_of(asked.gets, replies, self._place)
+
+    def _settle(self, asked: _Asked, replies: list[Any]) -> None:
+        """Asks for keys that have moved where they are, when nothing else is on its way."""
+        for other in self._ahead:
+            self._collect(other)
+        self._nodes.settle(
+            asked.posts, asked.gets.slots, asked.gets.commands, replies, self._ends()
+        )
+
+    def _ends(self) -> float:
+        return time.monotonic() + self._left_s()
+
+
+def _joined(windows: Iterable[Sequence[bytes]]) -> Iterator[Sequence[bytes]]:
+    """The keys of `windows` in larger ones."""
+    held: list[bytes] = []
+    for window in windows:
+        if held and len(held) + len(window) > WINDOW_KEYS:
+            yield held
+            held = []
+        held += window
+    if held:
+        yield held
+
+
+def values_of(asked: Gets, replies: Sequence[Any], place: str) -> list[bytes | None]:
+    """The values of all keys in their own order; None for those whose reply is a StoreError.
+
+    Raises:
+        StoreUnavailableError: a reply is something else, or has another number of values.
+    """
+    values: list[bytes | None] = [None] * len(asked.places)
+    at = 0
+    for count, reply in zip(asked.counts, replies, strict=True):
+        if isinstance(reply, list) and len(reply) == count:
+            for row, value in zip(asked.places[at : at + count], reply, strict=True):
+                values[row] = value
+        elif not isinstance(reply, StoreError):
+            raise StoreUnavailableError(
+                f"{place} answered {count} keys with another number of values"
+            )
+        at += count
+    return values

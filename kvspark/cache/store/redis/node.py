@@ -1,0 +1,83 @@
+"""One node of a cluster: the line to it, whether it is left alone, and what it is asked."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, final
+
+from kvspark.cache.breaker import Breaker
+from kvspark.cache.store.redis.line import Line
+from kvspark.cache.store.redis.slots import Address
+from kvspark.cache.store.trouble import REFUSED
+from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
+
+
+@final
+@dataclass(slots=True)
+class Node:
+    """Where its commands go."""
+
+    line: Line
+    breaker: Breaker = field(default_factory=Breaker)
+
+    def silent(self) -> StoreError:
+        """The error of one that did not answer in time."""
+        error = StoreUnavailableError(f"{self.line.endpoint} did not answer in time")
+        error.__cause__ = TimeoutError()
+        return error
+
+    def told(self) -> StoreError:
+        """The error of one that is not asked."""
+        said = f"{self.line.endpoint} is left alone for now ({self.breaker.reason})"
+        if self.breaker.reason == REFUSED:
+            return StoreRefusedError(said)
+        return StoreUnavailableError(said)
+
+
+@final
+@dataclass(slots=True)
+class Post:
+    """What one node is asked in one round."""
+
+    places: list[int] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    asking: set[int] = field(default_factory=set)
+    """Places whose command has an ASKING before it, and whose reply has its reply before it."""
+
+    @property
+    def count(self) -> int:
+        """How many replies there will be."""
+        return len(self.places) + len(self.asking)
+
+    def own(self, replies: list[Any]) -> list[Any]:
+        """One of `replies` a place."""
+        if not self.asking:
+            return replies
+        rest = iter(replies)
+        return [
+            next(rest) if place not in self.asking else (next(rest), next(rest))[1]
+            for place in self.places
+        ]
+
+
+Posts: TypeAlias = "defaultdict[Address | None, Post]"
+"""What each node is asked; under None what no node has."""
+
+
+def half(ends: float) -> float:
+    """The moment when half of the time until `ends` is over."""
+    return (time.monotonic() + ends) / 2
+
+
+def ready(poll: select.poll, waiting: Mapping[Address, Node], until: float) -> list[Address]:
+    """Those of `waiting` that have something to read, or had and kept it; none if none has before `until`."""
+    begun = [address for address, node in waiting.items() if node.line.has_more]
+    if begun:
+        return begun
+    wait_s = max(0.0, until - time.monotonic())
+    numbers = {number for number, _ in poll.poll(wait_s * 1_000)}
+    return [address for address, node in waiting.items() if node.line.fileno() in numbers]

@@ -1,0 +1,229 @@
+"""Look-ups of many windows on a cluster: a fault in the middle costs a node's share, and nothing is wrong."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvspark.cache.store.endpoint import Endpoint
+from kvspark.cache.store.redis import cluster_lookup
+from kvspark.cache.store.redis.cluster import ClusterStore
+from kvspark.cache.store.redis.slots import slot_of_tag, tag_of
+from kvspark.cache.store.slab import Part, Slab
+from kvspark.errors import StoreUnavailableError
+from tests.cache.clock import Clock
+from tests.faults.matrix import covers
+from tests.redis_cluster import ClusterAddress, running_cluster
+
+pytestmark = pytest.mark.redis
+
+PATIENT_S = 20.0
+SIZE_BYTES = 40
+KEYS = [b"k1s....{%02x}%04d" % (row % 64, row) for row in range(600)]
+WINDOWS = [KEYS[at : at + 100] for at in range(0, 600, 100)]
+
+
+def value_of(key: bytes) -> bytes:
+    return key.ljust(SIZE_BYTES, b".")
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows stay as they are given."""
+    monkeypatch.setattr(cluster_lookup, "WINDOW_KEYS", 100)
+
+
+@pytest.fixture
+def own_cluster():
+    """A cluster that may be hurt."""
+    with running_cluster(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with running_cluster(3) as cluster:
+        yield cluster
+
+
+def connect(cluster: ClusterAddress) -> ClusterStore:
+    seeds = [Endpoint("127.0.0.1", node.port) for node in cluster.nodes]
+    return ClusterStore(seeds, timeout_s=PATIENT_S)
+
+
+def filled(cluster: ClusterAddress) -> ClusterStore:
+    store = connect(cluster)
+    assert store.set_many([(key, value_of(key)) for key in KEYS], ttl_s=600) == len(KEYS)
+    return store
+
+
+def looked_up(
+    store: ClusterStore,
+    windows: list[list[bytes]] = WINDOWS,
+    after: Callable[[int], None] = lambda taken: None,
+    *,
+    left_s: float = PATIENT_S,
+) -> tuple[set[bytes], list[type]]:
+    """Which keys were found, with the right values or the test fails; and how each part came."""
+    parts: list[Part] = []
+
+    def take(part: Part) -> None:
+        parts.append(part)
+        after(len(parts))
+
+    store.get_each(iter(windows), take, value_bytes=SIZE_BYTES, left_s=lambda: left_s)
+    values = [
+        value for part in parts for value in (part.values() if isinstance(part, Slab) else part)
+    ]
+    keys = [key for window in windows for key in window]
+    assert all(v in (None, value_of(k)) for k, v in zip(keys, values, strict=True))
+    found = {key for key, value in zip(keys, values, strict=True) if value is not None}
+    return found, [*map(type, parts)]
+
+
+def share(cluster: ClusterAddress, place: int, keys: list[bytes]) -> set[bytes]:
+    """The keys of the node at `place`."""
+    return {key for key in keys if cluster.owner(slot_of_tag(tag_of(key))) == place}
+
+
+def test_windows_come_as_tables_and_are_asked_for_ahead(own_cluster):
+    store = filled(own_cluster)
+    asked: list[int] = []
+
+    def count(taken: int) -> None:
+        asked.append(sum(node.count("mget") for node in own_cluster.nodes))
+
+    found, kinds = looked_up(store, after=count)
+    assert found == set(KEYS)
+    assert kinds == [Slab] * len(WINDOWS)
+    # 64 hash tags a window. When the last but one is taken, the last one was asked for.
+    assert asked[-1] == 64 * len(WINDOWS)
+    assert store.drain() == {}
+
+
+def test_windows_are_joined_where_their_parts_would_be_small(own_cluster, monkeypatch):
+    monkeypatch.setattr(cluster_lookup, "WINDOW_KEYS", 300)
+    found, kinds = looked_up(filled(own_cluster))
+    assert found == set(KEYS)
+    assert len(kinds) == 2
+
+
+@given(
+    missing=st.sets(st.integers(0, 599), max_size=30),
+    odd=st.sets(st.integers(0, 599), max_size=30),
+    step=st.integers(40, 600),
+)
+def test_whatever_is_missing_or_has_another_size_the_values_are_those_of_a_plain_call(
+    cluster, missing, odd, step
+):
+    with_sizes = [
+        (key, value_of(key) if row not in odd else key * (row % 9 + 1))
+        for row, key in enumerate(KEYS)
+    ]
+    store = connect(cluster)
+    store.delete_many(KEYS)
+    store.set_many([each for row, each in enumerate(with_sizes) if row not in missing], ttl_s=600)
+    values: list[bytes | None] = []
+
+    def take(part: Part) -> None:
+        values.extend(part.values() if isinstance(part, Slab) else part)
+
+    windows = (KEYS[at : at + step] for at in range(0, 600, step))
+    store.get_each(windows, take, value_bytes=SIZE_BYTES, left_s=lambda: PATIENT_S)
+    assert values == [
+        None if row in missing else value for row, (_, value) in enumerate(with_sizes)
+    ]
+    assert values == store.get_many(KEYS)
+    assert store.drain() == {}
+    store.close()
+
+
+@covers("F28")
+def test_a_node_that_is_killed_between_windows_costs_its_keys_from_then_on(own_cluster):
+    store = filled(own_cluster)
+    store.get_many(KEYS)
+
+    def kill(taken: int) -> None:
+        if taken == 1:
+            own_cluster.nodes[1].signal(signal.SIGKILL)
+
+    found, _ = looked_up(store, after=kill)
+    lost = set(KEYS) - found
+    # What was on its way may have come.
+    assert lost <= share(own_cluster, 1, KEYS[100:])
+    assert lost >= share(own_cluster, 1, KEYS[300:])
+    assert store.drain().keys() <= {"unavailable", "timeout"}
+    found, _ = looked_up(store)
+    assert found == set(KEYS) - share(own_cluster, 1, KEYS)
+
+
+@covers("F28")
+def test_a_node_that_hangs_is_waited_for_once_in_a_look_up(own_cluster):
+    store = filled(own_cluster)
+    store.get_many(KEYS)
+    own_cluster.nodes[1].signal(signal.SIGSTOP)
+    with Clock() as clock:
+        found, _ = looked_up(store, left_s=4.0)
+    own_cluster.nodes[1].signal(signal.SIGCONT)
+    assert found == set(KEYS) - share(own_cluster, 1, KEYS)
+    assert store.drain() == {"timeout": 1}
+    # Half of the call's time, and not of each window's.
+    assert 1.9 < clock.seconds < 3.9
+    assert looked_up(store)[0] == set(KEYS)
+
+
+def test_a_slot_that_moves_between_windows_is_asked_for_where_it_is(own_cluster):
+    store = filled(own_cluster)
+    tag = b"k1s....{zz}"
+    slot = slot_of_tag(b"zz")
+    source = own_cluster.owner(slot)
+    target = (source + 1) % 3
+    moved = [tag + b"%d" % row for row in range(100)]
+    windows = [*WINDOWS[:2], *[[*moved, *window] for window in WINDOWS[2:]]]
+
+    def move(taken: int) -> None:
+        if taken == 1:
+            own_cluster.move(slot, source, target)
+            fresh = connect(own_cluster)
+            assert fresh.set_many([(key, value_of(key)) for key in moved], ttl_s=60) == 100
+            fresh.close()
+
+    before = own_cluster.nodes[source].ask("INFO", "errorstats")
+    found, _ = looked_up(store, windows, move)
+    assert found == {*KEYS, *moved}
+    assert before.count(b"MOVED") == 0
+    assert own_cluster.nodes[source].ask("INFO", "errorstats").count(b"MOVED") == 1
+    assert store.drain() == {}
+
+
+def test_connections_that_the_servers_closed_are_opened_once_more_for_all_windows(own_cluster):
+    store = filled(own_cluster)
+    for node in own_cluster.nodes:
+        node.ask("CLIENT", "KILL", "TYPE", "normal")
+    found, _ = looked_up(store)
+    assert found == set(KEYS)
+    assert store.drain() == {}
+
+
+def test_a_look_up_that_is_broken_off_leaves_nothing_for_the_next_one(own_cluster):
+    store = filled(own_cluster)
+
+    def stop(taken: int) -> None:
+        if taken == 2:
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        looked_up(store, after=stop)
+    assert looked_up(store)[0] == set(KEYS)
+
+
+def test_a_cluster_that_is_gone_is_an_error(own_cluster):
+    store = filled(own_cluster)
+    for node in own_cluster.nodes:
+        node.signal(signal.SIGKILL)
+    with pytest.raises(StoreUnavailableError):
+        looked_up(store)
