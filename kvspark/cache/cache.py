@@ -23,6 +23,7 @@ from kvspark.cache.guard import CacheStats, Guard
 from kvspark.cache.key import RowDigests, StageKeys, namespace_key
 from kvspark.cache.keyring import KeyRing
 from kvspark.cache.keyspace import KeySpace, Lookup
+from kvspark.cache.look_ahead import LookAhead
 from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
@@ -68,7 +69,8 @@ class Cache:
         self._ring = open_ring(self._config)
         self._key = namespace_key(config.namespace, _secret(config, self._ring), config.tenant)
         self._store = open_store(self._config)
-        self._beside: Store | None = None
+        self._for_writes: Store | None = None
+        self._for_reads: Store | None = None
         self._timeout_s = config.timeout_ms / 1_000
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
         listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
@@ -208,9 +210,21 @@ class Cache:
         """What gives stages entries that are inserted behind; None where the conf has no queue."""
         if self._config.write_behind_bytes is None:
             return None
-        self._beside = self._beside or self._store.beside()
-        writes = self._guard.beside(self._beside)
+        self._for_writes = self._for_writes or self._store.beside()
+        writes = self._guard.beside(self._for_writes)
         return WriteBehind(self, writes, self._config.write_behind_bytes)
+
+    def look_ahead(self) -> LookAhead | None:
+        """What looks up rows ahead; None where the conf does not ask for it, or the store has one connection.
+
+        In turns with the other calls, look-ups ahead would make those wait.
+        """
+        if self._config.look_ahead_bytes is None:
+            return None
+        self._for_reads = self._for_reads or self._store.beside()
+        if self._for_reads is self._store:
+            return None
+        return LookAhead(self._guard.beside(self._for_reads), self._config.look_ahead_bytes)
 
     def purge(self) -> Purge:
         """What removes entries of this namespace; not for the time of a job.
@@ -295,8 +309,9 @@ class Cache:
     def close(self) -> None:
         """Lets go of the store; the next lookup opens it again."""
         self._store.close()
-        if self._beside is not None:
-            self._beside.close()
+        for store in (self._for_writes, self._for_reads):
+            if store is not None:
+                store.close()
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(

@@ -12,6 +12,7 @@ from kvspark.spec import Rows, TensorSpec
 from kvspark.stats import StageStats
 
 if TYPE_CHECKING:
+    from kvspark.cache.guard import Guard
     from kvspark.cache.keyspace import Lookup
     from kvspark.cache.lease import RowLeases
     from kvspark.cache.sightings import RowSightings
@@ -47,12 +48,20 @@ class Entries(Protocol):
         ...
 
 
+class GuardedEntries(Entries, Protocol):
+    """The entries of one stage as a store has them, before anything chooses among them."""
+
+    def guarded_by(self, guard: Guard) -> GuardedEntries:
+        """These entries, looked up through another guard and its store."""
+        ...
+
+
 class KeySpaces(Protocol):
     """What gives a stage its entries: `kvspark.cache.cache.Cache`, or a wrapper of it."""
 
     def keyspace(
         self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
-    ) -> Entries:
+    ) -> GuardedEntries:
         """The entries of the stage whose results `identity` names."""
         ...
 

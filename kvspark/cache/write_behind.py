@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.entries import Entries
 from kvspark.cache.guard import Guard
 from kvspark.cache.inserting import row_sizes
 from kvspark.cache.keyspace import KeySpace, Lookup
@@ -134,7 +133,7 @@ class WriteBehind:
 
     def keyspace(
         self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
-    ) -> Entries:
+    ) -> BehindEntries:
         """The entries of the stage whose results `identity` names, as the cache's."""
         space = self._cache.keyspace(identity, specs, codec=codec)
         return BehindEntries(space, space.guarded_by(self._writes), self)
@@ -250,6 +249,10 @@ class BehindEntries:
         self._writes = writes
         self._queue = queue
         self._tally = _Tally()
+
+    def guarded_by(self, guard: Guard) -> BehindEntries:
+        """These entries, looked up through another guard; its own inserts are told apart."""
+        return BehindEntries(self._entries.guarded_by(guard), self._writes, self._queue)
 
     def digests(
         self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None

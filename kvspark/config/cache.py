@@ -85,6 +85,14 @@ class CacheConfig(Section):
         "computed: for a fast model far from its store. Where it is full, rows are not stored (`dropped`). It comes "
         "out of the executor's memory overhead. Without it each call waits for its inserts.",
     )
+    look_ahead_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Memory of each Python worker for batches that are read ahead: a thread of its own looks up their rows "
+        "while the ones before are computed. For a fast model far from its store. One batch at least is ahead, and the "
+        "last one may go beyond this; outputs leave that much later. It comes out of the executor's memory overhead. Of no "
+        "effect with `l1_bytes`, `cold`, `embedded:`, `memory://` or HBase.",
+    )
     lease_from_ms: float | None = Field(
         default=50.0,
         ge=0,

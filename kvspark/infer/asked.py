@@ -14,13 +14,8 @@ from kvspark.infer.microbatch import Values
 @final
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is known of n rows at one stage."""
+    """What is known of keys at one stage."""
 
-    keys: list[bytes]
-    """Distinct keys, in order of first row."""
-    key_of_row: npt.NDArray[np.intp]
-    first_row: npt.NDArray[np.intp]
-    """For each key, the first row that has it."""
     found: npt.NDArray[np.bool_]
     """For each key, whether its values were found."""
     values: Values

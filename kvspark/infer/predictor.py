@@ -96,7 +96,10 @@ class Predictor:
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
         self._threads = threads
         spaces = None if cache is None else cache.write_behind() or cache
-        self._resolver = Resolver(bundle, self.plan, spaces, threads=threads, device=device)
+        ahead = None if cache is None else cache.look_ahead()
+        self._resolver = Resolver(
+            bundle, self.plan, spaces, ahead=ahead, threads=threads, device=device
+        )
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:

@@ -30,7 +30,8 @@ from kvspark.stats import StageStats
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache, KeySpace, Lookup
-    from kvspark.cache.entries import Entries
+    from kvspark.cache.entries import GuardedEntries
+    from kvspark.cache.guard import Guard
     from kvspark.cache.lease import RowLeases
 from kvspark.cache.sightings import RowSightings
 
@@ -157,14 +158,17 @@ class _Reading:
 
     def keyspace(
         self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
-    ) -> Entries:
+    ) -> GuardedEntries:
         return _ReadingEntries(self._cache.keyspace(identity, specs, codec=codec))
 
 
 @final
 class _ReadingEntries:
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: GuardedEntries) -> None:
         self._entries = entries
+
+    def guarded_by(self, guard: Guard) -> GuardedEntries:
+        return _ReadingEntries(self._entries.guarded_by(guard))
 
     def digests(
         self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None

@@ -20,9 +20,8 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.admission import admitted
-from kvspark.cache.entries import Entries, KeySpaces
-from kvspark.cache.probing import ProbedEntries
+from kvspark.cache.entries import KeySpaces
+from kvspark.cache.look_ahead import Ahead, LookAhead
 from kvspark.errors import RowError
 from kvspark.infer.asked import Asked
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
@@ -30,17 +29,18 @@ from kvspark.infer.bad_rows import BadRow, BadRows, Indices, unequal
 from kvspark.infer.columns import Column
 from kvspark.infer.distinct import distinct, row_keys
 from kvspark.infer.given import Given
+from kvspark.infer.keyed import Keyed
 from kvspark.infer.memo import memos_of_towers
 from kvspark.infer.microbatch import Values, compute, grouped
 from kvspark.infer.plan import Plan
+from kvspark.infer.planned_entries import planned_entries
 from kvspark.infer.sharing import Sharing
-from kvspark.infer.stage_codec import lossy_identity, stage_codec
+from kvspark.infer.stage_codec import stage_codec
 from kvspark.infer.subject import SUBJECT, own_columns
 from kvspark.infer.values import joined, nothing, placed, scattered
 from kvspark.model.bundle import Bundle
 from kvspark.model.computation import Computation
 from kvspark.model.device import CPU
-from kvspark.model.numerics import place_of
 from kvspark.model.stage import Stage
 from kvspark.stats import StageStats
 
@@ -57,6 +57,7 @@ class Resolver:
         plan: Plan,
         cache: KeySpaces | None,
         *,
+        ahead: LookAhead | None = None,
         threads: int,
         device: str = CPU,
     ) -> None:
@@ -68,26 +69,17 @@ class Resolver:
         self._stages = {stage.name: stage for stage in bundle.stages}
         self._computations: dict[str, Computation] = {}
         self._stats: dict[str, StageStats] = defaultdict(StageStats)
-        self._key_spaces: dict[str, Entries] = {}
         self._memos = memos_of_towers(bundle, plan.memo_bytes)
         self._sharing: dict[str, Sharing] = {}
         self._serial = 0  # of the last row that was known by a number alone
-        codecs = {name: planned.codec for name, planned in plan.stages.items()}
-        self._codecs = {s.name: stage_codec(s, codecs[s.name]) for s in bundle.stages}
-        if cache is not None:
-            for stage in bundle.stages:
-                planned, codec = plan.stages[stage.name], self._codecs[stage.name]
-                if planned.cached:
-                    identity = stage.fingerprint + place_of(stage, threads, device)
-                    identity += lossy_identity(stage, self._stages, codecs)
-                    space = cache.keyspace(identity, codec.specs, codec=codec.store_codec)
-                    space = ProbedEntries(space) if planned.is_empty else space
-                    away = partial(self._turned_away, stage)
-                    space = admitted(space, planned.share, away)
-                    self._key_spaces[stage.name] = space
-                    leases = space.leases() if stage.is_batched else None
-                    if leases is not None:
-                        self._sharing[stage.name] = Sharing(space, leases, codec.values)
+        self._codecs = {s.name: stage_codec(s, plan.stages[s.name].codec) for s in bundle.stages}
+        self.entries = planned_entries(
+            bundle, plan, cache, ahead, self._turned_away, threads=threads, device=device
+        )  # by stage
+        for name, space in self.entries.items():
+            leases = space.leases() if self._stages[name].is_batched else None
+            if leases is not None:
+                self._sharing[name] = Sharing(space, leases, self._codecs[name].values)
 
     def setting_aside(self) -> Resolver:
         """This resolver, for which a bad row is one of `Values.bad` and no error; all else is shared."""
@@ -137,27 +129,32 @@ class Resolver:
             raise error.at(int(rows[missing[error.row or 0]])) from error.__cause__
         return found, known, made
 
-    def ask(
-        self, stage: Stage, columns: Columns, count: int, pending: Mapping[bytes, int]
-    ) -> Asked:
-        """What the store knows of the rows; keys in `pending` are not looked up again."""
+    def keyed(self, stage: Stage, columns: Columns) -> Keyed:
+        """The rows of `columns` by their keys."""
         columns = own_columns(stage, columns)
         rows = distinct(list(columns.values()))
         own = {name: column.take(rows.first_row) for name, column in columns.items()}
-        keys = self._keys(stage, own, len(rows))
-        wanted = [i for i, key in enumerate(keys) if key not in pending] if pending else None
-        self._add(stage, rows=count, duplicates=count - len(keys if wanted is None else wanted))
-        if wanted is None:
-            found, values = self._look_up(stage, keys)
-        else:
-            found = np.zeros(len(keys), dtype=bool)
-            is_known, values = self._look_up(stage, [keys[i] for i in wanted])
-            found[np.array(wanted, dtype=np.intp)[is_known]] = True
-        return Asked(keys, rows.place_of_row, rows.first_row, found, values)
+        return Keyed(self._keys(stage, own, len(rows)), rows.place_of_row, rows.first_row)
+
+    def ask(
+        self, stage: Stage, rows: Keyed, pending: Mapping[bytes, int], ahead: Ahead | None = None
+    ) -> Asked:
+        """What the store knows of the rows, or `ahead` does; keys in `pending` are not looked up again."""
+        keys, count = rows.keys, len(rows.key_of_row)
+        wanted = (
+            [i for i, k in enumerate(keys) if k not in pending] if pending else range(len(keys))
+        )
+        self._add(stage, rows=count, duplicates=count - len(wanted))
+        if len(wanted) == len(keys):
+            return Asked(*self._look_up(stage, keys, ahead))
+        found = np.zeros(len(keys), dtype=bool)
+        is_known, values = self._look_up(stage, [keys[i] for i in wanted], ahead)
+        found[np.array(wanted, dtype=np.intp)[is_known]] = True
+        return Asked(found, values)
 
     def _keys(self, stage: Stage, columns: Columns, count: int) -> list[bytes]:
         """A key for each row of `columns`, which are distinct at `stage`."""
-        space = self._key_spaces.get(stage.name)
+        space = self.entries.get(stage.name)
         if space is None and count >= self._plan.max_pending_rows:
             # They fill a window alone and meet no other rows: serial numbers will do.
             self._serial += count
@@ -168,13 +165,15 @@ class Resolver:
         subjects = columns[SUBJECT].row_bytes() if SUBJECT in columns else None
         return space.digests(keys, subjects)
 
-    def _look_up(self, stage: Stage, keys: Sequence[bytes]) -> tuple[npt.NDArray[np.bool_], Values]:
-        """Which of `keys` the store has, and the values of those."""
-        space = self._key_spaces.get(stage.name)
+    def _look_up(
+        self, stage: Stage, keys: Sequence[bytes], ahead: Ahead | None = None
+    ) -> tuple[npt.NDArray[np.bool_], Values]:
+        """Which of `keys` the store has, or `ahead` found, and the values of those."""
+        space = self.entries.get(stage.name)
         if space is None or not keys:
             return np.zeros(len(keys), dtype=bool), nothing(stage)
         started = time.perf_counter()
-        lookup = space.lookup(keys)
+        lookup = space.lookup(keys) if ahead is None else ahead.lookup(keys)
         self._add(
             stage,
             lookups=len(keys) - lookup.skipped,
@@ -250,7 +249,7 @@ class Resolver:
             seconds_compute=seconds,
         )
         kept = self._codecs[stage.name].kept(made, keys)
-        space = self._key_spaces.get(stage.name)
+        space = self.entries.get(stage.name)
         if space is not None and self.is_exact(stage):
             started = time.perf_counter()
             cost_us = int(seconds / max(1, given.count) * 1e6)
@@ -291,7 +290,7 @@ class Resolver:
 
     def flush(self) -> None:
         """Waits for a while for what was inserted behind."""
-        for name, space in self._key_spaces.items():
+        for name, space in self.entries.items():
             self._stats[name] += space.flush()
 
     def drain(self) -> dict[str, StageStats]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
@@ -19,6 +20,7 @@ from kvspark.infer.bad_rows import BadRows, bad_at
 from kvspark.infer.columns import Column, concat_columns
 from kvspark.infer.microbatch import Values
 from kvspark.infer.plan import Plan
+from kvspark.infer.read_ahead import Read, read_ahead
 from kvspark.infer.resolve import Columns, Resolver
 from kvspark.infer.values import scatter
 from kvspark.model.stage import Stage
@@ -57,22 +59,24 @@ class Window(Generic[T]):
         self, batches: Iterable[tuple[T, Columns, int]]
     ) -> Iterator[tuple[T, tuple[Rows, ...], BadRows]]:
         """The results of each batch, and which of its rows are bad, in the order of `batches`."""
-        for tag, columns, count in batches:
-            self._hold(tag, columns, count)
-            is_full = (
-                len(self._pool) >= self._plan.max_pending_rows
-                or self._held_bytes >= self._plan.max_held_bytes
-            )
-            if is_full or not self._pool:
-                yield from self._release()
+        with closing(read_ahead(self._resolver, self._stage, batches)) as source:
+            for batch in source:
+                self._hold(batch)
+                is_full = (
+                    len(self._pool) >= self._plan.max_pending_rows
+                    or self._held_bytes >= self._plan.max_held_bytes
+                )
+                if is_full or not self._pool:
+                    yield from self._release()
         yield from self._release()
 
-    def _hold(self, tag: T, columns: Columns, count: int) -> None:
-        asked = self._resolver.ask(self._stage, columns, count, self._pool)
-        place = np.empty(len(asked.keys), dtype=np.intp)
+    def _hold(self, batch: Read[T]) -> None:
+        tag, columns, read = batch.tag, batch.columns, batch.rows
+        asked = self._resolver.ask(self._stage, read, self._pool, batch.ahead)
+        place = np.empty(len(read.keys), dtype=np.intp)
         place[asked.found] = np.arange(int(asked.found.sum()))
         missing = np.flatnonzero(~asked.found)
-        keys = asked.keys if len(missing) == len(asked.keys) else [asked.keys[i] for i in missing]
+        keys = read.keys if len(missing) == len(read.keys) else [read.keys[i] for i in missing]
         if self._pool:
             is_new = np.array([key not in self._pool for key in keys], dtype=bool)
             for key in keys:
@@ -83,10 +87,10 @@ class Window(Generic[T]):
             self._pool = dict(zip(keys, range(len(keys)), strict=True))
             place[missing] = -1 - np.arange(len(keys))
         if is_new.any():
-            rows = asked.first_row[missing[is_new]]
+            rows = read.first_row[missing[is_new]]
             self._pooled.append({name: column.take(rows) for name, column in columns.items()})
             self._held_bytes += sum(c.size_bytes for c in self._pooled[-1].values())
-        self._held.append(_Held(tag, asked.values, place[asked.key_of_row]))
+        self._held.append(_Held(tag, asked.values, place[read.key_of_row]))
         # The caller's batch waits as well; Arrow's batches know their size.
         self._held_bytes += int(getattr(tag, "nbytes", 0)) + _size_bytes(asked.values)
 

@@ -150,6 +150,9 @@ def test_the_rows_of_rounded_stages_are_found_by_a_purge():
         def write_behind(self):
             return None
 
+        def look_ahead(self):
+            return None
+
     Predictor(bundle, plan=BF16, cache=Spy())  # type: ignore[arg-type]
     assert set(asked) <= set(both)
     assert not set(asked) & set(exact)

@@ -1,0 +1,265 @@
+"""Look-ups ahead of the computation, made by a thread of its own.
+
+    ahead           asks for rows that will be looked up soon
+    Ahead.lookup    what was found of them, and what was inserted since
+    Ahead.forget    nobody wants to know
+
+The thread has a connection of its own, and the breakers and the debt of waiting of everybody else: what
+it waits counts as if a call had waited, so that a store is left alone as soon as without it. It ends when
+nothing is asked for. Who asks bounds how much. Rows that the thread has not begun with when they are
+looked up, and all in a forked child, are looked up by the caller.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.cache.entries import Entries, GuardedEntries
+from kvspark.cache.guard import Guard
+from kvspark.cache.keyspace import Lookup
+from kvspark.cache.lease import RowLeases
+from kvspark.cache.sightings import RowSightings
+from kvspark.spec import Rows
+from kvspark.stats import StageStats
+
+Places = npt.NDArray[np.intp]
+
+
+@final
+class LookAhead:
+    """Looks up ahead for one caller; `reads` guards the store of the thread.
+
+    `max_bytes` is what a caller may have read and asked for, before another batch is read.
+    """
+
+    def __init__(self, reads: Guard, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._reads = reads
+        self._queue = _Queue()
+        self._pid = os.getpid()
+
+    def guarding(self, entries: GuardedEntries) -> GuardedEntries:
+        """`entries`, for the thread."""
+        return entries.guarded_by(self._reads)
+
+    def ask(self, entries: AheadEntries, digests: Sequence[bytes]) -> Ahead:
+        """Has the rows looked up as soon as those before them are."""
+        queue = self._own()
+        ahead = Ahead(self, queue, entries, digests)
+        with queue.changed:
+            queue.waiting.append(ahead)
+            if not self._is_served(queue):
+                queue.waiting.remove(ahead)
+        return ahead
+
+    def taken(self, ahead: Ahead) -> Lookup | None:
+        """What was found, when it is; None if that is not known, because nobody has looked.
+
+        From then on nobody does. The call under way ends by its own deadline; what takes longer is
+        not waited for.
+        """
+        queue = self._own()
+        if ahead.queue is not queue:
+            return None
+        with queue.changed:
+            if ahead in queue.waiting:
+                queue.waiting.remove(ahead)
+            else:
+                queue.changed.wait_for(
+                    lambda: queue.at_work is not ahead,
+                    timeout=self._reads.patience_s(ahead.size_bytes),
+                )
+            return ahead.found
+
+    def _is_served(self, queue: _Queue) -> bool:
+        """True if there is a thread, now if not before."""
+        if queue.thread is None:
+            thread = threading.Thread(
+                target=_serve, args=(queue,), name="kvspark-look-ahead", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # the system has none to give, or the interpreter ends
+                return False
+            queue.thread = thread
+        return True
+
+    def _own(self) -> _Queue:
+        if self._pid != os.getpid():
+            # A forked child: the thread is the parent's, which may have held the lock.
+            self._queue = _Queue()
+            self._pid = os.getpid()
+        return self._queue
+
+
+@final
+class _Queue:
+    """What one process asks for; whoever looks at it holds `changed`."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.waiting: deque[Ahead] = deque()
+        self.at_work: Ahead | None = None
+        self.thread: threading.Thread | None = None
+
+
+def _serve(queue: _Queue) -> None:
+    while True:
+        with queue.changed:
+            queue.at_work = None
+            if not queue.waiting:
+                queue.thread = None
+                queue.changed.notify_all()
+                return
+            ahead = queue.at_work = queue.waiting.popleft()
+            queue.changed.notify_all()
+        with suppress(BaseException):  # who wants to know looks again, and raises it
+            ahead.found = ahead.entries.reads.lookup(ahead.digests)
+
+
+@final
+class Ahead:
+    """Distinct rows of one stage that were asked for ahead; for the thread that asked."""
+
+    def __init__(
+        self, ahead: LookAhead, queue: _Queue, entries: AheadEntries, digests: Sequence[bytes]
+    ) -> None:
+        self._ahead = ahead
+        self.queue = queue
+        self.entries = entries
+        self.digests = digests
+        self.found: Lookup | None = None
+        self.inserted: list[Sequence[bytes]] = []
+        """Since then, by this process."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what was found; as long as that is not known, of what all rows would take."""
+        found = self.found
+        if found is None:
+            return len(self.digests) * self.entries.row_bytes
+        return sum(
+            sum(row.nbytes for row in rows) if isinstance(rows, list) else rows.nbytes
+            for rows in found.columns
+        )
+
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        """What is known of `digests`, some of those that were asked for in their order; once.
+
+        As `Entries.lookup`, but that what others inserted since may be missing.
+        """
+        found = self._ahead.taken(self)
+        self.entries.asked.remove(self)
+        if found is None:
+            return self.entries.lookup(digests)
+        self.found = None
+        if len(digests) < len(self.digests):
+            found = _some(found, self.digests, digests)
+        inserted = set().union(*self.inserted) if self.inserted else frozenset[bytes]()
+        missing = np.flatnonzero(~found.found).tolist() if inserted else []
+        again = np.array([row for row in missing if digests[row] in inserted], dtype=np.intp)
+        if not len(again):
+            return found
+        return _with_more(found, again, self.entries.lookup([digests[row] for row in again]))
+
+    def forget(self) -> None:
+        """Returns when nobody looks, or the call under way has had all its time; nothing if it was looked up."""
+        if self in self.entries.asked:
+            self._ahead.taken(self)
+            self.entries.asked.remove(self)
+
+
+@final
+class AheadEntries:
+    """The entries of one stage, which can be asked for ahead: `reads` are those of the thread.
+
+    `row_bytes` is what a row takes when it was found, about.
+    """
+
+    def __init__(
+        self, entries: Entries, reads: Entries, ahead: LookAhead, *, row_bytes: int
+    ) -> None:
+        self._entries = entries
+        self.reads = reads
+        self._ahead = ahead
+        self.row_bytes = row_bytes
+        self.asked: list[Ahead] = []
+        """What was not looked up yet."""
+
+    @property
+    def max_bytes(self) -> int:
+        """What may be read and asked for, before another batch is read."""
+        return self._ahead.max_bytes
+
+    def ahead(self, digests: Sequence[bytes]) -> Ahead:
+        """Asks for distinct rows that will be looked up; to be looked up or forgotten once."""
+        ahead = self._ahead.ask(self, digests)
+        self.asked.append(ahead)
+        return ahead
+
+    def digests(
+        self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """The digest of each row's canonical bytes, bound to its subject where there are `subjects`."""
+        return self._entries.digests(rows, subjects)
+
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        """What is known of the digests, now."""
+        return self._entries.lookup(digests)
+
+    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        """Bytes that were written."""
+        for ahead in self.asked:
+            ahead.inserted.append(digests)
+        return self._entries.insert(digests, columns, cost_us=cost_us)
+
+    def flush(self) -> StageStats:
+        """Waits for what was inserted, as `Entries.flush`."""
+        return self._entries.flush()
+
+    def leases(self) -> RowLeases | None:
+        """Who computes which row."""
+        return self._entries.leases()
+
+    def sightings(self) -> RowSightings | None:
+        """What was seen of the rows."""
+        return self._entries.sightings()
+
+
+def _some(lookup: Lookup, digests: Sequence[bytes], wanted: Sequence[bytes]) -> Lookup:
+    """Of what `lookup` says of `digests`, what concerns those that are `wanted`, in the same order."""
+    chosen = frozenset(wanted)
+    is_wanted = np.fromiter((digest in chosen for digest in digests), np.bool_, len(digests))
+    places = np.flatnonzero(is_wanted[lookup.found])
+    columns = tuple(_taken([rows], places) for rows in lookup.columns)
+    return Lookup(lookup.found[is_wanted], columns, lookup.size_bytes, lookup.skipped)
+
+
+def _with_more(lookup: Lookup, places: Places, later: Lookup) -> Lookup:
+    """`lookup`, and what was found later of the rows at `places`, which it lacks."""
+    found = lookup.found.copy()
+    found[places[later.found]] = True
+    place = np.empty(len(found), dtype=np.intp)
+    known = int(lookup.found.sum())
+    place[lookup.found] = np.arange(known)
+    place[places[later.found]] = known + np.arange(int(later.found.sum()))
+    columns = tuple(
+        _taken(parts, place[found]) for parts in zip(lookup.columns, later.columns, strict=True)
+    )
+    return Lookup(found, columns, lookup.size_bytes + later.size_bytes, lookup.skipped)
+
+
+def _taken(parts: Sequence[Rows], places: Places) -> Rows:
+    """The rows at `places` of `parts`, one after the other."""
+    if any(isinstance(rows, list) for rows in parts):
+        flat = [row for rows in parts for row in rows]
+        return [flat[place] for place in places]
+    return np.concatenate([np.asarray(rows) for rows in parts])[places]

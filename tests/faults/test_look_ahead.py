@@ -1,0 +1,51 @@
+"""The faults of the store once more, for a run that looks up ahead: same output."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from kvspark.cache.breaker import FAILURES
+from kvspark.cache.cache import Cache
+from tests.faults import case
+from tests.faults.cache_rows import CACHE_ROWS, CacheRow
+from tests.faults.conftest import Fired
+from tests.faults.matrix import covers
+from tests.faults.staging import staged
+
+pytestmark = pytest.mark.redis
+
+ROWS = ("F2:", "F4:", "F5:", "F8:", "F12:", "F14:", "F25:", "F30:")
+
+
+def ahead(url: str, *, timeout_ms: int) -> Cache:
+    with closing(case.connected(url, timeout_ms=timeout_ms)) as plain:
+        config = plain.config.model_copy(update={"look_ahead_bytes": 1 << 14})
+    return Cache.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=covers(row.row), id=str(row))
+        for row in CACHE_ROWS
+        if str(row).startswith(ROWS)
+    ],
+)
+def test_the_output_of_a_run_that_looks_up_ahead_is_that_of_one_without_a_cache(
+    row: CacheRow, fired: Fired
+) -> None:
+    off = case.without_cache()
+    with staged(*row.options) as staging:
+        # Where look-ups and writes have been.
+        staging.proxy.turn_on(row.fault(staging), first=100)
+        with closing(ahead(staging.proxy.url, timeout_ms=row.timeout_ms)) as cache:
+            ran = case.run(cache)
+            row.heal(staging)
+        fired(str(row), row.count(staging), seconds=ran.seconds, seconds_off=off.seconds)
+    errors = ran.stats.cache_errors
+    assert ran.output.equals(off.output)
+    assert (errors.keys() & row.counted) or not row.counted
+    # Calls and the thread share a breaker: each may have one more under way when it opens.
+    assert errors.get("timeout", 0) <= 2 * FAILURES + 2
