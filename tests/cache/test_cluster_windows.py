@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis import cluster_lookup
+from kvspark.cache.store.redis import cluster_lookup, nodes
 from kvspark.cache.store.redis.cluster import ClusterStore
+from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import slot_of_tag, tag_of
 from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreUnavailableError
@@ -90,18 +91,23 @@ def share(cluster: ClusterAddress, place: int, keys: list[bytes]) -> set[bytes]:
     return {key for key in keys if cluster.owner(slot_of_tag(tag_of(key))) == place}
 
 
-def test_windows_come_as_tables_and_are_asked_for_ahead(own_cluster):
+def test_windows_come_as_tables_and_are_asked_for_ahead(own_cluster, monkeypatch):
     store = filled(own_cluster)
-    asked: list[int] = []
+    sent: list[object] = []
+    send = Nodes.send
 
-    def count(taken: int) -> None:
-        asked.append(sum(node.count("mget") for node in own_cluster.nodes))
+    def counted(self: Nodes, *args: object) -> None:
+        sent.append(args)
+        send(self, *args)  # type: ignore[arg-type]  # as they came
 
-    found, kinds = looked_up(store, after=count)
+    monkeypatch.setattr(Nodes, "send", counted)
+    ahead: list[int] = []
+    found, kinds = looked_up(store, after=lambda taken: ahead.append(len(sent) - taken))
     assert found == set(KEYS)
     assert kinds == [Slab] * len(WINDOWS)
-    # 64 hash tags a window. When the last but one is taken, the last one was asked for.
-    assert asked[-1] == 64 * len(WINDOWS)
+    assert ahead == [2, 2, 2, 2, 1, 0]
+    # One command for each of 64 hash tags.
+    assert sum(node.count("mget") for node in own_cluster.nodes) == 64 * len(WINDOWS)
     assert store.drain() == {}
 
 
@@ -143,7 +149,11 @@ def test_whatever_is_missing_or_has_another_size_the_values_are_those_of_a_plain
 
 
 @covers("F28")
-def test_a_node_that_is_killed_between_windows_costs_its_keys_from_then_on(own_cluster):
+def test_a_node_that_is_killed_between_windows_costs_its_keys_from_then_on(
+    own_cluster, monkeypatch
+):
+    # Who has what would be looked for at once, were nothing on its way.
+    monkeypatch.setattr(nodes, "REFRESH_S", 0.0)
     store = filled(own_cluster)
     store.get_many(KEYS)
 

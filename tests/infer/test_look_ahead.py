@@ -19,6 +19,7 @@ from kvspark.stats import RunStats
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Close, Flip, Nothing, Reset, Swap
 from tests.infer.test_exactness import CASES, bits_of, plan_of, seed_lists
+from tests.redis_cluster import running_cluster
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
@@ -219,6 +220,48 @@ def test_a_forked_child_and_its_parent_both_go_on(server) -> None:
                 os._exit(0 if is_right else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert len(list(stream)) == 29
+
+
+def test_a_cluster_is_looked_up_ahead_over_connections_of_their_own() -> None:
+    make, rows_of = CASES["mlp"]
+    model = make()
+    expected = Predictor(model.bundle).predict(rows_of(SEEDS))
+    with running_cluster(2) as cluster:
+        with closing(opened(cluster.url, look_ahead_bytes=1 << 20)) as cache:
+            plan = plan_of(model, 7)
+            Predictor(model.bundle, plan=plan, cache=cache).predict(rows_of(SEEDS))
+            predictor = Predictor(model.bundle, plan=plan, cache=cache)
+            made = [outputs for _, outputs in predictor.stream(chunks(rows_of, SEEDS, 20))]
+            for node in cluster.nodes:
+                assert node.ask("CLIENT", "LIST").count(b"cmd=mget") == 2
+        stats = predictor.drain()
+    assert (stats.stages["output"].hits, stats.degraded) == (len(SEEDS), frozenset())
+    for spec in model.outputs:
+        got = pa.concat_arrays([outputs[spec.name] for outputs in made])
+        assert bits_of(got) == bits_of(expected[spec.name])
+
+
+def test_a_model_that_fails_leaves_the_next_stream_as_it_would_be(server, monkeypatch) -> None:
+    make, rows_of = CASES["mlp"]
+    model = make()
+    with closing(opened(server.url, "broken", look_ahead_bytes=1 << 20)) as cache:
+        predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+        with monkeypatch.context() as patch:
+
+            def fail(*args: object, **kwargs: object) -> None:
+                raise LookupError("the model is broken")
+
+            patch.setattr(predictor._resolver, "run", fail)
+            with pytest.raises(LookupError, match="the model is broken"):
+                list(predictor.stream(chunks(rows_of, SEEDS, 2)))
+        made = [outputs for _, outputs in predictor.stream(chunks(rows_of, SEEDS, 2))]
+        for thread in threads():
+            thread.join(PATIENT_MS / 1_000)
+        assert not threads()
+    expected = Predictor(model.bundle).predict(rows_of(SEEDS))
+    for spec in model.outputs:
+        got = pa.concat_arrays([outputs[spec.name] for outputs in made])
+        assert bits_of(got) == bits_of(expected[spec.name])
 
 
 def test_a_store_with_one_connection_is_not_looked_up_ahead(server) -> None:
