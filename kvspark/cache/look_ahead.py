@@ -12,9 +12,6 @@ looked up, and all in a forked child, are looked up by the caller.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import final
@@ -27,6 +24,7 @@ from kvspark.cache.guard import Guard
 from kvspark.cache.keyspace import Lookup
 from kvspark.cache.lease import RowLeases
 from kvspark.cache.sightings import RowSightings
+from kvspark.cache.work_queue import WorkQueue
 from kvspark.spec import Rows
 from kvspark.stats import StageStats
 
@@ -43,8 +41,7 @@ class LookAhead:
     def __init__(self, reads: Guard, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._reads = reads
-        self._queue = _Queue()
-        self._pid = os.getpid()
+        self._queue = _queue()
 
     def guarding(self, entries: GuardedEntries) -> GuardedEntries:
         """`entries`, for the thread."""
@@ -55,9 +52,7 @@ class LookAhead:
         queue = self._own()
         ahead = Ahead(self, queue, entries, digests)
         with queue.changed:
-            queue.waiting.append(ahead)
-            if not self._is_served(queue):
-                queue.waiting.remove(ahead)
+            queue.add(ahead)
         return ahead
 
     def taken(self, ahead: Ahead) -> Lookup | None:
@@ -79,50 +74,19 @@ class LookAhead:
                 )
             return ahead.found
 
-    def _is_served(self, queue: _Queue) -> bool:
-        """True if there is a thread, now if not before."""
-        if queue.thread is None:
-            thread = threading.Thread(
-                target=_serve, args=(queue,), name="kvspark-look-ahead", daemon=True
-            )
-            try:
-                thread.start()
-            except RuntimeError:  # the system has none to give, or the interpreter ends
-                return False
-            queue.thread = thread
-        return True
-
-    def _own(self) -> _Queue:
-        if self._pid != os.getpid():
-            # A forked child: the thread is the parent's, which may have held the lock.
-            self._queue = _Queue()
-            self._pid = os.getpid()
+    def _own(self) -> WorkQueue[Ahead]:
+        if not self._queue.is_own:
+            self._queue = _queue()
         return self._queue
 
 
-@final
-class _Queue:
-    """What one process asks for; whoever looks at it holds `changed`."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.waiting: deque[Ahead] = deque()
-        self.at_work: Ahead | None = None
-        self.thread: threading.Thread | None = None
+def _queue() -> WorkQueue[Ahead]:
+    return WorkQueue(_look, "kvspark-look-ahead")
 
 
-def _serve(queue: _Queue) -> None:
-    while True:
-        with queue.changed:
-            queue.at_work = None
-            if not queue.waiting:
-                queue.thread = None
-                queue.changed.notify_all()
-                return
-            ahead = queue.at_work = queue.waiting.popleft()
-            queue.changed.notify_all()
-        with suppress(BaseException):  # who wants to know looks again, and raises it
-            ahead.found = ahead.entries.reads.lookup(ahead.digests)
+def _look(ahead: Ahead) -> None:
+    with suppress(BaseException):  # who wants to know looks again, and raises it
+        ahead.found = ahead.entries.reads.lookup(ahead.digests)
 
 
 @final
@@ -130,7 +94,11 @@ class Ahead:
     """Distinct rows of one stage that were asked for ahead; for the thread that asked."""
 
     def __init__(
-        self, ahead: LookAhead, queue: _Queue, entries: AheadEntries, digests: Sequence[bytes]
+        self,
+        ahead: LookAhead,
+        queue: WorkQueue[Ahead],
+        entries: AheadEntries,
+        digests: Sequence[bytes],
     ) -> None:
         self._ahead = ahead
         self.queue = queue

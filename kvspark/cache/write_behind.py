@@ -14,11 +14,8 @@ empty queue: what is in its parent's is the parent's to write.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -30,6 +27,7 @@ from kvspark.cache.inserting import row_sizes
 from kvspark.cache.keyspace import KeySpace, Lookup
 from kvspark.cache.lease import RowLeases
 from kvspark.cache.sightings import RowSightings
+from kvspark.cache.work_queue import WorkQueue
 from kvspark.spec import Rows, TensorSpec
 from kvspark.stats import StageStats
 
@@ -80,26 +78,25 @@ class _Tally:
 
 @final
 class _Queue:
-    """The inserts of one process that are not done; whoever looks at it holds `changed`."""
+    """The inserts of one process that are not done; whoever looks at it holds `work.changed`."""
 
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.waiting: deque[_Insert] = deque()
+    def __init__(self, write: Callable[[_Insert], None]) -> None:
+        self.work = WorkQueue(write, "kvspark-write-behind")
         self.rows: dict[bytes, tuple[_Insert, int]] = {}
         """Of all inserts that wait or are being made, and the place there."""
         self.held_bytes = 0
         self.dropped = 0
         """Rows since the last flush."""
-        self.at_work: _Insert | None = None
         self.abandoned: _Insert | None = None
         """What the last flush did not wait for any more."""
-        self.thread: threading.Thread | None = None
 
-    def add(self, insert: _Insert) -> None:
-        """Puts it at the end."""
+    def add(self, insert: _Insert) -> bool:
+        """Puts it at the end; False if there is nobody to make it."""
+        if not self.work.add(insert):
+            return False
         self.held_bytes += insert.size_bytes
-        self.waiting.append(insert)
         self.rows.update({digest: (insert, row) for row, digest in enumerate(insert.digests)})
+        return True
 
     def forget(self, insert: _Insert) -> None:
         """It was made, or is not going to be."""
@@ -111,7 +108,8 @@ class _Queue:
     @property
     def is_done(self) -> bool:
         """True if there is nothing that is worth waiting for."""
-        return not self.waiting and (self.at_work is None or self.at_work is self.abandoned)
+        at_work = self.work.at_work
+        return not self.work.waiting and (at_work is None or at_work is self.abandoned)
 
 
 _NOWHERE = (None, 0)
@@ -128,8 +126,7 @@ class WriteBehind:
         self._cache = cache
         self._writes = writes
         self._max_bytes = max_bytes
-        self._queue = _Queue()
-        self._pid = os.getpid()
+        self._queue = _Queue(self._write)
 
     def keyspace(
         self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
@@ -144,16 +141,15 @@ class WriteBehind:
         each = np.full(count, _PER_ROW_BYTES)
         sizes = np.cumsum(sum((row_sizes(rows) for rows in insert.columns), each))
         queue = self._own()
-        with queue.changed:
+        with queue.work.changed:
             room = self._max_bytes - queue.held_bytes
             fit = int(np.searchsorted(sizes, room, side="right"))
-            if fit and not self._is_served(queue):
-                fit = 0
             if fit:
                 insert.size_bytes = int(sizes[fit - 1])
                 if fit < count:
                     insert.cut(fit)
-                queue.add(insert)
+                if not queue.add(insert):
+                    fit = 0
             queue.dropped += count - fit
         if fit < count:
             self._writes.gave_up(DROPPED, count - fit)
@@ -165,15 +161,15 @@ class WriteBehind:
         deadline, and nobody waits for it again.
         """
         queue = self._own()
-        with queue.changed:
-            queue.changed.wait_for(
+        with queue.work.changed:
+            queue.work.changed.wait_for(
                 lambda: queue.is_done, timeout=self._writes.patience_s(queue.held_bytes)
             )
-            count = sum(len(each.digests) for each in queue.waiting)
-            for insert in queue.waiting:
+            count = sum(len(each.digests) for each in queue.work.waiting)
+            for insert in queue.work.waiting:
                 queue.forget(insert)
-            queue.waiting.clear()
-            queue.abandoned = queue.at_work
+            queue.work.waiting.clear()
+            queue.abandoned = queue.work.at_work
             dropped, queue.dropped = queue.dropped + count, 0
         if count:
             self._writes.gave_up(DROPPED, count)
@@ -186,7 +182,7 @@ class WriteBehind:
     def waiting(self, digests: Sequence[bytes]) -> dict[int, tuple[_Insert, int]]:
         """Of those rows that are in the queue or being written, by place: the insert and the place there."""
         queue = self._own()
-        with queue.changed:
+        with queue.work.changed:
             rows = queue.rows
             if not rows:
                 return {}
@@ -194,49 +190,25 @@ class WriteBehind:
 
     def written_bytes(self, tally: _Tally) -> int:
         """What `tally` holds, once."""
-        with self._own().changed:
+        with self._own().work.changed:
             written, tally.written_bytes = tally.written_bytes, 0
         return written
 
-    def _is_served(self, queue: _Queue) -> bool:
-        """True if there is a thread, now if not before."""
-        if queue.thread is None:
-            thread = threading.Thread(
-                target=self._serve, args=(queue,), name="kvspark-write-behind", daemon=True
-            )
-            try:
-                thread.start()
-            except RuntimeError:  # the system has none to give, or the interpreter ends
-                return False
-            queue.thread = thread
-        return True
-
-    def _serve(self, queue: _Queue) -> None:
-        while True:
-            with queue.changed:
-                queue.at_work = None
-                if not queue.waiting:
-                    queue.thread = None
-                    queue.changed.notify_all()
-                    return
-                insert = queue.at_work = queue.waiting.popleft()
-            written = 0
-            try:
-                written = insert.space.insert(
-                    insert.digests, insert.columns, cost_us=insert.cost_us
-                )
-            except BaseException as exc:  # noqa: BLE001 - nobody is above this; later rows are written
-                self._writes.gave_up(FAILED, len(insert.digests))
-                _LOG.error("rows were not stored, because of a %s", type(exc).__name__)
-            with queue.changed:
-                insert.tally.written_bytes += written
-                queue.forget(insert)
+    def _write(self, insert: _Insert) -> None:
+        written = 0
+        try:
+            written = insert.space.insert(insert.digests, insert.columns, cost_us=insert.cost_us)
+        except BaseException as exc:  # noqa: BLE001 - nobody is above this; later rows are written
+            self._writes.gave_up(FAILED, len(insert.digests))
+            _LOG.error("rows were not stored, because of a %s", type(exc).__name__)
+        queue = self._queue
+        with queue.work.changed:
+            insert.tally.written_bytes += written
+            queue.forget(insert)
 
     def _own(self) -> _Queue:
-        if self._pid != os.getpid():
-            # A forked child: the thread is the parent's, which may have held the lock.
-            self._queue = _Queue()
-            self._pid = os.getpid()
+        if not self._queue.work.is_own:
+            self._queue = _Queue(self._write)
         return self._queue
 
 

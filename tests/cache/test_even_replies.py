@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.store.redis import even_replies
 from kvspark.cache.store.redis.even_replies import EvenReplies
+from tests.cache.stream import receiver
 
 SIZE_BYTES = 12
 
@@ -25,20 +24,6 @@ def stream_of(replies: list[list[bytes]]) -> bytes:
         b"*%d\r\n" % len(reply) + b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in reply)
         for reply in replies
     )
-
-
-def receiver(stream: bytes, sizes: list[int]) -> Callable[[memoryview], int]:
-    """Gives out `stream`, so many bytes at a time; who asks when all is there would wait for ever."""
-    left, turns = bytearray(stream), list(sizes)
-
-    def recv_into(room: memoryview) -> int:
-        assert left, "waits for bytes that do not come"
-        size = min(len(room), len(left), turns.pop() if turns else len(left))
-        room[:size] = left[:size]
-        del left[:size]
-        return size
-
-    return recv_into
 
 
 @given(replies=values, sizes=chunks, seed=st.integers(0, 99), is_large=st.booleans())

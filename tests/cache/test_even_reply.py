@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.store.redis import even_reply
 from kvspark.cache.store.redis.even_reply import EvenReply
+from tests.cache.stream import receiver
 
 SIZE_BYTES = 12
 
@@ -22,20 +23,6 @@ def small_pieces() -> Iterator[None]:
 
 def bulk(value: bytes | None) -> bytes:
     return b"_\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-def receiver(stream: bytes, sizes: list[int]) -> Callable[[memoryview], int]:
-    """Gives out `stream`, so many bytes at a time; who asks when all is there would wait for ever."""
-    left, turns = bytearray(stream), list(sizes)
-
-    def recv_into(room: memoryview) -> int:
-        assert left, "waits for bytes that do not come"
-        size = min(len(room), len(left), turns.pop() if turns else len(left))
-        room[:size] = left[:size]
-        del left[:size]
-        return size
-
-    return recv_into
 
 
 def read(

@@ -35,7 +35,8 @@ class Line:
         self.endpoint = endpoint
         self._wire: Wire | None = None
         self._protocol = 3
-        self._payload: Payload = b""
+        self._sent: list[Payload] = []
+        """What is sent again on a connection that was found closed."""
         self._is_old = False
 
     @property
@@ -50,29 +51,15 @@ class Line:
 
     def send(self, payload: Payload, ends: float) -> None:
         """Sends `payload`; its replies are to be read before the next one."""
-        self._payload, self._is_old = payload, self.is_open
-        with self._watched():
-            try:
-                self._opened(ends).send(payload, ends)
-            except Exception as exc:
-                if not self._was_lost(exc):
-                    raise
-                self._opened(ends).send(payload, ends)
+        self._sent, self._is_old = [payload], self.is_open
+        self._send(payload, ends)
 
     def send_more(self, payload: Payload, ends: float) -> None:
         """Sends `payload` behind what was sent, whose replies were not all read."""
-        with self._watched():
-            if not self._is_old:
-                self._opened(ends).send(payload, ends)
-                return
-            # Nothing was answered yet: on a connection that is found closed all is sent again.
-            self._payload = _joined(self._payload, payload)
-            try:
-                self._opened(ends).send(payload, ends)
-            except Exception as exc:
-                if not self._was_lost(exc):
-                    raise
-                self._opened(ends).send(self._payload, ends)
+        if self._is_old:
+            # Nothing was answered yet, so that all may have to be sent again.
+            self._sent.append(payload)
+        self._send(payload, ends)
 
     def read(self, count: int, ends: float, *, is_last: bool = True) -> list[Any]:
         """The next `count` replies to what was sent; see `Wire.read`."""
@@ -92,6 +79,19 @@ class Line:
             lambda wire: wire.read_evenly(counts, value_bytes, ends, is_last=is_last), ends
         )
 
+    def _send(self, payload: Payload, ends: float) -> None:
+        with self._watched():
+            try:
+                self._opened(ends).send(payload, ends)
+            except Exception as exc:
+                if not self._was_lost(exc):
+                    raise
+                self._send_again(ends)
+
+    def _send_again(self, ends: float) -> None:
+        for payload in self._sent:
+            self._opened(ends).send(payload, ends)
+
     def _read(self, read: Callable[[Wire], T], ends: float) -> T:
         with self._watched():
             try:
@@ -99,7 +99,7 @@ class Line:
             except Exception as exc:
                 if not self._was_lost(exc):
                     raise
-                self._opened(ends).send(self._payload, ends)
+                self._send_again(ends)
                 read_now = read(self._opened(ends))
             # Once it has answered it is no old connection, and the payload is not sent again.
             self._is_old = False
@@ -155,12 +155,3 @@ class Line:
         except BaseException:
             self.close()
             raise
-
-
-def _joined(first: Payload, second: Payload) -> Payload:
-    if isinstance(first, bytes) and isinstance(second, bytes):
-        return first + second
-    return [
-        *([first] if isinstance(first, bytes) else first),
-        *([second] if isinstance(second, bytes) else second),
-    ]
