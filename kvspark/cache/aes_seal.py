@@ -180,18 +180,18 @@ class AesSeal(Seal):
         return opened
 
     @override
-    def open_slab(self, table: Table, heads: Table, digests: Sequence[bytes], room: Table) -> bool:
-        ids = heads[:, KEY_ID_AT:KEY_ID_END].tobytes()
+    def open_slab(self, table: Table, bound: Table, digests: Sequence[bytes], room: Table) -> bool:
+        ids = bound[:, DIGEST_BYTES + KEY_ID_AT : DIGEST_BYTES + KEY_ID_END].tobytes()
         ciphers = self._ciphers.get(ids[:2])
-        if ciphers is None or ids != ids[:2] * len(heads):
+        if ciphers is None or ids != ids[:2] * len(bound):
             return False  # While keys are changed: one by one.
         try:
             _open_all(
-                table[:, heads.shape[1] : -NONCE_BYTES],
+                table[:, bound.shape[1] - DIGEST_BYTES : -NONCE_BYTES],
                 room,
                 [ciphers[digest[0]] for digest in digests],
                 byte_rows(table[:, -NONCE_BYTES:]),
-                _bound(digests, heads),
+                byte_rows(bound),
             )
         except InvalidTag:
             return False

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from kvspark.cache.entry import Decoded, EntryFormat
 from kvspark.cache.header import COST_AT, cost_us
+from kvspark.cache.opening import Opening
 from kvspark.cache.seal import TAIL_AT, Table
 from kvspark.cache.store.slab import Part, Slab
 
@@ -26,6 +27,7 @@ class Decoding:
         self._format = entry_format
         self._digests = digests
         self._found = np.zeros(len(digests), dtype=np.bool_)
+        self._opening: Opening | None = None
         self._payloads: Table | None = None
         self._at = 0
         self._filled = 0
@@ -47,7 +49,7 @@ class Decoding:
         if isinstance(part, Slab):
             self.present += len(part)
             self.size_bytes += part.size_bytes
-            if self._format.is_fixed and self._open_slab(part.table, rows):
+            if self._open_slab(part.table, rows):
                 return
             values = [*part.values()]
         else:
@@ -84,8 +86,12 @@ class Decoding:
 
     def _open_slab(self, table: Table, rows: slice) -> bool:
         """True if all were right."""
+        if self._opening is None:
+            self._opening = self._format.opening(self._digests)
+        if self._opening is None or table.shape[1] != self._format.entry_bytes:
+            return False
         room = self._room()[self._filled : self._filled + len(table)]
-        if not self._format.open_slab(table, self._digests[rows], room):
+        if not self._opening.open(table, rows, room):
             return False
         self._costs.append(table[:, COST_AT:TAIL_AT].tobytes())
         self._found[rows] = True

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from kvspark.cache.codec import RAW, Codec
 from kvspark.cache.header import MAX_ENTRY_BYTES, TIMES_AT, EntryHeader, Opened, u32
 from kvspark.cache.key import HALF_BYTES
+from kvspark.cache.opening import Opening
 from kvspark.cache.seal import (
     CHECKSUM,
     KEY_ID_AT,
@@ -157,25 +158,15 @@ class EntryFormat:
                     reasons[entry] += 1
         return opened
 
-    def open_slab(self, table: Table, digests: Sequence[bytes], room: Table) -> bool:
-        """True if all rows of `table` are right in every byte; `room` holds their payloads then.
+    def opening(self, digests: Sequence[bytes]) -> Opening | None:
+        """What opens slabs of the entries of `digests`; None where none are: rows vary in size, or are too large.
 
-        For stages whose rows have a fixed size; what is not right is for `open_many` to look at.
+        What is not right is for `open_many` to look at.
         """
-        if table.shape[1] != self.entry_bytes or self.entry_bytes > self._max_bytes:
-            return False
-        seal, count = self._seal(), len(table)
-        heads = np.ascontiguousarray(table[:, : self._header.size_bytes])
-        wanted = self._template(seal).tobytes()
-        # As bytes, at a fifth of what comparing arrays takes where a table has few rows.
-        return (
-            heads[:, :KEY_ID_AT].tobytes() == wanted[:KEY_ID_AT] * count
-            and heads[:, KEY_ID_END:TIMES_AT].tobytes() == wanted[KEY_ID_END:TIMES_AT] * count
-            and heads[:, TAIL_AT:TENSORS_AT].tobytes() == tails(digests).tobytes()
-            and heads[:, TENSORS_AT:].tobytes() == wanted[TENSORS_AT:] * count
-            and (seal.key_id > 0 or not heads[:, KEY_ID_AT:KEY_ID_END].any())
-            and seal.open_slab(table, heads, digests, room)
-        )
+        if not self.is_fixed or self.entry_bytes > self._max_bytes:
+            return None
+        seal = self._seal()
+        return Opening(self._template(seal), seal, digests)
 
     def _template(self, seal: Seal) -> Table:
         """The header of all rows but for times and digest."""
