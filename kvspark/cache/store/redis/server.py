@@ -74,7 +74,10 @@ class RedisStore(CommandedStore):
             return
         with self._line.turn(time.monotonic() + left_s()) as line:
             try:
-                line.send(b"".join([each for _, each in ahead]), time.monotonic() + left_s())
+                for number, (_, command) in enumerate(ahead):
+                    # One by one: a server answers all that it has read at once.
+                    send = line.send_more if number else line.send
+                    send(command, time.monotonic() + left_s())
                 while ahead:
                     left, _ = ahead.popleft()
                     while left:
@@ -87,6 +90,8 @@ class RedisStore(CommandedStore):
                             line.send_more(following[1], time.monotonic() + left_s())
                             ahead.append(following)
                         take(part)
+                        # The next part comes into the same memory, which is near the processor still.
+                        del part, reply
             except BaseException:
                 # What is still to come would be taken for the answer to the next call.
                 line.close()
