@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvspark.cache.store.redis import even_replies
-from kvspark.cache.store.redis.even_replies import EvenReplies
+from kvspark.cache.store.redis.even_replies import EvenReplies, NodeReplies
 from tests.cache.stream import receiver
 
 SIZE_BYTES = 12
@@ -16,6 +15,7 @@ values = st.lists(
     min_size=1,
     max_size=6,
 )
+nodes = st.lists(values, min_size=1, max_size=4)
 chunks = st.lists(st.integers(1, 40), max_size=60)
 
 
@@ -26,18 +26,24 @@ def stream_of(replies: list[list[bytes]]) -> bytes:
     )
 
 
-@given(replies=values, sizes=chunks, seed=st.integers(0, 99), is_large=st.booleans())
-def test_values_of_the_expected_size_go_to_their_places(replies, sizes, seed, is_large):
-    even = EvenReplies([*map(len, replies)], SIZE_BYTES, spare_bytes=1)
-    assert even.receive(receiver(stream_of(replies), sizes))
-    assert not even.has_more
-    expected = [value for reply in replies for value in reply]
-    assert even.values() == expected
-    places = np.random.default_rng(seed).permutation(len(expected))
-    table = np.zeros((len(expected), SIZE_BYTES), dtype=np.uint8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(even_replies, "LARGE_BYTES", 1 if is_large else 1 << 20)
-        even.copy_to(table, places)
+def one_node(replies: list[list[bytes]]) -> NodeReplies:
+    (node,) = EvenReplies([[*map(len, replies)]], SIZE_BYTES).nodes
+    return node
+
+
+@given(told=nodes, sizes=st.lists(chunks, min_size=4, max_size=4), data=st.data())
+def test_values_of_the_expected_size_go_to_their_places(told, sizes, data):
+    even = EvenReplies([[*map(len, replies)] for replies in told], SIZE_BYTES)
+    parts = [*zip(even.nodes, told, sizes, strict=False)]
+    # Nodes answer in any order, and write where others do not.
+    for node, replies, own in data.draw(st.permutations(parts)):
+        is_last = data.draw(st.booleans())
+        assert node.receive(receiver(stream_of(replies), own), is_last=is_last)
+        assert not node.has_more
+        assert node.values([*map(len, replies)]) == replies
+    expected = [value for replies in told for reply in replies for value in reply]
+    places = np.array(data.draw(st.permutations(range(len(expected)))))
+    table = even.values(even.in_order(places))
     assert [table[place].tobytes() for place in places] == expected
 
 
@@ -58,22 +64,30 @@ def test_a_reply_that_is_another_one_is_noticed_before_more_is_waited_for(replie
     told = [stream_of([reply]) for reply in replies]
     told[row] = other
     stream = b"".join(told)
-    even = EvenReplies([*map(len, replies)], SIZE_BYTES, spare_bytes=0)
-    assert not even.receive(receiver(stream, sizes))
-    assert bytes(even.received) == stream[: len(even.received)]
+    node = one_node(replies)
+    assert not node.receive(receiver(stream, sizes), is_last=False)
+    assert bytes(node.received) == stream[: len(node.received)]
 
 
 @given(replies=values, sizes=chunks)
 def test_what_comes_beyond_the_replies_is_told_where_it_is_asked_for(replies, sizes):
-    even = EvenReplies([*map(len, replies)], SIZE_BYTES, spare_bytes=1)
-    assert even.receive(receiver(stream_of(replies) + b"+OK\r\n", []))
-    assert even.has_more
-    alone = EvenReplies([*map(len, replies)], SIZE_BYTES, spare_bytes=0)
-    assert alone.receive(receiver(stream_of(replies) + b"+OK\r\n", sizes))
-    assert not alone.has_more
+    node = one_node(replies)
+    assert node.receive(receiver(stream_of(replies) + b"+OK\r\n", []), is_last=True)
+    assert node.has_more
+    assert node.receive(receiver(stream_of(replies) + b"+OK\r\n", sizes), is_last=False)
+    assert not node.has_more
+
+
+@given(replies=values, sizes=chunks)
+def test_replies_that_were_lost_on_their_way_begin_anew(replies, sizes):
+    node, whole = one_node(replies), stream_of(replies)
+    lost = receiver(whole[: len(whole) // 2], sizes)
+    with pytest.raises(AssertionError, match="do not come"):
+        node.receive(lost, is_last=True)
+    assert node.receive(receiver(whole, sizes), is_last=True)
+    assert node.values([*map(len, replies)]) == replies
 
 
 def test_a_connection_that_is_closed_is_an_error():
-    even = EvenReplies([2], SIZE_BYTES, spare_bytes=0)
     with pytest.raises(ConnectionResetError):
-        even.receive(lambda room: 0)
+        one_node([[b"", b""]]).receive(lambda room: 0, is_last=True)

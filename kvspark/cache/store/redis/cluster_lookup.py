@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice, pairwise
-from typing import Any, final
+from itertools import accumulate, islice
+from typing import Any, TypeAlias, final
 
 import numpy as np
+import numpy.typing as npt
 
-from kvspark.cache.store.redis.even_replies import EvenReplies
+from kvspark.cache.store.redis.even_replies import EvenReplies, NodeReplies
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.node import Post, Posts
 from kvspark.cache.store.redis.nodes import Answers, Nodes
@@ -35,8 +36,11 @@ WINDOW_BYTES = 2 * 2**20
 without parsing them; where those would be more bytes than this, there is less to gain than it takes."""
 
 
+Shares: TypeAlias = "dict[Address, NodeReplies]"
+
+
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
     """A window on its way."""
 
@@ -44,6 +48,10 @@ class _Asked:
     posts: Posts
     answers: Answers
     """Of the nodes that have answered, or will not."""
+    even: EvenReplies | None = None
+    """Where all nodes answer with values of the expected size, these are they, ..."""
+    at: npt.NDArray[np.intp] | None = None
+    """... and here is the value of each key."""
 
     @property
     def homes(self) -> dict[Address, Post]:
@@ -57,6 +65,20 @@ class _Asked:
     def counts(self, address: Address) -> list[int]:
         """How many keys each command has that this node was sent."""
         return [self.gets.counts[place] for place in self.posts[address].places]
+
+    def expect_evenly(self, addresses: Sequence[Address], value_bytes: int) -> Shares:
+        """What comes from each of these nodes if all values have `value_bytes`."""
+        self.even = EvenReplies([self.counts(address) for address in addresses], value_bytes)
+        if len(addresses) == len(self.posts):
+            starts = [0, *accumulate(self.gets.counts)]
+            places = [
+                row
+                for address in addresses
+                for place in self.posts[address].places
+                for row in self.gets.places[starts[place] : starts[place + 1]]
+            ]
+            self.at = self.even.in_order(np.array(places))
+        return dict(zip(addresses, self.even.nodes, strict=True))
 
 
 @final
@@ -128,18 +150,21 @@ class ClusterLookup:
 
     def _collect(self, asked: _Asked) -> None:
         """Reads what all nodes answer to `asked`, the oldest window that was not read."""
-        waiting = asked.at_work()
+        waiting = [*asked.at_work()]
+        if not waiting:
+            return
         busy = {address for each in self._ahead for address in each.at_work() if each is not asked}
+        # Worked out before anything is waited for.
+        shares = asked.expect_evenly(waiting, self._value_bytes) if self._are_small else {}
 
         def read(address: Address, line: Line, until: float) -> object:
-            counts, is_last = asked.counts(address), address not in busy
+            count, is_last = len(asked.posts[address].places), address not in busy
             if not self._are_small:
-                return line.read(len(counts), until, is_last=is_last)
-            return line.read_evenly(counts, self._value_bytes, until, is_last=is_last)
+                return line.read(count, until, is_last=is_last)
+            return line.read_evenly(shares[address], count, until, is_last=is_last)
 
-        if waiting:
-            self._nodes.collect(asked.homes, asked.answers, self._ends(), read)
-            self._lose(asked.answers)
+        self._nodes.collect(asked.homes, asked.answers, self._ends(), read)
+        self._lose(asked.answers)
 
     def _lose(self, answers: Answers) -> None:
         """Of a node whose line was closed nothing more will come."""
@@ -152,19 +177,12 @@ class ClusterLookup:
 
     def _even_part(self, asked: _Asked) -> Part | None:
         """The values as one table; None if some are missing, or have another size."""
-        if not all(
-            address is not None and isinstance(asked.answers[address], EvenReplies)
-            for address in asked.posts
-        ):
+        if asked.even is None or asked.at is None:
             return None
-        places = np.array(asked.gets.places)
-        starts = [0, *accumulate(asked.gets.counts)]
-        table = np.empty((len(places), self._value_bytes), dtype=np.uint8)
-        for address, post in asked.homes.items():
-            of_node = [places[starts[place] : starts[place + 1]] for place in post.places]
-            asked.answers[address].copy_to(table, np.concatenate(of_node))
+        if not all(isinstance(answer, NodeReplies) for answer in asked.answers.values()):
+            return None
         self._has_answers = True
-        return Slab(table)
+        return Slab(asked.even.values(asked.at))
 
     def _listed(self, asked: _Asked) -> list[bytes | None]:
         """The values one by one; what a node did not answer with values is settled first."""
@@ -173,10 +191,8 @@ class ClusterLookup:
             answer = self._nodes.homeless() if address is None else asked.answers[address]
             if isinstance(answer, StoreError):
                 answer = [answer] * len(post.places)
-            elif isinstance(answer, EvenReplies) and address is not None:
-                ends = [0, *accumulate(asked.counts(address))]
-                values = answer.values()
-                answer = [values[start:stop] for start, stop in pairwise(ends)]
+            elif isinstance(answer, NodeReplies) and address is not None:
+                answer = answer.values(asked.counts(address))
             for place, reply in zip(post.places, answer, strict=True):
                 replies[place] = reply
         if any(isinstance(reply, Exception) for reply in replies):

@@ -34,7 +34,7 @@ from redis.exceptions import AskError, InvalidResponse, MovedError
 from redis.retry import Retry
 
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.even_replies import EvenReplies
+from kvspark.cache.store.redis.even_replies import NodeReplies
 from kvspark.cache.store.redis.even_reply import EvenReply
 
 READ_BYTES = 256 * 1024
@@ -129,18 +129,17 @@ class Wire:
         return part
 
     def read_evenly(
-        self, counts: Sequence[int], value_bytes: int, ends: float, *, is_last: bool
-    ) -> EvenReplies | list[Any]:
-        """The next lists of so many values: EvenReplies if all have `value_bytes` bytes, else as `read` gives them."""
+        self, replies: NodeReplies, count: int, ends: float, *, is_last: bool
+    ) -> NodeReplies | list[Any]:
+        """The next `count` replies: as `replies` if they are such, else as `read` gives them."""
         if not self.has_more:
             self._connection.ends = ends
-            replies = EvenReplies(counts, value_bytes, spare_bytes=int(is_last))
-            is_even = replies.receive(self._socket.recv_into)
+            is_even = replies.receive(self._socket.recv_into, is_last=is_last)
             if not is_even or replies.has_more:
                 self._unread = replies.received
             if is_even and not replies.has_more:
                 return replies
-        return self.read(len(counts), ends, is_last=is_last)
+        return self.read(count, ends, is_last=is_last)
 
     def _even_part(self) -> tuple[Any, int]:
         """A Slab, None if there is none, and how many values of the reply were given so far."""
