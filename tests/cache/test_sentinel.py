@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.sentinel import SentinelStore
+from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
@@ -115,6 +117,71 @@ def test_a_primary_that_was_killed_is_found_again_where_its_replica_took_over():
         wait_until(lambda: watched.primary_port() == watched.replica.port)
         assert store.get_many([b"a"]) == [b"1"]
         assert store.set_many([(b"a", b"2")], ttl_s=60) == 1
+
+
+def looked_up(store: SentinelStore, keys: list[bytes], taken: Callable[[], None]) -> list[bytes]:
+    """The values of all keys, which come in slabs; `taken` is called with each."""
+    found: list[bytes] = []
+
+    def take(part: Part) -> None:
+        assert isinstance(part, Slab)
+        found.extend(part.values())
+        taken()
+
+    windows = (keys[at : at + 50] for at in range(0, len(keys), 50))
+    store.get_each(windows, take, value_bytes=6, left_s=lambda: PATIENT_S)
+    return found
+
+
+def test_a_look_up_of_many_windows_goes_on_where_the_replica_took_over():
+    entries = [(b"%d" % row, b"%06d" % row) for row in range(500)]
+    keys, values = [key for key, _ in entries], [value for _, value in entries]
+    with running_sentinels() as watched:
+        store = connect(watched)
+        store.set_many(entries, ttl_s=60)
+        assert looked_up(store, keys, lambda: None) == values
+        wait_until(lambda: watched.replica.ask("DBSIZE") == watched.primary.ask("DBSIZE"))
+        watched.primary.signal(signal.SIGKILL)
+        wait_until(lambda: watched.primary_port() == watched.replica.port)
+        assert looked_up(store, keys, lambda: None) == values
+        assert watched.replica.count("mget") == 10
+
+
+def test_a_look_up_that_has_begun_is_not_made_again():
+    entries = [(b"%d" % row, b"%06d" % row) for row in range(500)]
+    keys = [key for key, _ in entries]
+    with running_sentinels() as watched:
+        store = connect(watched)
+        store.set_many(entries, ttl_s=60)
+        parts: list[int] = []
+
+        def stop_the_primary() -> None:
+            parts.append(len(parts))
+            watched.primary.signal(signal.SIGKILL)
+            # Whoever asks now is told of the replica.
+            wait_until(lambda: watched.primary_port() == watched.replica.port)
+
+        with pytest.raises(StoreUnavailableError):
+            looked_up(store, keys, stop_the_primary)
+        assert parts
+        assert watched.replica.count("mget") == 0
+
+
+def test_a_primary_that_became_a_replica_is_left_by_a_write_of_many_windows():
+    entries = [(b"%d" % row, b"%06d" % row) for row in range(500)]
+    with running_sentinels() as watched:
+        store = connect(watched)
+        store.set_many([(b"a", b"1")], ttl_s=60)
+        watched.primary.signal(signal.SIGSTOP)
+        wait_until(lambda: watched.primary_port() == watched.replica.port)
+        watched.primary.signal(signal.SIGCONT)
+        watched.primary.ask("REPLICAOF", "127.0.0.1", str(watched.replica.port))
+        taken: list[int] = []
+        windows = (entries[at : at + 50] for at in range(0, 500, 50))
+        store.set_each(windows, taken.append, ttl_s=60, left_s=lambda: PATIENT_S)
+        assert taken == [50] * 10
+        assert watched.primary.ask("SET", "a", "3").startswith(b"-READONLY")
+        assert watched.replica.ask("GET", "499") == b"$6\r\n000499\r\n"
 
 
 def test_a_sentinel_that_still_names_the_old_primary_is_not_the_only_one_asked():

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -30,6 +30,7 @@ from kvspark.cache.store.folder import ServerFolder
 from kvspark.cache.store.presence import Exclusive, Presence
 from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.server import RedisStore
+from kvspark.cache.store.slab import Part
 from kvspark.errors import StoreUnavailableError, UsageError
 
 _LOG = logging.getLogger(__name__)
@@ -73,6 +74,19 @@ class EmbeddedStore(CommandedStore):
         return self._ask(lambda store: store.get_many(keys, timeout_s=timeout_s))
 
     @override
+    def get_each(
+        self,
+        windows: Iterable[Sequence[bytes]],
+        take: Callable[[Part], None],
+        *,
+        value_bytes: int,
+        left_s: Callable[[], float],
+    ) -> None:
+        self._ask(
+            lambda store: store.get_each(windows, take, value_bytes=value_bytes, left_s=left_s)
+        )
+
+    @override
     def set_many(
         self,
         entries: Sequence[tuple[bytes, bytes]],
@@ -83,6 +97,17 @@ class EmbeddedStore(CommandedStore):
         if not entries:
             return 0
         return self._ask(lambda store: store.set_many(entries, ttl_s=ttl_s, timeout_s=timeout_s))
+
+    @override
+    def set_each(
+        self,
+        windows: Iterator[Sequence[tuple[bytes, bytes]]],
+        took: Callable[[int], None],
+        *,
+        ttl_s: float | None,
+        left_s: Callable[[], float],
+    ) -> None:
+        self._ask(lambda store: store.set_each(windows, took, ttl_s=ttl_s, left_s=left_s))
 
     @override
     def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:

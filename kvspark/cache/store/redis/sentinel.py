@@ -2,15 +2,15 @@
 
 The primary is looked up at the first call, and again after one that did not get through or was
 refused because the server is a replica by now; where it has moved, the call is made once more in
-the time that is left. A connection to a sentinel is closed at once: a process keeps one, to the
-primary.
+the time that is left. A call of many windows is, as long as none of its values came and none of its entries
+was taken. A connection to a sentinel is closed at once: a process keeps one, to the primary.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, final
 
@@ -22,8 +22,10 @@ from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import command
 from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.line import Line
+from kvspark.cache.store.redis.repeatable import Repeatable
 from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.store.redis_error import store_error
+from kvspark.cache.store.slab import Part
 from kvspark.errors import (
     StoreError,
     StoreFullError,
@@ -63,6 +65,29 @@ class SentinelStore(CommandedStore):
         return self._ask(lambda store, left_s: store.get_many(keys, timeout_s=left_s), timeout_s)
 
     @override
+    def get_each(
+        self,
+        windows: Iterable[Sequence[bytes]],
+        take: Callable[[Part], None],
+        *,
+        value_bytes: int,
+        left_s: Callable[[], float],
+    ) -> None:
+        repeatable = Repeatable(windows)
+
+        def settling(part: Part) -> None:
+            repeatable.settle()
+            take(part)
+
+        self._ask_each(
+            repeatable,
+            lambda store: store.get_each(
+                iter(repeatable), settling, value_bytes=value_bytes, left_s=left_s
+            ),
+            left_s,
+        )
+
+    @override
     def set_many(
         self,
         entries: Sequence[tuple[bytes, bytes]],
@@ -74,6 +99,27 @@ class SentinelStore(CommandedStore):
             return 0
         return self._ask(
             lambda store, left_s: store.set_many(entries, ttl_s=ttl_s, timeout_s=left_s), timeout_s
+        )
+
+    @override
+    def set_each(
+        self,
+        windows: Iterator[Sequence[tuple[bytes, bytes]]],
+        took: Callable[[int], None],
+        *,
+        ttl_s: float | None,
+        left_s: Callable[[], float],
+    ) -> None:
+        repeatable = Repeatable(windows)
+
+        def settling(count: int) -> None:
+            repeatable.settle()
+            took(count)
+
+        self._ask_each(
+            repeatable,
+            lambda store: store.set_each(iter(repeatable), settling, ttl_s=ttl_s, left_s=left_s),
+            left_s,
         )
 
     @override
@@ -125,6 +171,25 @@ class SentinelStore(CommandedStore):
                 if other is None:
                     raise
             return question(other, _left_s(ends))
+
+    def _ask_each(
+        self,
+        repeatable: Repeatable[Any],
+        question: Callable[[RedisStore], None],
+        left_s: Callable[[], float],
+    ) -> None:
+        """As `_ask`, unless something came of the call before it failed."""
+        with self._found.turn(time.monotonic() + left_s()) as found:
+            store = found.store(time.monotonic() + left_s())
+            try:
+                question(store)
+            except (StoreUnavailableError, StoreFullError):
+                other = found.other(store, time.monotonic() + left_s())
+                if other is None or repeatable.is_settled:
+                    raise
+            else:
+                return
+            question(other)
 
 
 @final
