@@ -2,6 +2,7 @@
 
     ahead           asks for rows that will be looked up soon
     Ahead.lookup    what was found of them, and what was inserted since
+    lookup_ahead    the same of any rows, whoever asked for which of them
     Ahead.forget    nobody wants to know
 
 The thread has a connection of its own, and the breakers and the debt of waiting of everybody else: what
@@ -12,8 +13,9 @@ looked up, and all in a forked child, are looked up by the caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -107,6 +109,8 @@ class Ahead:
         self.found: Lookup | None = None
         self.inserted: list[Sequence[bytes]] = []
         """Since then, by this process."""
+        self.is_wanted = False
+        """True once somebody wanted to know something of it."""
 
     @property
     def size_bytes(self) -> int:
@@ -119,18 +123,31 @@ class Ahead:
             for rows in found.columns
         )
 
+    @cached_property
+    def places(self) -> Mapping[bytes, int]:
+        """Of each digest that was asked for."""
+        return {digest: place for place, digest in enumerate(self.digests)}
+
     def lookup(self, digests: Sequence[bytes]) -> Lookup:
         """What is known of `digests`, some of those that were asked for in their order; once.
 
         As `Entries.lookup`, but that what others inserted since may be missing.
         """
+        known = self.known(digests)
+        self.forget()
+        return self.entries.lookup(digests) if known is None else known
+
+    def known(self, digests: Sequence[bytes]) -> Lookup | None:
+        """As `lookup`, of any of those that were asked for, and more than once; None if nobody has looked."""
+        self.is_wanted = True
         found = self._ahead.taken(self)
-        self.entries.asked.remove(self)
         if found is None:
-            return self.entries.lookup(digests)
-        self.found = None
-        if len(digests) < len(self.digests):
-            found = _some(found, self.digests, digests)
+            return None
+        if len(digests) == len(self.digests):
+            # The caller may write to the rows.
+            self.found = None
+        if digests != self.digests:
+            found = _some(found, [self.places[digest] for digest in digests])
         inserted = set().union(*self.inserted) if self.inserted else frozenset[bytes]()
         missing = np.flatnonzero(~found.found).tolist() if inserted else []
         again = np.array([row for row in missing if digests[row] in inserted], dtype=np.intp)
@@ -138,11 +155,17 @@ class Ahead:
             return found
         return _with_more(found, again, self.entries.lookup([digests[row] for row in again]))
 
+    @property
+    def is_over(self) -> bool:
+        """True once it was looked up for good, or forgotten."""
+        return self not in self.entries.asked
+
     def forget(self) -> None:
-        """Returns when nobody looks, or the call under way has had all its time; nothing if it was looked up."""
-        if self in self.entries.asked:
+        """Returns when nobody looks, or the call under way has had all its time; nothing if it was forgotten."""
+        if not self.is_over:
             self._ahead.taken(self)
             self.entries.asked.remove(self)
+            self.found = None
 
 
 @final
@@ -160,7 +183,7 @@ class AheadEntries:
         self._ahead = ahead
         self.row_bytes = row_bytes
         self.asked: list[Ahead] = []
-        """What was not looked up yet."""
+        """What nobody has looked up or forgotten yet."""
 
     @property
     def max_bytes(self) -> int:
@@ -183,6 +206,23 @@ class AheadEntries:
         """What is known of the digests, now."""
         return self._entries.lookup(digests)
 
+    def lookup_ahead(self, digests: Sequence[bytes]) -> Lookup:
+        """What is known of the distinct digests, from what was asked for ahead as far as it has them.
+
+        What others inserted since may be missing.
+        """
+        lookup, left = _nothing(len(digests)), [*range(len(digests))]
+        for ahead in self.asked if digests else ():
+            mine = [row for row in left if digests[row] in ahead.places]
+            known = ahead.known([digests[row] for row in mine]) if mine else None
+            if known is not None:
+                lookup = _with_more(lookup, np.array(mine), known)
+                left = [row for row in left if digests[row] not in ahead.places]
+            if not left:
+                return lookup
+        now = self._entries.lookup([digests[row] for row in left])
+        return _with_more(lookup, np.array(left, dtype=np.intp), now)
+
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written."""
         for ahead in self.asked:
@@ -202,26 +242,33 @@ class AheadEntries:
         return self._entries.sightings()
 
 
-def _some(lookup: Lookup, digests: Sequence[bytes], wanted: Sequence[bytes]) -> Lookup:
-    """Of what `lookup` says of `digests`, what concerns those that are `wanted`, in the same order."""
-    chosen = frozenset(wanted)
-    is_wanted = np.fromiter((digest in chosen for digest in digests), np.bool_, len(digests))
-    places = np.flatnonzero(is_wanted[lookup.found])
-    columns = tuple(_taken([rows], places) for rows in lookup.columns)
-    return Lookup(lookup.found[is_wanted], columns, lookup.size_bytes, lookup.skipped)
+def _nothing(count: int) -> Lookup:
+    """What is known of `count` rows before anybody has looked."""
+    return Lookup(np.zeros(count, dtype=np.bool_), (), 0)
+
+
+def _some(lookup: Lookup, places: Sequence[int]) -> Lookup:
+    """What `lookup` says of the rows at `places`, in their order."""
+    found = lookup.found[places]
+    place = np.cumsum(lookup.found) - 1
+    columns = tuple(_taken([rows], place[places][found]) for rows in lookup.columns)
+    known = int(lookup.found.sum())
+    size_bytes = lookup.size_bytes * int(found.sum()) // known if known else 0
+    return Lookup(found, columns, size_bytes, lookup.skipped)
 
 
 def _with_more(lookup: Lookup, places: Places, later: Lookup) -> Lookup:
     """`lookup`, and what was found later of the rows at `places`, which it lacks."""
+    if len(places) == len(lookup.found):
+        return later
     found = lookup.found.copy()
     found[places[later.found]] = True
     place = np.empty(len(found), dtype=np.intp)
     known = int(lookup.found.sum())
     place[lookup.found] = np.arange(known)
     place[places[later.found]] = known + np.arange(int(later.found.sum()))
-    columns = tuple(
-        _taken(parts, place[found]) for parts in zip(lookup.columns, later.columns, strict=True)
-    )
+    parts = (lookup.columns, later.columns) if lookup.columns else (later.columns,)
+    columns = tuple(_taken(rows, place[found]) for rows in zip(*parts, strict=True))
     return Lookup(found, columns, lookup.size_bytes + later.size_bytes, lookup.skipped)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.cache.entries import KeySpaces
-from kvspark.cache.look_ahead import Ahead, LookAhead
+from kvspark.cache.look_ahead import Ahead, AheadEntries, LookAhead
 from kvspark.errors import RowError
 from kvspark.infer.asked import Asked
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
@@ -66,10 +66,10 @@ class Resolver:
         self._threads = threads
         self._device = device
         self.rule: BadRowRule = Refuse()
-        self._stages = {stage.name: stage for stage in bundle.stages}
+        self.stages = {stage.name: stage for stage in bundle.stages}
         self._computations: dict[str, Computation] = {}
         self._stats: dict[str, StageStats] = defaultdict(StageStats)
-        self._memos = memos_of_towers(bundle, plan.memo_bytes)
+        self.memos = memos_of_towers(bundle, plan.memo_bytes)
         self._sharing: dict[str, Sharing] = {}
         self._serial = 0  # of the last row that was known by a number alone
         self._codecs = {s.name: stage_codec(s, plan.stages[s.name].codec) for s in bundle.stages}
@@ -77,7 +77,7 @@ class Resolver:
             bundle, plan, cache, ahead, self._turned_away, threads=threads, device=device
         )  # by stage
         for name, space in self.entries.items():
-            leases = space.leases() if self._stages[name].is_batched else None
+            leases = space.leases() if self.stages[name].is_batched else None
             if leases is not None:
                 self._sharing[name] = Sharing(space, leases, self._codecs[name].values)
 
@@ -92,7 +92,7 @@ class Resolver:
         columns = own_columns(stage, columns)
         rows = distinct(list(columns.values()))
         self._add(stage, rows=count, duplicates=count - len(rows))
-        memo = self._memos.get(stage.name)
+        memo = self.memos.get(stage.name)
         if memo is None:
             found, known, made = self._find_or_make(stage, columns, rows.first_row)
             return scattered(stage, found, rows.place_of_row, known, made)
@@ -173,7 +173,8 @@ class Resolver:
         if space is None or not keys:
             return np.zeros(len(keys), dtype=bool), nothing(stage)
         started = time.perf_counter()
-        lookup = space.lookup(keys) if ahead is None else ahead.lookup(keys)
+        look = space.lookup_ahead if isinstance(space, AheadEntries) else space.lookup
+        lookup = look(keys) if ahead is None else ahead.lookup(keys)
         self._add(
             stage,
             lookups=len(keys) - lookup.skipped,
@@ -204,7 +205,7 @@ class Resolver:
         return joined(stage, parts)
 
     def _rows_at_once(self, stage: Stage) -> int:
-        sizes = [self._stages[name].bytes_per_row or 0 for name in stage.upstream]
+        sizes = [self.stages[name].bytes_per_row or 0 for name in stage.upstream]
         full = self._bundle.micro_batch.rows
         # Whole micro-batches, so that parts cost no padding where rows have no lengths.
         return max(1, self._plan.max_held_bytes // max(1, sum(sizes)) // full) * full
@@ -283,10 +284,10 @@ class Resolver:
 
         Of the whole model, where no stage is named. What is not exact is not kept.
         """
-        names = list(self._stages) if stage is None else [stage.name]
+        names = list(self.stages) if stage is None else [stage.name]
         done = [self._computations[name].is_exact for name in names if name in self._computations]
         before = () if stage is None else stage.upstream
-        return all(done) and all(self.is_exact(self._stages[name]) for name in before)
+        return all(done) and all(self.is_exact(self.stages[name]) for name in before)
 
     def flush(self) -> None:
         """Waits for a while for what was inserted behind."""
@@ -295,7 +296,7 @@ class Resolver:
 
     def drain(self) -> dict[str, StageStats]:
         """What happened since the last drain, by stage, for all stages."""
-        stats = {name: self._stats[name] for name in self._stages}
+        stats = {name: self._stats[name] for name in self.stages}
         self._stats.clear()
         return stats
 
@@ -311,7 +312,7 @@ class Resolver:
         """
         results = {}
         for name in stage.upstream:
-            upstream = self._stages[name]
+            upstream = self.stages[name]
             results[name] = self.resolve(upstream, columns, count)
             bad.update({row: why for row, why in results[name].bad.items() if row not in bad})
         arguments: list[object] = []
@@ -322,7 +323,7 @@ class Resolver:
                 arguments.append(column.argument())
                 own = column.lengths
             else:
-                specs = self._stages[source.stage].outputs
+                specs = self.stages[source.stage].outputs
                 position = [spec.name for spec in specs].index(source.tensor.name)
                 arguments.append(results[source.stage].columns[position])
                 own = results[source.stage].lengths if None in source.tensor.shape else None
