@@ -147,6 +147,27 @@ def test_a_node_that_hangs_costs_its_share_and_half_of_the_time_at_most(own_clus
     assert found(connect(own_cluster), timeout_s=5) == set(TAGGED)
 
 
+@covers("F28")
+def test_a_node_that_one_connection_gave_up_is_not_waited_for_by_another(own_cluster):
+    store = warm(own_cluster)
+    other = store.beside()
+    assert isinstance(other, ClusterStore)
+    assert found(other, timeout_s=5) == set(TAGGED)
+    own_cluster.nodes[1].signal(signal.SIGSTOP)
+    for _ in range(2):
+        found(store, timeout_s=2)
+    # The third time it is the other one's turn, and for both the last one.
+    found(other, timeout_s=2)
+    with Clock() as clock:
+        for each in (store, other):
+            for _ in range(10):
+                assert found(each, timeout_s=2) == set(TAGGED) - share(own_cluster, 1)
+    assert clock.seconds < 1 + SLACK_S
+    assert store.drain()["unavailable"] >= 20
+    own_cluster.nodes[1].signal(signal.SIGCONT)
+    wait_until(lambda: _all_are_well(own_cluster))
+
+
 def _all_are_well(cluster: ClusterAddress) -> bool:
     return all(b"cluster_slots_ok:16384" in node.ask("CLUSTER", "INFO") for node in cluster.nodes)
 

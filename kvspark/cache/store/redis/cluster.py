@@ -17,6 +17,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
@@ -24,7 +25,7 @@ from kvspark.cache.store.redis.cluster_lookup import ClusterLookup, values_of
 from kvspark.cache.store.redis.command import PING, scan, sets, unlink
 from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.nodes import Nodes
-from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
+from kvspark.cache.store.redis.slots import Address, by_tag, slot_of_tag, tag_of
 from kvspark.cache.store.redis.tagged import gets
 from kvspark.cache.store.slab import Part
 from kvspark.cache.store.trouble import reason_of, worst
@@ -39,7 +40,8 @@ class ClusterStore(CommandedStore):
         self._seeds = seeds
         self._place = f"the cluster of {seeds[0]}"
         self._timeout_s = timeout_s
-        self._nodes = PerProcess(lambda: Nodes(seeds), self._place)
+        self._breakers: dict[Address, Breaker] = {}
+        self._nodes = PerProcess(lambda: Nodes(seeds, self._breaker_of), self._place)
         self._trouble = PerProcess[Counter[str]](Counter, self._place)
 
     @override
@@ -127,8 +129,9 @@ class ClusterStore(CommandedStore):
     @override
     def beside(self) -> Store:
         other = ClusterStore(self._seeds, timeout_s=self._timeout_s)
-        # `drain` of either tells what both had to do without.
-        other._trouble = self._trouble
+        # `drain` of either tells what both had to do without, and a node that one gave up is not
+        # waited for by the other.
+        other._trouble, other._breakers = self._trouble, self._breakers
         return other
 
     @override
@@ -148,6 +151,9 @@ class ClusterStore(CommandedStore):
     def close(self) -> None:
         with self._nodes.turn(None) as nodes:
             nodes.close()
+
+    def _breaker_of(self, address: Address) -> Breaker:
+        return self._breakers.setdefault(address, Breaker())
 
     def _ask(
         self, slots: Sequence[int], commands: Sequence[bytes], timeout_s: float | None

@@ -22,7 +22,8 @@ class Node:
     """Where its commands go."""
 
     line: Line
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: Breaker
+    """Of all connections of the process to it; what two threads count at once counts once or twice."""
 
     def silent(self) -> StoreError:
         """The error of one that did not answer in time."""

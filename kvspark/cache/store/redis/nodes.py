@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, final
 
+from kvspark.cache.breaker import Breaker
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.command import command
 from kvspark.cache.store.redis.line import Line
@@ -44,11 +45,15 @@ Answers: TypeAlias = "dict[Address, Any]"
 
 @final
 class Nodes:
-    """The nodes of the cluster that `seeds` are some of; not safe between threads."""
+    """The nodes of the cluster that `seeds` are some of; not safe between threads.
 
-    def __init__(self, seeds: Sequence[Endpoint]) -> None:
+    `breaker_of` gives each its breaker, which others may have too.
+    """
+
+    def __init__(self, seeds: Sequence[Endpoint], breaker_of: Callable[[Address], Breaker]) -> None:
         self._seeds = {Address(each.host, each.port): each for each in seeds}
         self._entry = seeds[0]
+        self._breaker_of = breaker_of
         self._nodes: dict[Address, Node] = {}
         self._owners: list[Address | None] = []
         self._is_stale = True
@@ -314,5 +319,5 @@ class Nodes:
         node = self._nodes.get(address)
         if node is None:
             endpoint = replace(self._entry, host=address.host, port=address.port)
-            node = self._nodes[address] = Node(Line(endpoint))
+            node = self._nodes[address] = Node(Line(endpoint), self._breaker_of(address))
         return node
