@@ -6,6 +6,7 @@ import pytest
 
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.server import RedisStore
+from kvspark.cache.store.redis.wire import Wire
 from kvspark.cache.store.slab import Part, Slab
 from tests.cache.redis_stores import PATIENT_S
 from tests.faults.proxy import FaultProxy
@@ -27,6 +28,27 @@ def test_a_closed_connection_is_opened_once_more_for_a_look_up_of_many_windows(o
     found = [value for part in parts if isinstance(part, Slab) for value in part.values()]
     assert found == [value for _, value in entries]
     assert own_server.count("hello") == 2
+
+
+def test_nothing_more_is_sent_before_the_first_reply(own_server, connect, monkeypatch):
+    """Of two writes, a relay and a server that wait for each other keep the second for 40 ms."""
+    store = connect(own_server)
+    entries = [(b"%d" % row, bytes(20_000)) for row in range(60)]
+    store.set_many(entries, ttl_s=None)
+    done: list[str] = []
+    for name in ("send", "read_part"):
+        work = getattr(Wire, name)
+
+        def noting(*args: object, name: str = name, work=work, **options: object) -> object:
+            done.append(name)
+            return work(*args, **options)
+
+        monkeypatch.setattr(Wire, name, noting)
+    keys = [key for key, _ in entries]
+    windows = (keys[at : at + 12] for at in range(0, 60, 12))
+    store.get_each(windows, lambda part: None, value_bytes=20_000, left_s=lambda: PATIENT_S)
+    assert done[:2] == ["send", "read_part"]
+    assert done.count("send") == 5
 
 
 def test_a_look_up_whose_time_is_up_in_the_middle_keeps_what_it_has(own_server, connect):
