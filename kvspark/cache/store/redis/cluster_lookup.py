@@ -110,16 +110,14 @@ class ClusterLookup:
         """As `Store.get_each`."""
         rest = _joined(windows) if self._are_small else iter(windows)
         try:
-            for window in islice(rest, AHEAD):
-                self._ask(window)
+            self._ask([*islice(rest, AHEAD)])
             while self._ahead:
                 asked = self._ahead.popleft()
                 self._collect(asked)
                 part = self._even_part(asked)
                 if part is None:
                     part = self._listed(asked)
-                for window in islice(rest, 1):
-                    self._ask(window)
+                self._ask([*islice(rest, 1)])
                 take(part)
         except BaseException:
             # What is still to come would be taken for the answer to the next call.
@@ -128,25 +126,28 @@ class ClusterLookup:
         if self.failures and not self._has_answers:
             raise worst(self.failures)
 
-    def _ask(self, window: Sequence[bytes]) -> None:
+    def _ask(self, windows: Sequence[Sequence[bytes]]) -> None:
+        """Sends each node what it is asked of all `windows`; in one write, as `RedisStore.get_each` does."""
+        if not windows:
+            return
         at_work = {address for each in self._ahead for address in each.at_work()}
         if not at_work:
             self._nodes.refresh(self._ends())
-        asked = gets(window)
-        posts = self._nodes.posts(asked.slots, asked.commands)
-        lost = {address: self._lost[address] for address in posts if address in self._lost}
-        self._ahead.append(_Asked(asked, posts, lost))
-        self._nodes.send(
-            {
-                address: post
-                for address, post in self._ahead[-1].homes.items()
-                if address not in lost
-            },
-            lost,
-            self._ends(),
-            at_work,
-        )
-        self._lose(lost)
+        fresh: list[_Asked] = []
+        together: dict[Address, Post] = {}
+        for window in windows:
+            asked = gets(window)
+            posts = self._nodes.posts(asked.slots, asked.commands)
+            lost = {address: self._lost[address] for address in posts if address in self._lost}
+            fresh.append(_Asked(asked, posts, lost))
+            for address in fresh[-1].at_work():
+                together.setdefault(address, Post()).pieces += posts[address].pieces
+        self._ahead += fresh
+        failed: Answers = {}
+        self._nodes.send(together, failed, self._ends(), at_work)
+        for each in fresh:
+            each.answers.update({to: failed[to] for to in each.at_work() if to in failed})
+        self._lose(failed)
 
     def _collect(self, asked: _Asked) -> None:
         """Reads what all nodes answer to `asked`, the oldest window that was not read."""
