@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import weakref
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -189,6 +191,24 @@ def test_a_node_that_hangs_is_waited_for_once_in_a_look_up(own_cluster):
     assert looked_up(store)[0] == set(KEYS)
 
 
+@covers("F28")
+def test_a_node_that_another_connection_gave_up_is_not_waited_for_in_a_look_up(own_cluster):
+    store = filled(own_cluster)
+    other = store.beside()
+    assert isinstance(other, ClusterStore)
+    assert looked_up(other)[0] == set(KEYS)
+    own_cluster.nodes[1].signal(signal.SIGSTOP)
+    for _ in range(3):
+        store.get_many(KEYS, timeout_s=1.0)
+    # Its line to that node is open as far as it knows.
+    with Clock() as clock:
+        found, _ = looked_up(other)
+    own_cluster.nodes[1].signal(signal.SIGCONT)
+    assert found == set(KEYS) - share(own_cluster, 1, KEYS)
+    assert store.drain() == {"timeout": 3, "unavailable": 1}
+    assert clock.seconds < PATIENT_S / 4
+
+
 def test_a_slot_that_moves_between_windows_is_asked_for_where_it_is(own_cluster):
     store = filled(own_cluster)
     tag = b"k1s....{zz}"
@@ -232,6 +252,20 @@ def test_a_look_up_that_is_broken_off_leaves_nothing_for_the_next_one(own_cluste
     with pytest.raises(LookupError):
         looked_up(store, after=stop)
     assert looked_up(store)[0] == set(KEYS)
+
+
+def test_a_store_that_is_dropped_has_no_connection_any_more(cluster):
+    store = connect(cluster)
+    other = store.beside()
+    for each in (store, other):
+        each.get_many(KEYS)
+    clients = [weakref.ref(each) for each in (store, other)]
+    gc.disable()
+    try:
+        del store, other, each
+        assert [client() for client in clients] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_cluster_that_is_gone_is_an_error(own_cluster):

@@ -40,8 +40,7 @@ class ClusterStore(CommandedStore):
         self._seeds = seeds
         self._place = f"the cluster of {seeds[0]}"
         self._timeout_s = timeout_s
-        self._breakers: dict[Address, Breaker] = {}
-        self._nodes = PerProcess(lambda: Nodes(seeds, self._breaker_of), self._place)
+        self._give_up_with({})
         self._trouble = PerProcess[Counter[str]](Counter, self._place)
 
     @override
@@ -131,7 +130,8 @@ class ClusterStore(CommandedStore):
         other = ClusterStore(self._seeds, timeout_s=self._timeout_s)
         # `drain` of either tells what both had to do without, and a node that one gave up is not
         # waited for by the other.
-        other._trouble, other._breakers = self._trouble, self._breakers
+        other._trouble = self._trouble
+        other._give_up_with(self._breakers)
         return other
 
     @override
@@ -152,8 +152,11 @@ class ClusterStore(CommandedStore):
         with self._nodes.turn(None) as nodes:
             nodes.close()
 
-    def _breaker_of(self, address: Address) -> Breaker:
-        return self._breakers.setdefault(address, Breaker())
+    def _give_up_with(self, breakers: dict[Address, Breaker]) -> None:
+        # Nothing that the nodes hold leads back here: a store that is dropped is closed at once.
+        seeds = self._seeds
+        self._breakers = breakers
+        self._nodes = PerProcess(lambda: Nodes(seeds, breakers), self._place)
 
     def _ask(
         self, slots: Sequence[int], commands: Sequence[bytes], timeout_s: float | None

@@ -47,13 +47,13 @@ Answers: TypeAlias = "dict[Address, Any]"
 class Nodes:
     """The nodes of the cluster that `seeds` are some of; not safe between threads.
 
-    `breaker_of` gives each its breaker, which others may have too.
+    `breakers` has the breaker of each that was met, and is shared by all connections of a process.
     """
 
-    def __init__(self, seeds: Sequence[Endpoint], breaker_of: Callable[[Address], Breaker]) -> None:
+    def __init__(self, seeds: Sequence[Endpoint], breakers: dict[Address, Breaker]) -> None:
         self._seeds = {Address(each.host, each.port): each for each in seeds}
         self._entry = seeds[0]
-        self._breaker_of = breaker_of
+        self._breakers = breakers
         self._nodes: dict[Address, Node] = {}
         self._owners: list[Address | None] = []
         self._is_stale = True
@@ -319,5 +319,6 @@ class Nodes:
         node = self._nodes.get(address)
         if node is None:
             endpoint = replace(self._entry, host=address.host, port=address.port)
-            node = self._nodes[address] = Node(Line(endpoint), self._breaker_of(address))
+            breaker = self._breakers.setdefault(address, Breaker())
+            node = self._nodes[address] = Node(Line(endpoint), breaker)
         return node
