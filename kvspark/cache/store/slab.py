@@ -35,10 +35,10 @@ class Slab:
 
 
 def byte_rows(table: npt.NDArray[np.uint8]) -> list[bytes]:
-    """The rows of a table as bytes, at a third of what slices take: numpy makes them all in one go."""
+    """The rows of a table, each contiguous, as bytes; a third of what slices take: numpy makes them in one go."""
     if not table.size:
         return [b""] * len(table)
-    rows: list[bytes] = np.ascontiguousarray(table).view(f"V{table.shape[1]}").ravel().tolist()
+    rows: list[bytes] = table.view(f"V{table.shape[1]}")[:, 0].tolist()
     return rows
 
 
