@@ -180,7 +180,7 @@ class AesSeal(Seal):
         return opened
 
     @override
-    def open_slab(self, table: Table, bound: Table, digests: Sequence[bytes], room: Table) -> bool:
+    def open_slab(self, table: Table, bound: Table, room: Table) -> bool:
         ids = bound[:, DIGEST_BYTES + KEY_ID_AT : DIGEST_BYTES + KEY_ID_END].tobytes()
         ciphers = self._ciphers.get(ids[:2])
         if ciphers is None or ids != ids[:2] * len(bound):
@@ -189,7 +189,7 @@ class AesSeal(Seal):
             _open_all(
                 table[:, bound.shape[1] - DIGEST_BYTES : -NONCE_BYTES],
                 room,
-                [ciphers[digest[0]] for digest in digests],
+                [*map(ciphers.__getitem__, bound[:, 0].tolist())],
                 byte_rows(table[:, -NONCE_BYTES:]),
                 byte_rows(bound),
             )

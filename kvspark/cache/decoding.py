@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from kvspark.cache.entry import Decoded, EntryFormat
 from kvspark.cache.header import COST_AT, cost_us
-from kvspark.cache.opening import Opening
+from kvspark.cache.opening import Opening, Rows
 from kvspark.cache.seal import TAIL_AT, Table
-from kvspark.cache.store.slab import Part, Slab
+from kvspark.cache.store.slab import Part, Scattered, Slab
 
 
 @final
 class Decoding:
-    """Takes the values of `digests` part by part, in their order."""
+    """Takes the values of `digests` part by part."""
 
     def __init__(self, entry_format: EntryFormat, digests: Sequence[bytes]) -> None:
         self._format = entry_format
@@ -30,7 +30,8 @@ class Decoding:
         self._opening: Opening | None = None
         self._payloads: Table | None = None
         self._at = 0
-        self._filled = 0
+        self._is_left: npt.NDArray[np.bool_] | None = None
+        """Rows that no part had, from the first scattered part on; until then those from `_at` on."""
         self._values: list[bytes | None] = []
         """Those that did not come in slabs, or are not all right; where entries vary in size, all."""
         self._places: list[int] = []
@@ -42,9 +43,10 @@ class Decoding:
         """Their bytes."""
 
     def take(self, part: Part) -> None:
-        """Decodes the values of the next rows."""
-        rows = slice(self._at, self._at + len(part))
-        self._at = rows.stop
+        """Decodes the values of some rows."""
+        rows = self._rows_of(part)
+        if isinstance(part, Scattered):
+            part = part.slab
         values: list[bytes | None]
         if isinstance(part, Slab):
             self.present += len(part)
@@ -58,10 +60,12 @@ class Decoding:
             self.present += len(present)
             self.size_bytes += sum(map(len, present))
         self._values += values
-        self._places += range(rows.start, rows.stop)
+        self._places += range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
 
     def done(self) -> Decoded:
         """All rows."""
+        if self._is_left is not None and self._places:
+            self._values, self._places = _in_order(self._values, self._places)
         if not self._format.is_fixed:
             decoded = self._format.decode_many(self._values, self._digests)
             self._found = decoded.found
@@ -71,9 +75,10 @@ class Decoding:
         places = np.array(self._places)
         digests = [self._digests[place] for place in self._places]
         right, payloads, reasons = self._format.open_many(self._values, digests)
+        in_slabs = self._found.copy()
         self._found[places[right]] = True
-        if self._filled:
-            payloads = self._merged(payloads, places)
+        if in_slabs.any():
+            payloads = self._merged(payloads, in_slabs)
         return Decoded(self._found, self._format.cut(payloads), reasons)
 
     def saved_us(self) -> int:
@@ -84,28 +89,42 @@ class Decoding:
             [cost_us(value) for value, is_right in right if value and is_right]
         )
 
-    def _open_slab(self, table: Table, rows: slice) -> bool:
+    def _rows_of(self, part: Part) -> Rows:
+        if self._is_left is None:
+            if not isinstance(part, Scattered):
+                self._at += len(part)
+                return slice(self._at - len(part), self._at)
+            self._is_left = np.arange(len(self._digests)) >= self._at
+        if isinstance(part, Scattered):
+            rows = part.places
+        else:
+            rows = np.flatnonzero(self._is_left)[: len(part)]
+        self._is_left[rows] = False
+        return rows
+
+    def _open_slab(self, table: Table, rows: Rows) -> bool:
         """True if all were right."""
         if self._opening is None:
             self._opening = self._format.opening(self._digests)
         if self._opening is None or table.shape[1] != self._format.entry_bytes:
             return False
-        room = self._room()[self._filled : self._filled + len(table)]
-        if not self._opening.open(table, rows, room):
+        room = self._room()
+        is_next = isinstance(rows, slice)
+        payloads = room[rows] if is_next else np.empty((len(table), room.shape[1]), np.uint8)
+        if not self._opening.open(table, rows, payloads):
             return False
+        if not is_next:
+            room[rows] = payloads
         self._costs.append(table[:, COST_AT:TAIL_AT].tobytes())
         self._found[rows] = True
-        self._filled += len(table)
         return True
 
-    def _merged(self, listed: Table, places: npt.NDArray[np.intp]) -> Table:
+    def _merged(self, listed: Table, in_slabs: npt.NDArray[np.bool_]) -> Table:
         """The payloads of slabs and of other values, in the order of their rows."""
-        is_listed = np.zeros(len(self._found), dtype=np.bool_)
-        is_listed[places] = True
-        of_found = is_listed[self._found]
-        merged = np.empty((len(of_found), self._format.payload_bytes), dtype=np.uint8)
-        merged[of_found] = listed
-        merged[~of_found] = self._room()[: self._filled]
+        of_slabs = in_slabs[self._found]
+        merged = np.empty((len(of_slabs), self._format.payload_bytes), dtype=np.uint8)
+        merged[~of_slabs] = listed
+        merged[of_slabs] = self._room()[in_slabs]
         return merged
 
     def _room(self) -> Table:
@@ -113,3 +132,10 @@ class Decoding:
             shape = (len(self._digests), self._format.payload_bytes)
             self._payloads = np.empty(shape, dtype=np.uint8)
         return self._payloads
+
+
+def _in_order(
+    values: list[bytes | None], places: list[int]
+) -> tuple[list[bytes | None], list[int]]:
+    order = np.argsort(places)
+    return [values[at] for at in order], [places[at] for at in order]

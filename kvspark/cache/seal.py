@@ -80,7 +80,7 @@ class Seal(ABC):
         """The heads and payloads of values of one size, and which of them are what was closed."""
 
     @abstractmethod
-    def open_slab(self, table: Table, bound: Table, digests: Sequence[bytes], room: Table) -> bool:
+    def open_slab(self, table: Table, bound: Table, room: Table) -> bool:
         """True if all rows of `table` are what was closed; `room` holds their payloads then.
 
         `bound` has each digest and, behind it, the head of its row.
@@ -138,7 +138,7 @@ class Checksum(Seal):
         return OpenedTable(table[:, :head_bytes], table[:, head_bytes:-8], right)
 
     @override
-    def open_slab(self, table: Table, bound: Table, digests: Sequence[bytes], room: Table) -> bool:
+    def open_slab(self, table: Table, bound: Table, room: Table) -> bool:
         if b"".join(map(xxh3_64_digest, table[:, :-8])) != table[:, -8:].tobytes():
             return False
         room[:] = table[:, bound.shape[1] - DIGEST_BYTES : -8]

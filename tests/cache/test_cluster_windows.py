@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import signal
+import time
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -17,9 +20,10 @@ from kvspark.cache.store.redis.cluster import ClusterStore
 from kvspark.cache.store.redis.node import Post
 from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import Address, slot_of_tag, tag_of
-from kvspark.cache.store.slab import Part, Slab
+from kvspark.cache.store.slab import Part, Scattered
 from kvspark.errors import StoreUnavailableError
 from tests.cache.clock import Clock
+from tests.cache.parts import in_order
 from tests.faults.matrix import covers
 from tests.redis_cluster import ClusterAddress, running_cluster
 
@@ -72,17 +76,23 @@ def looked_up(
     *,
     left_s: float = PATIENT_S,
 ) -> tuple[set[bytes], list[type]]:
-    """Which keys were found, with the right values or the test fails; and how each part came."""
+    """Which keys were found, with the right values or the test fails; and how each part came.
+
+    `after` is told how many windows were taken, each time that another one is whole.
+    """
     parts: list[Part] = []
+    ends = [*accumulate(map(len, windows))]
+    whole = 0
 
     def take(part: Part) -> None:
+        nonlocal whole
         parts.append(part)
-        after(len(parts))
+        before, whole = whole, bisect_right(ends, sum(map(len, parts)))
+        if whole > before:
+            after(whole)
 
     store.get_each(iter(windows), take, value_bytes=SIZE_BYTES, left_s=lambda: left_s)
-    values = [
-        value for part in parts for value in (part.values() if isinstance(part, Slab) else part)
-    ]
+    values = in_order(parts)
     keys = [key for window in windows for key in window]
     assert all(v in (None, value_of(k)) for k, v in zip(keys, values, strict=True))
     found = {key for key, value in zip(keys, values, strict=True) if value is not None}
@@ -108,19 +118,33 @@ def test_windows_come_as_tables_and_are_asked_for_ahead(own_cluster, monkeypatch
     ahead: list[int] = []
     found, kinds = looked_up(store, after=lambda taken: ahead.append(sum(sent) - taken))
     assert found == set(KEYS)
-    assert kinds == [Slab] * len(WINDOWS)
-    assert ahead == [2, 2, 2, 2, 1, 0]
+    # One of each node.
+    assert kinds == [Scattered] * len(WINDOWS) * 3
+    assert ahead == [1, 1, 1, 1, 1, 0]
     # Nothing more is sent before the first reply: a relay and a server could keep it for 40 ms.
     assert sent == [2, 1, 1, 1, 1]
     assert sum(node.count("mget") for node in own_cluster.nodes) == 64 * len(WINDOWS)
     assert store.drain() == {}
 
 
+def test_what_taking_a_nodes_values_needs_is_not_the_time_of_the_others(cluster):
+    store, parts = filled(cluster), list[Part]()
+
+    def take(part: Part) -> None:
+        parts.append(part)
+        time.sleep(0.6)
+
+    store.get_each(iter(WINDOWS[:1]), take, value_bytes=SIZE_BYTES, left_s=lambda: 0.5)
+    assert in_order(parts) == [*map(value_of, WINDOWS[0])]
+    assert store.drain() == {}
+    store.close()
+
+
 def test_windows_are_joined_where_their_parts_would_be_small(own_cluster, monkeypatch):
     monkeypatch.setattr(cluster_lookup, "WINDOW_KEYS", 300)
     found, kinds = looked_up(filled(own_cluster))
     assert found == set(KEYS)
-    assert len(kinds) == 2
+    assert kinds == [Scattered] * 2 * 3
 
 
 @given(
@@ -138,13 +162,10 @@ def test_whatever_is_missing_or_has_another_size_the_values_are_those_of_a_plain
     store = connect(cluster)
     store.delete_many(KEYS)
     store.set_many([each for row, each in enumerate(with_sizes) if row not in missing], ttl_s=600)
-    values: list[bytes | None] = []
-
-    def take(part: Part) -> None:
-        values.extend(part.values() if isinstance(part, Slab) else part)
-
+    parts: list[Part] = []
     windows = (KEYS[at : at + step] for at in range(0, 600, step))
-    store.get_each(windows, take, value_bytes=SIZE_BYTES, left_s=lambda: PATIENT_S)
+    store.get_each(windows, parts.append, value_bytes=SIZE_BYTES, left_s=lambda: PATIENT_S)
+    values = in_order(parts)
     assert values == [
         None if row in missing else value for row, (_, value) in enumerate(with_sizes)
     ]

@@ -13,7 +13,7 @@ from kvspark.cache.entry import EntryFormat
 from kvspark.cache.header import MISPLACED
 from kvspark.cache.keyring import Keys
 from kvspark.cache.seal import NOT_AUTHENTIC
-from kvspark.cache.store.slab import Part, Slab
+from kvspark.cache.store.slab import Part, Scattered, Slab
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import digests, same_bits
 from tests.cache.test_entry import EMBEDDING, changed
@@ -37,15 +37,30 @@ def slab_of(values: list[bytes]) -> Slab:
     return Slab(table.reshape(len(values), -1)[:, 3:])
 
 
-def in_parts(values: list[bytes | None], stops: list[int]) -> list[Part]:
-    """Cut at `stops`; a part whose values are all there and of one size comes as a slab."""
+def in_parts(values: list[bytes | None], stops: list[int], owners: list[int]) -> list[Part]:
+    """Cut at `stops`, and scattered among `owners` where there are any.
+
+    A part whose values are all there and of one size comes as a slab.
+    """
     parts: list[Part] = []
     for start, stop in zip([0, *stops], [*stops, len(values)], strict=True):
-        some = values[start:stop]
-        whole = [value for value in some if value]
-        is_even = len(whole) == len(some) and len(set(map(len, whole))) == 1
-        parts.append(slab_of(whole) if is_even else some)
+        rest = [*range(start, stop)]
+        for owner in {owners[row] for row in rest} if owners else ():
+            rows = [row for row in rest if owners[row] == owner]
+            rows.sort(key=lambda row: row * 5 % ROWS)  # as hash tags order them: anyhow
+            slab = even([values[row] for row in rows])
+            if slab is not None:
+                parts.append(Scattered(slab, np.array(rows)))
+                rest = [row for row in rest if row not in rows]
+        some = [values[row] for row in rest]
+        parts.append(even(some) or some)
     return parts
+
+
+def even(values: list[bytes | None]) -> Slab | None:
+    whole = [value for value in values if value]
+    is_even = len(whole) == len(values) and len(set(map(len, whole))) == 1
+    return slab_of(whole) if is_even else None
 
 
 @pytest.mark.parametrize("width", [0, 4, 4_096])
@@ -59,9 +74,12 @@ def in_parts(values: list[bytes | None], stops: list[int]) -> list[Part]:
     | st.just(["right"] * ROWS)
     | st.just(["zstd"] * ROWS),
     stops=st.lists(st.integers(0, ROWS), max_size=4).map(sorted),
+    owners=st.just([]) | st.lists(st.integers(0, 2), min_size=ROWS, max_size=ROWS),
     data=st.data(),
 )
-def test_rows_that_come_in_parts_are_those_that_come_as_a_list(how, width, picked, stops, data):
+def test_rows_that_come_in_parts_are_those_that_come_as_a_list(
+    how, width, picked, stops, owners, data
+):
     specs = (TensorSpec("t", "float32", (width,)),)
     entry_format = FORMATS[how](specs)
     rows, entries = entries_of(entry_format, width)
@@ -75,7 +93,7 @@ def test_rows_that_come_in_parts_are_those_that_come_as_a_list(how, width, picke
             {"right": entry, "missing": None, "damaged": damaged, "odd": b"o", "zstd": other}[kind]
         )
     decoding = Decoding(entry_format, digests(ROWS))
-    for part in in_parts(values, stops):
+    for part in in_parts(values, stops, owners):
         decoding.take(part)
     decoded = decoding.done()
     expected = [kind in ("right", "zstd") for kind in picked]
@@ -119,7 +137,11 @@ def test_rows_that_vary_in_size_may_come_in_slabs():
     column = [np.arange(3, dtype="<f4") + row for row in range(ROWS)]
     entries = entry_format.encode_many(digests(ROWS), (column,), created_s=1, cost_us=7)
     decoding = Decoding(entry_format, digests(ROWS))
+    scattered = np.array([7, 5])
     decoding.take(slab_of([entry for entry in entries[:5] if entry]))
-    decoding.take(entries[5:])
-    assert all(map(same_bits, column, decoding.done().columns[0]))
+    decoding.take(Scattered(slab_of([entries[row] or b"" for row in scattered]), scattered))
+    decoding.take([entries[6], *entries[8:]])
+    decoded = decoding.done()
+    assert decoded.found.all()
+    assert all(map(same_bits, column, decoded.columns[0]))
     assert decoding.saved_us() == 7 * ROWS

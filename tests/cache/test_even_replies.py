@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvspark.cache.store.redis.even_replies import EvenReplies, NodeReplies
+from kvspark.cache.store.redis.even_replies import EvenReplies
 from tests.cache.stream import receiver
 
 SIZE_BYTES = 12
@@ -15,7 +14,6 @@ values = st.lists(
     min_size=1,
     max_size=6,
 )
-nodes = st.lists(values, min_size=1, max_size=4)
 chunks = st.lists(st.integers(1, 40), max_size=60)
 
 
@@ -26,25 +24,18 @@ def stream_of(replies: list[list[bytes]]) -> bytes:
     )
 
 
-def one_node(replies: list[list[bytes]]) -> NodeReplies:
-    (node,) = EvenReplies([[*map(len, replies)]], SIZE_BYTES).nodes
-    return node
+def expected(replies: list[list[bytes]]) -> EvenReplies:
+    return EvenReplies([*map(len, replies)], SIZE_BYTES)
 
 
-@given(told=nodes, sizes=st.lists(chunks, min_size=4, max_size=4), data=st.data())
-def test_values_of_the_expected_size_go_to_their_places(told, sizes, data):
-    even = EvenReplies([[*map(len, replies)] for replies in told], SIZE_BYTES)
-    parts = [*zip(even.nodes, told, sizes, strict=False)]
-    # Nodes answer in any order, and write where others do not.
-    for node, replies, own in data.draw(st.permutations(parts)):
-        is_last = data.draw(st.booleans())
-        assert node.receive(receiver(stream_of(replies), own), is_last=is_last)
-        assert not node.has_more
-        assert node.values([*map(len, replies)]) == replies
-    expected = [value for replies in told for reply in replies for value in reply]
-    places = np.array(data.draw(st.permutations(range(len(expected)))))
-    table = even.values(even.in_order(places))
-    assert [table[place].tobytes() for place in places] == expected
+@given(replies=values, sizes=chunks, is_last=st.booleans())
+def test_values_of_the_expected_size_come_as_a_table(replies, sizes, is_last):
+    even = expected(replies)
+    assert even.receive(receiver(stream_of(replies), sizes), is_last=is_last)
+    assert not even.has_more
+    assert even.values([*map(len, replies)]) == replies
+    table = even.table()
+    assert [row.tobytes() for row in table] == [value for reply in replies for value in reply]
 
 
 @given(replies=values, sizes=chunks, data=st.data())
@@ -64,30 +55,30 @@ def test_a_reply_that_is_another_one_is_noticed_before_more_is_waited_for(replie
     told = [stream_of([reply]) for reply in replies]
     told[row] = other
     stream = b"".join(told)
-    node = one_node(replies)
-    assert not node.receive(receiver(stream, sizes), is_last=False)
-    assert bytes(node.received) == stream[: len(node.received)]
+    even = expected(replies)
+    assert not even.receive(receiver(stream, sizes), is_last=False)
+    assert bytes(even.received) == stream[: len(even.received)]
 
 
 @given(replies=values, sizes=chunks)
 def test_what_comes_beyond_the_replies_is_told_where_it_is_asked_for(replies, sizes):
-    node = one_node(replies)
-    assert node.receive(receiver(stream_of(replies) + b"+OK\r\n", []), is_last=True)
-    assert node.has_more
-    assert node.receive(receiver(stream_of(replies) + b"+OK\r\n", sizes), is_last=False)
-    assert not node.has_more
+    even = expected(replies)
+    assert even.receive(receiver(stream_of(replies) + b"+OK\r\n", []), is_last=True)
+    assert even.has_more
+    assert even.receive(receiver(stream_of(replies) + b"+OK\r\n", sizes), is_last=False)
+    assert not even.has_more
 
 
 @given(replies=values, sizes=chunks)
 def test_replies_that_were_lost_on_their_way_begin_anew(replies, sizes):
-    node, whole = one_node(replies), stream_of(replies)
+    even, whole = expected(replies), stream_of(replies)
     lost = receiver(whole[: len(whole) // 2], sizes)
     with pytest.raises(AssertionError, match="do not come"):
-        node.receive(lost, is_last=True)
-    assert node.receive(receiver(whole, sizes), is_last=True)
-    assert node.values([*map(len, replies)]) == replies
+        even.receive(lost, is_last=True)
+    assert even.receive(receiver(whole, sizes), is_last=True)
+    assert even.values([*map(len, replies)]) == replies
 
 
 def test_a_connection_that_is_closed_is_an_error():
     with pytest.raises(ConnectionResetError):
-        one_node([[b"", b""]]).receive(lambda room: 0, is_last=True)
+        expected([[b"", b""]]).receive(lambda room: 0, is_last=True)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.store.redis.command import mget
 from kvspark.cache.store.redis.slots import slot_of_tag, tag_of
-from kvspark.cache.store.redis.tagged import tagged_gets
+from kvspark.cache.store.redis.tagged import gets, tagged_gets
 
 TAGS = st.binary(min_size=2, max_size=2)
 
@@ -17,11 +17,11 @@ TAGS = st.binary(min_size=2, max_size=2)
 )
 def test_keys_of_one_form_are_asked_for_as_keys_of_any_form(prefix, tags, tail_bytes):
     keys = [prefix + b"{" + tag + b"}" + bytes(tail_bytes) for tag in tags]
-    gets = tagged_gets(keys)
-    if gets is None:
+    asked_for = tagged_gets(keys)
+    if asked_for is None:
         assert b"{" in prefix or any(byte in tag for tag in tags for byte in b"{}")
         return
-    order, slots, counts, commands = gets
+    order, slots, counts, commands = asked_for
     assert sorted(order) == list(range(len(keys)))
     assert len(slots) == len(set(tags))
     at = 0
@@ -35,3 +35,8 @@ def test_keys_of_one_form_are_asked_for_as_keys_of_any_form(prefix, tags, tail_b
 def test_keys_of_several_forms_are_left_to_the_other_way():
     for other in (b"", b"k1s....ff}1", b"x1s....{ff}1", b"k1s....{ff1", b"k1s....{}1"):
         assert tagged_gets([b"k1s....{00}0", other]) is None
+
+
+def test_keys_as_short_as_a_tag_are_asked_for():
+    for key in (b"ab", b"{}", b"{}a", b"{a"):
+        assert gets([key]).commands == [mget([key])]

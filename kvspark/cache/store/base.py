@@ -59,7 +59,7 @@ class Store(ABC):
         value_bytes: int,
         left_s: Callable[[], float],
     ) -> None:
-        """As `get_many` of each window, whose values `take` is given in parts, in their order.
+        """As `get_many` of each window, whose values `take` is given in parts; see `Part`.
 
         windows: one key at least in each; asked for ahead of what is taken, where that is faster.
         value_bytes: what values have, as far as the caller knows; those that do may come as a Slab.

@@ -42,5 +42,21 @@ def byte_rows(table: npt.NDArray[np.uint8]) -> list[bytes]:
     return rows
 
 
-Part: TypeAlias = "Slab | list[bytes | None]"
-"""The values of some keys, in their order; None is a key that is missing."""
+@final
+@dataclass(frozen=True, slots=True)
+class Scattered:
+    """A slab whose values belong to keys that need not follow each other."""
+
+    slab: Slab
+    places: npt.NDArray[np.intp]
+    """Of the keys, counted over all that are asked for in the call."""
+
+    def __len__(self) -> int:
+        return len(self.slab)
+
+
+Part: TypeAlias = "Slab | Scattered | list[bytes | None]"
+"""The values of some keys; None is a key that is missing.
+
+Unless it is scattered: of the first keys that no part had before, in their order.
+"""

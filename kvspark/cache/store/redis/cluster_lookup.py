@@ -1,8 +1,8 @@
-"""One look-up of many windows on a cluster: its nodes work on the next windows while one is taken.
+"""One look-up of many windows on a cluster: its nodes are at work while the values of one are taken.
 
-All nodes are asked for a window at once, and it is taken when all of them have answered. A node that
-was lost is not asked again in the same look-up. Where keys have moved, all that is on its way is read
-before they are asked for elsewhere: a line answers in the order of its commands.
+All nodes are asked for a window at once, and for the next one before the first of them was read. A node
+that was lost is not asked again in the same look-up. Where keys have moved, all that is on its way is
+read before they are asked for elsewhere: a line answers in the order of its commands.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, islice
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.store.redis.even_replies import EvenReplies, NodeReplies
+from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.node import Post, Posts
 from kvspark.cache.store.redis.nodes import Answers, Nodes
 from kvspark.cache.store.redis.slots import Address
 from kvspark.cache.store.redis.tagged import Gets, gets
-from kvspark.cache.store.slab import Part, Slab
+from kvspark.cache.store.slab import Part, Scattered, Slab
 from kvspark.cache.store.trouble import worst
 from kvspark.errors import StoreError, StoreUnavailableError
 
@@ -36,9 +36,6 @@ WINDOW_BYTES = 2 * 2**20
 without parsing them; where those would be more bytes than this, there is less to gain than it takes."""
 
 
-Shares: TypeAlias = "dict[Address, NodeReplies]"
-
-
 @final
 @dataclass(slots=True)
 class _Asked:
@@ -48,10 +45,10 @@ class _Asked:
     posts: Posts
     answers: Answers
     """Of the nodes that have answered, or will not."""
-    even: EvenReplies | None = None
-    """Where all nodes answer with values of the expected size, these are they, ..."""
-    at: npt.NDArray[np.intp] | None = None
-    """... and here is the value of each key."""
+    first: int
+    """The place of its first key among all of the look-up."""
+    taken: set[Address] = field(default_factory=set)
+    """Nodes whose values were taken as soon as they had come."""
 
     @property
     def homes(self) -> dict[Address, Post]:
@@ -66,19 +63,13 @@ class _Asked:
         """How many keys each command has that this node was sent."""
         return [self.gets.counts[place] for place in self.posts[address].places]
 
-    def expect_evenly(self, addresses: Sequence[Address], value_bytes: int) -> Shares:
-        """What comes from each of these nodes if all values have `value_bytes`."""
-        self.even = EvenReplies([self.counts(address) for address in addresses], value_bytes)
-        if len(addresses) == len(self.posts):
-            starts = [0, *accumulate(self.gets.counts)]
-            places = [
-                row
-                for address in addresses
-                for place in self.posts[address].places
-                for row in self.gets.places[starts[place] : starts[place + 1]]
-            ]
-            self.at = self.even.in_order(np.array(places))
-        return dict(zip(addresses, self.even.nodes, strict=True))
+    def places(self, address: Address) -> npt.NDArray[np.intp]:
+        """Of the keys that this node was asked for, among those of the window."""
+        starts = [0, *accumulate(self.gets.counts)]
+        commands = self.posts[address].places
+        return np.concatenate(
+            [self.gets.places[starts[each] : starts[each + 1]] for each in commands]
+        )
 
 
 @final
@@ -104,6 +95,8 @@ class ClusterLookup:
         self.failures: list[StoreError] = []
         """In the place of replies so far."""
         self._ahead: deque[_Asked] = deque()
+        self._count = 0
+        """Keys that were asked for."""
         self._lost: dict[Address, StoreError] = {}
 
     def run(self, windows: Iterable[Sequence[bytes]], take: Callable[[Part], None]) -> None:
@@ -113,12 +106,11 @@ class ClusterLookup:
             self._ask([*islice(rest, AHEAD)])
             while self._ahead:
                 asked = self._ahead.popleft()
-                self._collect(asked)
-                part = self._even_part(asked)
-                if part is None:
-                    part = self._listed(asked)
+                self._collect(asked, take)
+                part = self._listed(asked)
                 self._ask([*islice(rest, 1)])
-                take(part)
+                if part:
+                    take(part)
         except BaseException:
             # What is still to come would be taken for the answer to the next call.
             self._nodes.close()
@@ -139,7 +131,8 @@ class ClusterLookup:
             asked = gets(window)
             posts = self._nodes.posts(asked.slots, asked.commands)
             lost = {address: self._lost[address] for address in posts if address in self._lost}
-            fresh.append(_Asked(asked, posts, lost))
+            fresh.append(_Asked(asked, posts, lost, self._count))
+            self._count += len(window)
             for address in fresh[-1].at_work():
                 together.setdefault(address, Post()).pieces += posts[address].pieces
         self._ahead += fresh
@@ -149,14 +142,21 @@ class ClusterLookup:
             each.answers.update({to: failed[to] for to in each.at_work() if to in failed})
         self._lose(failed)
 
-    def _collect(self, asked: _Asked) -> None:
-        """Reads what all nodes answer to `asked`, the oldest window that was not read."""
+    def _collect(self, asked: _Asked, take: Callable[[Part], None] | None = None) -> None:
+        """Reads what all nodes answer to `asked`, the oldest window that was not read.
+
+        `take` is given the values of a node that has all of them, of the expected size, as soon as they came.
+        """
         waiting = [*asked.at_work()]
         if not waiting:
             return
         busy = {address for each in self._ahead for address in each.at_work() if each is not asked}
         # Worked out before anything is waited for.
-        shares = asked.expect_evenly(waiting, self._value_bytes) if self._are_small else {}
+        shares = {
+            address: EvenReplies(asked.counts(address), self._value_bytes)
+            for address in waiting
+            if self._are_small
+        }
 
         def read(address: Address, line: Line, until: float) -> object:
             count, is_last = len(asked.posts[address].places), address not in busy
@@ -164,7 +164,14 @@ class ClusterLookup:
                 return line.read(count, until, is_last=is_last)
             return line.read_evenly(shares[address], count, until, is_last=is_last)
 
-        self._nodes.collect(asked.homes, asked.answers, self._ends(), read)
+        def took(address: Address) -> None:
+            answer = asked.answers[address]
+            if take is not None and isinstance(answer, EvenReplies):
+                self._has_answers = True
+                asked.taken.add(address)
+                take(Scattered(Slab(answer.table()), asked.first + asked.places(address)))
+
+        self._nodes.collect(asked.homes, asked.answers, self._ends(), read, took)
         self._lose(asked.answers)
 
     def _lose(self, answers: Answers) -> None:
@@ -176,23 +183,18 @@ class ClusterLookup:
                     if address in other.homes:
                         other.answers.setdefault(address, answer)
 
-    def _even_part(self, asked: _Asked) -> Part | None:
-        """The values as one table; None if some are missing, or have another size."""
-        if asked.even is None or asked.at is None:
-            return None
-        if not all(isinstance(answer, NodeReplies) for answer in asked.answers.values()):
-            return None
-        self._has_answers = True
-        return Slab(asked.even.values(asked.at))
-
     def _listed(self, asked: _Asked) -> list[bytes | None]:
-        """The values one by one; what a node did not answer with values is settled first."""
-        replies: list[Any] = [None] * len(asked.gets.commands)
+        """The values that were not taken, one by one; what a node did not answer with values is settled first."""
+        if len(asked.taken) == len(asked.posts):
+            return []
+        replies: list[Any] = [[None] * count for count in asked.gets.counts]
         for address, post in asked.posts.items():
+            if address in asked.taken:
+                continue
             answer = self._nodes.homeless() if address is None else asked.answers[address]
             if isinstance(answer, StoreError):
                 answer = [answer] * len(post.places)
-            elif isinstance(answer, NodeReplies) and address is not None:
+            elif isinstance(answer, EvenReplies) and address is not None:
                 answer = answer.values(asked.counts(address))
             for place, reply in zip(post.places, answer, strict=True):
                 replies[place] = reply
@@ -201,7 +203,9 @@ class ClusterLookup:
         failures = [reply for reply in replies if isinstance(reply, StoreError)]
         self.failures += failures
         self._has_answers |= len(failures) < len(replies)
-        return values_of(asked.gets, replies, self._place)
+        values = values_of(asked.gets, replies, self._place)
+        taken = {row for address in asked.taken for row in asked.places(address).tolist()}
+        return [value for row, value in enumerate(values) if row not in taken]
 
     def _settle(self, asked: _Asked, replies: list[Any]) -> None:
         """Asks for keys that have moved where they are, when nothing else is on its way."""
@@ -234,10 +238,10 @@ def values_of(asked: Gets, replies: Sequence[Any], place: str) -> list[bytes | N
         StoreUnavailableError: a reply is something else, or has another number of values.
     """
     values: list[bytes | None] = [None] * len(asked.places)
-    at = 0
+    at, places = 0, asked.places.tolist()
     for count, reply in zip(asked.counts, replies, strict=True):
         if isinstance(reply, list) and len(reply) == count:
-            for row, value in zip(asked.places[at : at + count], reply, strict=True):
+            for row, value in zip(places[at : at + count], reply, strict=True):
                 values[row] = value
         elif not isinstance(reply, StoreError):
             raise StoreUnavailableError(

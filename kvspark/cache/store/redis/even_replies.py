@@ -1,13 +1,10 @@
-"""Reads the replies of several nodes to some `MGET`s each, whose values are expected to have one size, without parsing them.
+"""Reads a node's replies to some `MGET`s, whose values are expected to have one size, without parsing them.
 
     *2 CRLF   $812 CRLF value CRLF   $812 CRLF value CRLF   *1 CRLF   $812 CRLF value CRLF   ...
 
 As `kvspark.cache.store.redis.even_reply`, but for many short replies: what is between two values is
 at places that are known before it comes, and is compared as it arrives. A reply that goes on otherwise
 is noticed by its first byte that differs, before anything is waited for that will not come.
-
-All nodes write into one piece of memory, one behind the other, so that the values of all are put into
-another order with one copy. The places are worked out while the nodes are at work.
 """
 
 from __future__ import annotations
@@ -19,85 +16,34 @@ import numpy as np
 import numpy.typing as npt
 
 _SPARE_BYTES = 1
-"""Behind the replies of each node: room to notice that it sends more than it was asked."""
-
-Places = npt.NDArray[np.intp]
+"""Behind the replies: room to notice that there is more than was asked."""
 
 
 @final
 class EvenReplies:
-    """Of each node replies of so many values each, all of `value_bytes`: one value, and one node, at least."""
+    """Replies of so many values each, one at least, all of `value_bytes`, as far as they have come."""
 
-    def __init__(self, counts: Sequence[Sequence[int]], value_bytes: int) -> None:
+    def __init__(self, counts: Sequence[int], value_bytes: int) -> None:
         self._value_bytes = value_bytes
-        every = [count for of_node in counts for count in of_node]
         size = b"$%d\r\n" % value_bytes
         between = b"\r\n" + size
-        # One stream, until it is parted: each reply but the first begins with the end of the one before.
-        heads = [b"\r\n*%d\r\n%b" % (count, size) for count in every]
+        # Each reply but the first begins with the end of the one before.
+        heads = [b"\r\n*%d\r\n%b" % (count, size) for count in counts]
         heads[0] = heads[0][2:]
-        marks = [head + between * (count - 1) for head, count in zip(heads, every, strict=True)]
-        expected = b"".join(marks) + b"\r\n"
-        lengths = np.full(sum(every) + 1, len(between))
-        lengths[np.cumsum([0, *every[:-1]])] = [*map(len, heads)]
+        marks = [head + between * (count - 1) for head, count in zip(heads, counts, strict=True)]
+        self._expected = b"".join(marks) + b"\r\n"
+        """The bytes around the values, ..."""
+        lengths = np.full(sum(counts) + 1, len(between))
+        lengths[np.cumsum([0, *counts[:-1]])] = [*map(len, heads)]
         lengths[-1] = 2
-        ends = np.cumsum(lengths)
         values_before = np.arange(len(lengths)) * value_bytes
-        at = np.arange(ends[-1]) + np.repeat(values_before, lengths)
-        self._values_at = (ends + values_before)[:-1]
-        sizes = [sum(of_node) for of_node in counts]
-        firsts = np.cumsum([0, *sizes[:-1]])
-        # Where the stream of each node begins: among the bytes that are expected, and among all.
-        marked = [0, *(ends[firsts[1:]] - lengths[firsts[1:]] + 2).tolist(), len(expected)]
-        starts = [
-            begin + value_bytes * first
-            for begin, first in zip(marked, [*firsts.tolist(), sum(sizes)], strict=True)
-        ]
-        self._memory = np.empty(starts[-1] + len(counts) * _SPARE_BYTES, dtype=np.uint8)
-        self._values_at += np.repeat(np.arange(len(counts)) * _SPARE_BYTES, sizes)
-        self.nodes = [
-            NodeReplies(
-                self._memory.data[start + spare : stop + spare + _SPARE_BYTES],
-                expected[first:last],
-                at[first:last] - start,
-                value_bytes,
-            )
-            for spare, first, last, start, stop in zip(
-                range(len(counts)), marked, marked[1:], starts, starts[1:], strict=False
-            )
-        ]
-        """What comes from each."""
-
-    def in_order(self, places: Places) -> Places:
-        """For `values`: where in memory is what belongs to each row; the values, in their order, belong at `places`."""
-        at = np.empty(len(places), dtype=np.intp)
-        at[places] = self._values_at
-        return at
-
-    def values(self, at: Places) -> npt.NDArray[np.uint8]:
-        """(rows, value_bytes): a copy of the values that begin at these places."""
-        size = self._value_bytes
-        # Every place where a value could begin; as one item each, which are copied faster than rows.
-        begun = np.ndarray(
-            (len(self._memory) - size + 1,), f"V{size}", self._memory.data, strides=(1,)
-        )
-        table: npt.NDArray[np.uint8] = begun[at].view(np.uint8).reshape(len(at), size)
-        return table
-
-
-@final
-class NodeReplies:
-    """The replies of one node, as far as they have come into `memory`.
-
-    `expected` are the bytes around the values, which belong at `at`.
-    """
-
-    def __init__(self, memory: memoryview, expected: bytes, at: Places, value_bytes: int) -> None:
-        self._memory = memory
-        self._expected = expected
-        self._at = at
-        self._value_bytes = value_bytes
-        self._size_bytes = len(memory) - _SPARE_BYTES
+        ends = np.cumsum(lengths) + values_before
+        self._at = np.arange(len(self._expected)) + np.repeat(values_before, lengths)
+        """... which belong here, ..."""
+        self._values_at = ends[:-1]
+        """... and where the values begin."""
+        self._size_bytes = int(ends[-1])
+        self._memory = np.empty(self._size_bytes + _SPARE_BYTES, dtype=np.uint8).data
         self._got = 0
 
     @property
@@ -132,6 +78,14 @@ class NodeReplies:
                 return False
             compared = stop
         return True
+
+    def table(self) -> npt.NDArray[np.uint8]:
+        """(values, value_bytes): a copy of all values, in their order."""
+        size = self._value_bytes
+        # Every place where a value could begin; as one item each, which are copied faster than rows.
+        begun = np.ndarray((self._size_bytes - size + 1,), f"V{size}", self._memory, strides=(1,))
+        table: npt.NDArray[np.uint8] = begun[self._values_at].view(np.uint8)
+        return table.reshape(len(self._values_at), size)
 
     def values(self, counts: Sequence[int]) -> list[list[bytes]]:
         """The values of each reply."""

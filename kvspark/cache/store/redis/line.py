@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, final
 
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.even_replies import NodeReplies
+from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.wire import Payload, Wire, is_lost, knows_no_hello
 from kvspark.cache.store.redis_error import store_error
 
@@ -71,8 +71,8 @@ class Line:
         )
 
     def read_evenly(
-        self, replies: NodeReplies, count: int, ends: float, *, is_last: bool
-    ) -> NodeReplies | list[Any]:
+        self, replies: EvenReplies, count: int, ends: float, *, is_last: bool
+    ) -> EvenReplies | list[Any]:
         """As `read`, where they may be such as `replies` expects; see `Wire.read_evenly`."""
         return self._read(
             lambda wire: wire.read_evenly(replies, count, ends, is_last=is_last), ends

@@ -226,8 +226,12 @@ class Nodes:
         answers: Answers,
         ends: float,
         read: Callable[[Address, Line, float], object],
+        took: Callable[[Address], None] = lambda _: None,
     ) -> None:
-        """Adds to `answers` what `read` gives of each node that was sent its post."""
+        """Adds to `answers` what `read` gives of each node that was sent its post.
+
+        `took` is told of each that has answered, at once; its time is not that of the others.
+        """
         waiting = {address: self._node(address) for address in posts if address not in answers}
         half_time = half(ends)
         poll = select.poll()
@@ -253,6 +257,10 @@ class Nodes:
                 else:
                     node.breaker.succeeded()
                     has_answered = True
+                    begun = time.monotonic()
+                    took(address)
+                    rest_s = time.monotonic() - begun
+                    ends, half_time = ends + rest_s, half_time + rest_s
 
     def _failed(self, node: Node, exc: StoreError) -> StoreError:
         reason = reason_of(exc)

@@ -11,9 +11,10 @@ from itertools import pairwise
 from typing import NamedTuple, final
 
 import numpy as np
+import numpy.typing as npt
 
 from kvspark.cache.store.redis.command import mgets
-from kvspark.cache.store.redis.slots import by_tag, slot_of_tag, tag_of
+from kvspark.cache.store.redis.slots import by_tag, slot_of_tag
 
 TAG_BYTES = 2
 
@@ -22,7 +23,7 @@ TAG_BYTES = 2
 class Gets(NamedTuple):
     """One MGET for each hash tag of some keys."""
 
-    places: list[int]
+    places: npt.NDArray[np.intp]
     """Of the keys, in the order in which they are asked for."""
     slots: list[int]
     """Of each command."""
@@ -38,34 +39,42 @@ def gets(keys: Sequence[bytes]) -> Gets:
 
 def tagged_gets(keys: Sequence[bytes]) -> Gets | None:
     """One MGET for each tag of `keys`; None if they are of more than one form."""
-    first = keys[0]
+    first, count = keys[0], len(keys)
     size, opened = len(first), first.find(b"{") + 1
     closed = opened + TAG_BYTES
-    if len(tag_of(first)) != TAG_BYTES or len(set(map(len, keys))) != 1:
+    has_tag = opened and first[closed : closed + 1] == b"}"
+    if not has_tag or [*map(len, keys)].count(size) != count:
         return None
-    table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), size)
-    tags = np.ascontiguousarray(table[:, opened:closed])
-    alike = (table[:, :opened] == table[0, :opened]).all() and (table[:, closed] == ord("}")).all()
-    if not alike or (tags == ord("}")).any():
+    joined = b"".join(keys)
+    if _fields(joined, size, 0, opened).tobytes() != first[:opened] * count:
         return None
-    codes = tags.view(np.uint16).ravel()
+    tags = _fields(joined, size, opened, TAG_BYTES).tobytes()
+    if _fields(joined, size, closed, 1).tobytes() != b"}" * count or b"}" in tags:
+        return None
+    codes = np.frombuffer(tags, dtype=np.uint16)
     order = np.argsort(codes, kind="stable")
     before = b"$%d\r\n" % size
-    framed = np.empty((len(keys), len(before) + size + 2), dtype=np.uint8)
-    framed[:, : len(before)] = np.frombuffer(before, dtype=np.uint8)
-    framed[:, len(before) : -2] = table[order]
-    framed[:, -2:] = (13, 10)
-    bulks, width = framed.tobytes(), framed.shape[1]
-    starts = [0, *(np.flatnonzero(np.diff(codes[order])) + 1).tolist(), len(keys)]
-    places = order.tolist()
+    framed = bytearray((before + bytes(size) + b"\r\n") * count)
+    width = len(framed) // count
+    _fields(framed, width, len(before), size)[:] = np.frombuffer(joined, f"V{size}")[order]
+    bulks, ordered = bytes(framed), codes[order]
+    starts = [0, *((ordered[1:] != ordered[:-1]).nonzero()[0] + 1).tolist(), count]
     ranges = list(pairwise(starts))
-    slots = [slot_of_tag(keys[places[start]][opened:closed]) for start, _ in ranges]
-    counts = [stop - start for start, stop in ranges]
+    slots = [
+        slot_of_tag(tags[TAG_BYTES * place : TAG_BYTES * place + TAG_BYTES])
+        for place in order[starts[:-1]].tolist()
+    ]
     commands = [
         b"*%d\r\n$4\r\nMGET\r\n%b" % (stop - start + 1, bulks[start * width : stop * width])
         for start, stop in ranges
     ]
-    return Gets(places, slots, counts, commands)
+    return Gets(order, slots, [stop - start for start, stop in ranges], commands)
+
+
+def _fields(rows: bytes | bytearray, width: int, at: int, size: int) -> npt.NDArray[np.void]:
+    """The bytes from `at` on of each of `rows`, as one item each: numpy copies those faster than rows."""
+    fields: npt.NDArray[np.void] = np.ndarray((len(rows) // width,), f"V{size}", rows, at, (width,))
+    return fields
 
 
 def _gets(keys: Sequence[bytes]) -> Gets:
@@ -74,4 +83,4 @@ def _gets(keys: Sequence[bytes]) -> Gets:
     order = [place for _, places in groups for place in places]
     counts = [len(places) for _, places in groups]
     commands = mgets([keys[place] for place in order], counts)
-    return Gets(order, [slot for slot, _ in groups], counts, commands)
+    return Gets(np.array(order), [slot for slot, _ in groups], counts, commands)

@@ -34,7 +34,7 @@ from redis.exceptions import AskError, InvalidResponse, MovedError
 from redis.retry import Retry
 
 from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.even_replies import NodeReplies
+from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.even_reply import EvenReply
 
 READ_BYTES = 256 * 1024
@@ -129,8 +129,8 @@ class Wire:
         return part
 
     def read_evenly(
-        self, replies: NodeReplies, count: int, ends: float, *, is_last: bool
-    ) -> NodeReplies | list[Any]:
+        self, replies: EvenReplies, count: int, ends: float, *, is_last: bool
+    ) -> EvenReplies | list[Any]:
         """The next `count` replies: as `replies` if they are such, else as `read` gives them."""
         if not self.has_more:
             self._connection.ends = ends
