@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, final
 
 from kvspark.cache.look_ahead import Ahead, AheadEntries
@@ -82,13 +82,12 @@ def read_ahead(
                 return
             while not is_over and sum([each.size_bytes for each in held]) < asking.max_bytes:
                 try:
-                    following = asking.next(source, ahead=True)
+                    following = asking.next(source)
+                    if following is not None:
+                        held.append(asking.asked(following))
                 except Exception as exc:  # noqa: BLE001 - raised below, in its turn
                     following, failure = None, exc
-                if following is None:
-                    is_over = True
-                else:
-                    held.append(following)
+                is_over = following is None
             yield current
             current.settle()
             current = None  # who took it forgets the rest
@@ -116,21 +115,20 @@ class _Asking(Generic[T]):
         """What may be held; 0 where nothing is asked for ahead."""
         return max((entries.max_bytes for entries in self._entries.values()), default=0)
 
-    def next(
-        self, source: Iterator[tuple[T, Columns, int]], *, ahead: bool = False
-    ) -> Read[T] | None:
-        """The next of `source`, whose rows are asked for where it is read `ahead`; None behind the last."""
+    def next(self, source: Iterator[tuple[T, Columns, int]]) -> Read[T] | None:
+        """The next of `source`; None behind the last."""
         batch = next(source, None)
         if batch is None:
             return None
         tag, columns, _ = batch
-        rows = self._resolver.keyed(self._stage, columns)
-        if not ahead:
-            return Read(tag, columns, rows)
+        return Read(tag, columns, self._resolver.keyed(self._stage, columns))
+
+    def asked(self, batch: Read[T]) -> Read[T]:
+        """`batch`, whose rows were asked for."""
         last = self._entries.get(self._stage.name)
         if last is not None:
-            return Read(tag, columns, rows, last.ahead(rows.keys))
-        return Read(tag, columns, rows, before=tuple(self._asked_before(columns)))
+            return replace(batch, ahead=last.ahead(batch.rows.keys))
+        return replace(batch, before=tuple(self._asked_before(batch.columns)))
 
     def _asked_before(self, columns: Columns) -> Iterator[Ahead]:
         if any(ahead.is_over and not ahead.is_wanted for ahead in self._before):
