@@ -289,6 +289,18 @@ def test_a_store_that_is_dropped_has_no_connection_any_more(cluster):
         gc.enable()
 
 
+def test_a_cluster_that_is_lost_between_windows_is_no_error(own_cluster):
+    store = filled(own_cluster)
+
+    def kill(taken: int) -> None:
+        for node in own_cluster.nodes if taken == 1 else ():
+            node.signal(signal.SIGKILL)
+
+    found, _ = looked_up(store, after=kill)
+    assert set(WINDOWS[0]) <= found < set(KEYS)
+    assert store.drain()
+
+
 def test_a_cluster_that_is_gone_is_an_error(own_cluster):
     store = filled(own_cluster)
     for node in own_cluster.nodes:
