@@ -1,7 +1,7 @@
 """The look-up of many keys of one form, whose hash tags are at one place: all of them at once.
 
 Keys that begin alike, have one length and a tag of two bytes, as those of a stage have, are sorted
-by their tags and framed as arrays; a thousand of them take 0.15 us each instead of 0.4 one by one.
+by their tags and framed as arrays; a thousand of them take 0.1 us each instead of 0.4 one by one.
 """
 
 from __future__ import annotations
