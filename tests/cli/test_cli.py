@@ -16,6 +16,7 @@ import pytest
 from kvspark import __version__, cli
 from kvspark.cache.store.cold import ColdStore
 from kvspark.cache.url import cold_folder
+from kvspark.cli.group import commands
 from kvspark.errors import (
     CacheRequiredError,
     DataError,
@@ -36,14 +37,14 @@ def fail() -> Iterator[Fail]:
     """Runs a command that fails with the given error."""
 
     def fail(error: BaseException, *before: str) -> int:
-        @cli.commands.command("fail")
+        @commands.command("fail")
         def command() -> None:
             raise error
 
         return cli.run([*before, "fail"])
 
     yield fail
-    cli.commands.commands.pop("fail")
+    commands.commands.pop("fail")
 
 
 @pytest.mark.parametrize(

