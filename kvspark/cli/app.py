@@ -16,6 +16,7 @@ import click
 from kvspark.cli.compact import compact
 from kvspark.cli.demo import demo
 from kvspark.cli.doctor import doctor
+from kvspark.cli.explain import explain
 from kvspark.cli.group import commands
 from kvspark.cli.keygen import keygen
 from kvspark.cli.purge import purge
@@ -24,7 +25,7 @@ from kvspark.cli.warm import warm
 from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
 
-for _command in (compact, demo, doctor, keygen, purge, score, warm):
+for _command in (compact, demo, doctor, explain, keygen, purge, score, warm):
     commands.add_command(_command)
 
 _LOG = logging.getLogger(__name__)

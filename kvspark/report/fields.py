@@ -1,0 +1,99 @@
+"""What each field of `run.json` means, and each word in it, for `kvspark explain`: the texts alone.
+
+Every field that a report or a line of a history has is here; a test looks for one that is not.
+"""
+
+from __future__ import annotations
+
+RUN_FIELDS = {
+    "format": "The version of this file's layout. A reader that knows it knows every field.",
+    "run_id": "The run's name: run.id, or what was derived from the conf and run.logical_date.",
+    "name": "run.name of the conf.",
+    "logical_date": "The date that the run is for, as the scheduler says it; null where it says none.",
+    "started_at": "When the run began: UTC, ISO 8601.",
+    "model": "What people call the model; no part of any address.",
+    "fingerprint": "The model's address, 64 hexadecimal digits. Equal: equal rows get equal outputs.",
+    "output": "The folder that was published.",
+    "inputs": "input.paths of the conf.",
+    "rows_in": "Rows that were read, after input.filter and input.partitions.",
+    "rows_out": "Rows of the output. rows_in = rows_out + rows_quarantined, or nothing is published.",
+    "input_files": "Files that were read.",
+    "empty_input_files": "Files of zero bytes, which were skipped; input.strict_files refuses them.",
+    "output_files": "Parquet files of the output.",
+    "output_bytes": "Their size on disk, in bytes.",
+    "stages": "The model's stages in the order in which they are computed; each has the fields "
+    "`stages.rows` and so on.",
+    "cache": "cache.url of the conf, without user or password; null without a cache.",
+    "cache_errors": "What did not go as it should with the cache, by reason: calls to the store, and "
+    "values that were not the entries looked for. Each was a miss, and its rows were computed. "
+    "`kvspark explain REASON` says what one of them means.",
+    "degraded": "Why the cache was not used, or not all the time; empty in a healthy run. The rows are "
+    "the same: only time was lost. With run.require_cache such a run exits with 69.",
+    "bad_rows": "Rows without a result: by stage (`input` where the value itself is bad), and there by "
+    "error. Empty with input.on_bad_row: error, which fails the run at the first.",
+    "seconds": "Seconds on the clock of each phase: open (Spark and model), read (listing and footers), "
+    "preflight, score, validate, publish. `publish` is 0 in the file, which is part of what is published.",
+    "total_seconds": "The sum of all phases.",
+    "seconds_saved": "About how many seconds of workers the cache saved: hits, times what computing a "
+    "row takes, less the time that look-ups, inserts and waiting took. Below 0 the cache cost more than it "
+    "saved. A stage that nobody has measured yet counts as 0. null without a cache.",
+    "versions": "The builds of kvspark, Python, Spark and torch on the driver. Another build is "
+    "another fingerprint where it decides bits.",
+    "on_bad_row": "input.on_bad_row of the conf.",
+    "rows_quarantined": "Rows that are not in the output but in `_kvspark/quarantine` inside it.",
+    "lossy": "The codec of each stage whose results were rounded on request; outputs are not exact then.",
+}
+
+STAGE_FIELDS = {
+    "fingerprint": "The stage's address: its operators, weights, shapes and build, and all stages before it.",
+    "upstream": "The stages whose results it takes.",
+    "rows": "Rows that were asked of this stage. A stage before a hit is asked for none.",
+    "lookups": "Distinct rows that were looked up in the store.",
+    "hits": "Of those, the rows that were found. hits / lookups is the hit rate.",
+    "duplicates": "Rows that are equal to another one of the same window: asked for once.",
+    "computed": "Distinct rows that were computed, without the dummy rows that fill a micro-batch.",
+    "micro_batches": "Calls of the model.",
+    "padding_rows": "Dummy rows that filled micro-batches to their fixed shape: computed for nothing.",
+    "bytes_read": "Bytes of the entries that were found.",
+    "bytes_written": "Bytes of the entries that were inserted.",
+    "seconds_lookup": "Seconds of workers in look-ups, opening what was found included.",
+    "seconds_compute": "Seconds of workers in the model.",
+    "seconds_insert": "Seconds of workers in inserts; with cache.write_behind_bytes, of handing over alone.",
+    "weights_loaded": "Workers that opened this stage's weights; 0 where all rows were found.",
+    "recalled": "Distinct rows whose results the worker still had, so that nobody was asked.",
+    "skipped": "Distinct rows that were not looked up, because no run has written to this stage: one "
+    "row in 16 is looked up, until one is found. It saves a first night most of its look-ups.",
+    "leased": "Distinct rows that another worker computed meanwhile (cache.lease_from_ms).",
+    "seconds_waited": "Seconds of workers that waited for such rows with nothing else to do.",
+    "turned_away": "Distinct rows that were computed and not written: above the share that fits into "
+    "cache.budget_bytes, or seen for the first time (cache.doorkeeper_bytes).",
+    "seconds_per_row": "Seconds of one worker to compute a row: measured in this run, else in the one "
+    "whose output this replaced; null where neither has computed any.",
+}
+"""Each stage in `stages`, by its name."""
+
+REASONS = {
+    "timeout": "A call took longer than cache.timeout_ms. A store that is only far away needs more.",
+    "unavailable": "The store did not answer: down, refused, reset, loading. `kvspark doctor CONF`.",
+    "full": "The store takes no writes: out of memory, read-only or its disk full. Reads go on.",
+    "refused": "The store refuses this user; not tried again. See KVS-1503.",
+    "slow": "Answers came, and took longer than the hits were worth: the store was left alone.",
+    "skipped": "Calls that were not made, because earlier ones had failed: the breaker was open.",
+    "dropped": "Results that were not stored: cache.write_behind_bytes was full. Raise it, or accept it.",
+    "failed": "Results that a mistake kept from being stored; the log names its kind.",
+    "erased": "Results that were not stored, because a purge had erased their rows.",
+    "oversize": "Values that are longer than any entry may be.",
+    "foreign": "Values that are no entries, or of a version or codec that this reader does not know.",
+    "unexpected": "Entries with other tensors than this stage has.",
+    "misplaced": "Entries of another row: the store mixes its keys up, and is not asked again.",
+    "not_sealed": "Entries in clear where they should be sealed. Somebody else wrote them.",
+    "corrupt": "Entries whose bytes have changed.",
+    "unknown_key": "Entries that were sealed with a key that is not in the file: distribute it, or it is retired.",
+    "not_authentic": "Sealed entries that do not open: changed, moved, or made by somebody without the key.",
+    "too_large": "Results that are too large to be one entry.",
+    "out_of_memory": "A GPU's memory did not hold a micro-batch: rows were computed in smaller ones, so their "
+    "last bits may differ, and were not stored.",
+    "unchecked": "The preflight could not check the model (no row can be scored, or the driver has no "
+    "GPU): what nobody has checked is not remembered.",
+}
+"""The words of `cache_errors` and `degraded`."""
