@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -20,14 +20,15 @@ from pyspark.sql.types import StructType
 from kvspark import __version__
 from kvspark.config.job import JobConfig
 from kvspark.config.model import Way
-from kvspark.errors import CacheRequiredError, KvsparkError, UsageError, WeightsUnavailableError
+from kvspark.errors import KvsparkError, WeightsUnavailableError
 from kvspark.infer.budget import within_budget
-from kvspark.infer.plan import Plan, StagePlan
+from kvspark.infer.plan import Plan
 from kvspark.spark.bad_rows import BadRowOutput
-from kvspark.spark.column_map import ColumnMap, check_columns, column_map, quoted
+from kvspark.spark.column_map import ColumnMap, check_columns, quoted
 from kvspark.spark.failure import explained
 from kvspark.spark.fault import fault_point
 from kvspark.spark.listing import resolve_paths
+from kvspark.spark.opened import check_cache, open_parts
 from kvspark.spark.phases import Phases, progress
 from kvspark.spark.run_bad_rows import bad_rows_of, check_bad_rows
 from kvspark.spark.run_preflight import checked_sample
@@ -91,19 +92,20 @@ class _Run:
 
     def publish(self, spark: SparkSession | None) -> RunReport:
         config = self._config
-        with self._phases.phase("open") as told:
-            spark = spark or open_session(config.spark, name=config.run.name)
-            model = open_model(config)
-            device = on_task_devices(spark, model.bundle).device
-            model = model if device is None else model.with_device(device)
-            columns = column_map(model.bundle, config.inputs, config.outputs)
-            plan = plan_of(config).for_bundle(model.bundle)
-            cache = _open_cache(config)
-            told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
-        with nullcontext() if cache is None else closing(cache):
-            trouble = _check_cache(config, cache)
+        with ExitStack() as held:
+            with self._phases.phase("open") as told:
+                opened = open_parts(config)  # before the session, which takes seconds to start
+                columns, plan, cache = opened.columns, opened.plan, opened.cache
+                if cache is not None:
+                    held.enter_context(closing(cache))
+                trouble = check_cache(config, cache)
+                spark = spark or open_session(config.spark, name=config.run.name)
+                device = on_task_devices(spark, opened.model.bundle).device
+                model = opened.model if device is None else opened.model.with_device(device)
+                told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
             with self._phases.phase("read") as told:
-                source = read_source(spark, config.input, columns=list(columns.inputs.values()))
+                names = list(columns.inputs.values())
+                source = read_source(spark, config.input, columns=names, files=opened.files)
                 check_columns(columns, source.df.schema, model.bundle)
                 told.append(f"{source.rows:,} rows in {len(source.files):,} files")
             plan = _affordable(config, model, plan, source.rows)
@@ -218,42 +220,6 @@ class _Run:
         )
 
 
-def open_model(config: JobConfig) -> Model:
-    """The model that `config` names, in the shapes and on the device that it asks for.
-
-    Raises:
-        ModelError: there is no model, or a damaged one.
-        UsageError: the conf asks for another length or dtype than a saved model has.
-    """
-    from kvspark.infer import open_model
-
-    shapes = config.model.micro_batch
-    model = open_model.open_model(
-        config.model.path,
-        max_length=config.model.max_length,
-        micro_batch=None if shapes is None else shapes.value(),
-        dtype=config.model.dtype,
-        long_texts=config.model.long_texts,
-    )
-    return model if config.model.device is None else model.with_device(config.model.device)
-
-
-def plan_of(config: JobConfig) -> Plan:
-    """The plan that `config` writes out."""
-    stages = {
-        name: StagePlan(stage.cached, stage.codec, stage.share or 1.0)
-        for name, stage in config.plan.stages.items()
-    }
-    return Plan(
-        stages,
-        max_pending_rows=config.plan.max_pending_rows,
-        max_held_bytes=config.plan.max_held_bytes,
-        distinct_first=config.plan.distinct_first,
-        memo_bytes=config.plan.memo_bytes,
-        lossy_tolerance=config.plan.lossy_tolerance,
-    )
-
-
 def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
     """`plan` with the shares that the cache's budget affords, where it has one."""
     budget_bytes = None if config.cache is None else config.cache.entries_budget_bytes
@@ -267,29 +233,6 @@ def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
                 "stage %s: %.0f %% of its rows fit into the cache's budget", name, 100 * stage.share
             )
     return plan
-
-
-def _open_cache(config: JobConfig) -> Cache | None:
-    if config.cache is None:
-        if config.run.require_cache:
-            raise UsageError("run.require_cache is on and there is no cache; name one in cache.url")
-        return None
-    from kvspark.cache.cache import Cache
-
-    return Cache.from_config(config.cache)
-
-
-def _check_cache(config: JobConfig, cache: Cache | None) -> str | None:
-    """Why the cache is not usable now; None if it is, or if there is none."""
-    trouble = None if cache is None else cache.check()
-    if trouble is not None and config.cache is not None:
-        if config.run.require_cache:
-            raise CacheRequiredError(
-                f"the cache {config.cache.url} was required and is not usable ({trouble}); nothing "
-                "was written, start it or leave run.require_cache out"
-            )
-        log.warning("the cache %s is not usable (%s): computing", config.cache.url, trouble)
-    return trouble
 
 
 def _spread(df: DataFrame, rows: int, columns: ColumnMap) -> DataFrame:

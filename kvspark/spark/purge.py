@@ -18,7 +18,7 @@ from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.infer.erasure import identities_of_rows, read_rows, read_subjects
 from kvspark.infer.subject import subject_bytes
 from kvspark.model.bundle import Bundle
-from kvspark.spark.job import open_model, plan_of
+from kvspark.spark.opened import open_model, plan_of
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 

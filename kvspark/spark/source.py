@@ -53,17 +53,32 @@ class Source:
                 )
 
 
-def read_source(spark: SparkSession, config: InputConfig, *, columns: Sequence[str]) -> Source:
-    """The table that `config` names; `columns` are those that the model takes.
+@final
+@dataclass(frozen=True, slots=True)
+class InputFiles:
+    """The files of an input, and what their footers say."""
 
-    Partition values stay text as they are written in the folder names ('007' is not 7), and page
-    checksums are verified where the files have them.
+    roots: tuple[Path, ...]
+    found: tuple[InputFile, ...]
+    """All files, those of zero bytes and of other partitions included."""
+    selected: tuple[InputFile, ...]
+    """The files of the partitions that are read."""
+    footers: tuple[Footer, ...]
+    """Of the selected files; of one other file where none is selected."""
+
+    @property
+    def partition_columns(self) -> tuple[str, ...]:
+        """The columns that folder names give."""
+        full = next(file for file in self.found if file.size_bytes)
+        return tuple(column for column, _ in full.partition)
+
+
+def find_files(config: InputConfig, *, columns: Sequence[str]) -> InputFiles:
+    """The files that `config` names; needs no Spark. `columns` are those that the model takes.
 
     Raises:
-        DataError: no file, a file that is not readable Parquet, a null in one of `columns` where a
-            bad row is an error, or no row and the conf refuses that.
+        DataError: no file, or a file that is not readable Parquet.
         SchemaError: a column is missing, or files do not agree on a column.
-        UsageError: the filter is not a condition on this table.
     """
     roots = resolve_paths(config.paths)
     found = list_files(roots)
@@ -74,15 +89,37 @@ def read_source(spark: SparkSession, config: InputConfig, *, columns: Sequence[s
     wanted = [name for name in columns if name not in dict(full[0].partition)]
     footers = read_footers([file.path for file in selected or full[:1]], counted=wanted)
     _check_columns(footers, wanted)
-    df = _filtered(_read(spark, roots, footers[0].path), config)
-    if not selected:
-        footers = []
+    return InputFiles(tuple(roots), tuple(found), tuple(selected), tuple(footers))
+
+
+def read_source(
+    spark: SparkSession,
+    config: InputConfig,
+    *,
+    columns: Sequence[str],
+    files: InputFiles | None = None,
+) -> Source:
+    """The table that `config` names; `columns` are those that the model takes.
+
+    Partition values stay text as they are written in the folder names ('007' is not 7), and page
+    checksums are verified where the files have them. `files` are those of `config`, found before.
+
+    Raises:
+        DataError: no file, a file that is not readable Parquet, a null in one of `columns` where a
+            bad row is an error, or no row and the conf refuses that.
+        SchemaError: a column is missing, or files do not agree on a column.
+        UsageError: the filter is not a condition on this table.
+    """
+    files = files or find_files(config, columns=columns)
+    selected = files.selected
+    df = _filtered(_read(spark, files.roots, files.footers[0].path), config)
+    footers = files.footers if selected else ()
     checked = columns if config.on_bad_row == "error" else ()
     rows = _checked_rows(df, footers, checked, is_filtered=config.filter is not None)
     if rows == 0 and config.fail_on_empty:
         raise DataError(f"input matched 0 rows ({_described(config)}); nothing was written")
-    empty = sum(1 for file in found if not file.size_bytes)
-    return Source(df, rows, tuple(selected), empty, snapshot_of(selected))
+    empty = sum(1 for file in files.found if not file.size_bytes)
+    return Source(df, rows, selected, empty, snapshot_of(selected))
 
 
 def _read(spark: SparkSession, roots: Sequence[Path], sample: Path) -> DataFrame:
@@ -173,15 +210,24 @@ def _checked_rows(
     """The number of rows, from the footers where they tell everything, else from a scan."""
     known = [footer.nulls.get(name, 0) for footer in footers for name in columns]
     if not is_filtered and None not in known:
-        for footer in footers:
-            for name in columns:
-                _refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, str(footer.path))
+        refuse_known_nulls(footers, columns)
         return sum(footer.rows for footer in footers)
     counts = [F.count_if(F.col(quoted(name)).isNull()) for name in columns]
     rows, *nulls = df.agg(F.count(F.lit(1)), *counts).first() or (0,)
     for name, count in zip(columns, nulls, strict=True):
         _refuse_nulls(name, count, rows, "the rows that are read")
     return int(rows)
+
+
+def refuse_known_nulls(footers: Sequence[Footer], columns: Sequence[str]) -> None:
+    """Does nothing if no footer tells of a null in one of `columns`.
+
+    Raises:
+        DataError: one does; names the first column and file.
+    """
+    for footer in footers:
+        for name in columns:
+            _refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, str(footer.path))
 
 
 def _refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
