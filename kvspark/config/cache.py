@@ -5,6 +5,7 @@ It holds references to secrets and no secret, so that it may travel to executors
 
 from __future__ import annotations
 
+import re
 from typing import Any, final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,6 +24,9 @@ _LOCAL = frozenset({"embedded", "memory"})
 
 _CREDENTIALS = frozenset({"username", "user", "password", "passwd", "secret", "token"})
 """URL parameters that redis-py and other clients take for credentials."""
+
+_PLACE = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(/\d{1,3})?")
+"""HOST:PORT and HOST:PORT/DB, which hold no secret and look as if HOST were the kind of a URL."""
 
 TWO_WEEKS_S = 14 * 24 * 3600.0
 
@@ -170,6 +174,8 @@ class CacheConfig(Section):
             _ = parts.port if "," not in parts.netloc else None
         except ValueError:
             raise ValueError("this is not a URL; write for example redis://HOST:6379/0") from None
+        if _PLACE.fullmatch(url):
+            raise ValueError(f"a URL starts with its kind; write redis://{url}")
         if not parts.scheme:
             raise ValueError("a URL starts with its kind; write for example redis://HOST:6379/0")
         query = {key.lower(): value.lower() for key, value in parse_qsl(parts.query)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,18 @@ import pyarrow as pa
 from kvspark.errors import SchemaError
 from kvspark.infer.arrow import arrow_type
 from kvspark.spec import BINARY, STRING, TensorSpec
+
+
+def arrow_columns(columns: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, pa.Array]:
+    """The Arrow array of each of `specs` among `columns`.
+
+    Raises:
+        SchemaError: one is missing, or an item is not what it takes.
+    """
+    missing = [spec.name for spec in specs if spec.name not in columns]
+    if missing:
+        raise SchemaError(f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}")
+    return {spec.name: arrow_column(columns[spec.name], spec) for spec in specs}
 
 
 def arrow_column(values: Any, spec: TensorSpec) -> pa.Array:

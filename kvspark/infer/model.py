@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from kvspark.errors import ModelError, SchemaError, UsageError
+from kvspark.cache.given import given_cache
+from kvspark.errors import ModelError, UsageError
 from kvspark.fingerprint import Fingerprint
-from kvspark.infer.array_columns import arrow_column, numpy_column
+from kvspark.infer.array_columns import arrow_columns, numpy_column
 from kvspark.infer.bad_rows import OnBadRow
 from kvspark.infer.plan import Plan
 from kvspark.infer.predict_apart import check_on_bad_row, predict_apart
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 class Model:
     """A model as a DAG of stages; immutable.
 
-    Equal models have equal fingerprints in every process. The caller's module is not changed and
-    not kept.
+    Equal models have equal fingerprints in every process. The caller's module is neither changed nor kept.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -303,7 +303,7 @@ class Model:
     def predict(
         self,
         columns: Mapping[str, Any],
-        cache: Cache | None = None,
+        cache: Cache | str | None = None,
         *,
         plan: Plan | None = None,
         threads: int | None = None,
@@ -311,8 +311,9 @@ class Model:
     ) -> dict[str, Any]:
         """The outputs for the rows of `columns`, in their order: `{output: array (n, *shape)}`.
 
-        `columns` maps each input to an array, a list (of str for text, of bytes for pictures and
-        sounds), or a tensor with n rows; an output with a varying dimension is a list of n arrays. `threads` defaults to torch's own number.
+        `columns` maps each input to an array, a list (of str for text, of bytes for pictures and sounds) or a tensor
+        with n rows; an output with a varying dimension is a list of n arrays. `cache` may be a URL, in the namespace
+        of the model's name. `threads` defaults to torch's own number.
 
         With `on_bad_row="null"` a row that cannot be scored (a null, a damaged picture, a value on which
         the model raises) is masked in the outputs, which are masked arrays then, or None in a list;
@@ -320,18 +321,15 @@ class Model:
 
         Raises:
             DataError: a row is bad and `on_bad_row` is "error"; says which.
+            UsageError: `cache` is neither a cache nor a URL.
             SchemaError: an input is missing or has another type.
         """
         if threads is None:
             import torch
 
             threads = torch.get_num_threads()
-        missing = [spec.name for spec in self.inputs if spec.name not in columns]
-        if missing:
-            raise SchemaError(
-                f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}"
-            )
-        arrays = {spec.name: arrow_column(columns[spec.name], spec) for spec in self.inputs}
+        cache = given_cache(cache, namespace=self.name)
+        arrays = arrow_columns(columns, self.inputs)
         arrays |= given_subjects(columns, cache)
         predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
         if on_bad_row != "error":

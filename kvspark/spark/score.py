@@ -13,6 +13,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
+from kvspark.cache.given import given_cache
 from kvspark.config.cache import CacheConfig
 from kvspark.config.model import Way
 from kvspark.errors import DataError, KvsparkError, ModelError, OutputMismatchError
@@ -42,7 +43,7 @@ def score(
     *,
     inputs: Mapping[str, str] | None = None,
     outputs: Mapping[str, str] | None = None,
-    cache: Cache | None = None,
+    cache: Cache | str | None = None,
     plan: Plan | None = None,
     stats: Tally | None = None,
     weights: Way | None = None,
@@ -52,8 +53,8 @@ def score(
 
     `inputs` maps a model input to a column, `outputs` a model output to the name of a new column;
     an input or output that is not named has its own name, and where `outputs` is given only the
-    outputs in it are kept. `cache` is where results are found and left; what crosses to the
-    workers is its conf. `stats` receives what the tasks count. `weights` says how the model gets to
+    outputs in it are kept. `cache` is where results are found and left, or its URL: the model's name is the
+    namespace then. What crosses to the workers is its conf. `stats` receives what the tasks count. `weights` says how the model gets to
     the workers, as `model.weights` of the conf: by broadcast, or as an artifact of a session of Spark
     Connect. Also works as `df.transform(kvspark.score, model, inputs={"text": "body"})`.
 
@@ -76,6 +77,7 @@ def score(
     columns = column_map(model.bundle, inputs, outputs)
     check_columns(columns, df.schema, model.bundle)
     check_added(bad_rows, df.columns)
+    cache = given_cache(cache, namespace=model.name)
     spec = task_spec(df.sparkSession, model.bundle, cache, plan, weights)
     return with_outputs(df, columns, model.bundle, spec, stats, bad_rows)
 

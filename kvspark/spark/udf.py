@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import StructField, StructType
 
+from kvspark.cache.given import given_cache
 from kvspark.config.model import Way
 from kvspark.errors import UsageError
 from kvspark.infer.arrow import arrow_type
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def udf(
     model: Model,
     *,
-    cache: Cache | None = None,
+    cache: Cache | str | None = None,
     plan: Plan | None = None,
     output: str | None = None,
     weights: Way | None = None,
@@ -51,7 +52,7 @@ def udf(
     deterministic call into every filter and projection that uses its column, and each copy would
     run the model again. So it cannot stand in a join condition; use it in a `select` before.
 
-    `weights` and `on_bad_row` as for `score`; a function has no column for a quarantine.
+    `cache`, `weights` and `on_bad_row` as for `score`; a function has no column for a quarantine.
 
     Raises:
         UsageError: `output` is no output of the model, the plan does not fit it, or the cache binds
@@ -62,6 +63,7 @@ def udf(
             f"on_bad_row of kvspark.udf: expected error or null, got {on_bad_row!r}; kvspark.score can "
             "tell why a row is bad"
         )
+    cache = given_cache(cache, namespace=model.name)
     if cache is not None and cache.config.subject is not None:
         raise UsageError(
             "cache.subject binds entries to a column that a UDF does not see; use kvspark.score"
