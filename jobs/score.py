@@ -1,8 +1,9 @@
 r"""Scores a table: `kvspark score` for spark-submit, with the same arguments and exit codes.
 
     make dist
-    spark-submit --properties-file conf/spark-defaults.conf --py-files dist/kvspark.zip \
-        jobs/score.py conf/score.yaml --run-id 2026-01-01 --set cache.timeout_ms=500
+    spark-submit --master yarn --properties-file conf/spark-defaults.conf \
+        --driver-java-options "-Dlog4j2.configurationFile=file:$PWD/conf/log4j2.properties" \
+        --py-files dist/kvspark.zip jobs/score.py conf/score.yaml --run-id 2026-01-01
 
 The machines of the cluster need the packages that kvspark needs, in the Python that
 `PYSPARK_PYTHON` names. `--deploy-mode cluster` works too; YARN then reports its own exit code.

@@ -58,7 +58,7 @@ class ByBroadcast(Shipped):
 
 
 def by_broadcast(spark: SparkSession, bundle: Bundle) -> ByBroadcast:
-    """`bundle`, broadcast stage by stage, with no copy in this process.
+    """`bundle`, broadcast stage by stage, with no copy in this process; not where Spark encrypts.
 
     Raises:
         BundleError: a file is missing or damaged.
@@ -84,12 +84,8 @@ def by_broadcast(spark: SparkSession, bundle: Bundle) -> ByBroadcast:
 
 
 def _let_go(broadcast: Broadcast[Files]) -> None:
-    """Frees what a worker has loaded, which is a second copy of the weights that nobody reads again.
-
-    Where Spark encrypts, the only copy is the one that it loaded by itself, and it stays.
-    """
-    own = vars(broadcast)
-    if "_path" in own and own.pop("_value", None) is not None:
+    """Frees what a worker has loaded, which is a second copy of the weights that nobody reads again."""
+    if vars(broadcast).pop("_value", None) is not None:
         return_freed_memory()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import final
 
@@ -19,6 +20,8 @@ from kvspark.spark.by_store import by_store
 from kvspark.spark.host_files import HostFiles
 from kvspark.spark.shipped import Shipped
 
+_LOG = logging.getLogger(__name__)
+
 
 def ship(
     spark: SparkSession, bundle: Bundle, way: Way | None = None, cache: CacheConfig | None = None
@@ -26,7 +29,9 @@ def ship(
     """`bundle` on its way to the workers: by broadcast, or by artifact under Spark Connect, if `way` is None.
 
     `cache` names the store that `way="redis"` takes. A store that does not take all of it is not
-    used: the model goes by broadcast then.
+    used: the model goes by broadcast then. Where Spark encrypts its files (`spark.io.encryption.enabled`)
+    a broadcast is an artifact: every worker would read an encrypted broadcast to its end before its
+    first row, all stages of it, and keep that copy (D55).
 
     Raises:
         BundleError: a file is missing or damaged.
@@ -39,6 +44,9 @@ def ship(
             raise UsageError(
                 "Spark Connect has no broadcasts; leave weights out, or take 'artifact', 'path' or 'redis'"
             )
+        if _is_encrypted(spark):
+            _LOG.info("Spark encrypts its files: the weights go as artifacts of the session")
+            return by_artifact(spark, bundle)
         return by_broadcast(spark, bundle)
     if way == "artifact":
         return by_artifact(spark, bundle)
@@ -53,6 +61,10 @@ def is_connect(spark: SparkSession) -> bool:
     """True for a session of Spark Connect, which has no SparkContext."""
     # Its class cannot be imported without grpc.
     return type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def _is_encrypted(spark: SparkSession) -> bool:
+    return spark.sparkContext.getConf().get("spark.io.encryption.enabled", "false") == "true"
 
 
 @final

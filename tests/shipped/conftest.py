@@ -1,0 +1,96 @@
+"""What is shipped, as somebody has it: a project's folder, and the wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from kvspark.demo.classifier import Trunk, load_trunk
+from kvspark.demo.models import Models
+from kvspark.demo.night import shipped_nights
+from kvspark.infer.model import Model
+
+ROOT = Path(__file__).parents[2]
+OWN = Path(sys.executable).parent
+ROWS = 240
+
+
+class Labelled(torch.nn.Module):
+    """MiniLM and a head of 26 classes that nobody has trained."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+        torch.manual_seed(7)
+        self.head = torch.nn.Linear(384, 26)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        return {"label": self.head(self.trunk(input_ids, attention_mask)).argmax(dim=1)}
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make dist` builds."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (built,) = folder.glob("kvspark-*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """The folder that conf/ speaks of: the shipped conf as it stands, glosses, and MiniLM with a head."""
+    home = tmp_path_factory.mktemp("project")
+    for name in ("conf", "jobs"):
+        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (home / "dist").mkdir()
+    shutil.copy(wheel, home / "dist/kvspark.zip")
+    (home / "data").mkdir()
+    rows = pq.read_table(shipped_nights()[0].path).slice(0, ROWS)
+    pq.write_table(rows, home / "data/glosses")
+    trunk = load_trunk()
+    features = Models(trunk)._features
+    model = Model.from_torch(Labelled(trunk).eval(), features=features, cuts=["trunk"])
+    model.save(home / "models/glosses")
+    (home / ".venv").symlink_to(sys.prefix)
+    return home
+
+
+def bare_environment(programs: Path = OWN, **more: str) -> dict[str, str]:
+    """What a login has: no PYTHONPATH, no PYSPARK_PYTHON, the environment's programs first on PATH."""
+    kept = ("HOME", "LANG", "TMPDIR", "JAVA_HOME", "SPARK_SUBMIT_OPTS", "HF_HUB_OFFLINE")
+    own = {name: os.environ[name] for name in kept if name in os.environ}
+    path = os.pathsep.join([str(programs), str(OWN), os.environ["PATH"]])
+    return {**own, "PATH": path, **more}
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """The programs of another environment, in which pip has installed the wheel.
+
+    It has kvspark from the wheel alone, and all other packages from this environment, through a .pth
+    file: what makes kvspark editable there is not followed.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (own,) = folder.glob("lib/python*/site-packages")
+    (own / "packages.pth").write_text("\n".join(site.getsitepackages()))
+    python = folder / "bin/python"
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    subprocess.run([*command, "--no-deps", "--no-index", str(wheel)], check=True)
+    return folder / "bin"
