@@ -30,6 +30,7 @@ from kvspark.spark.subject import subject_inputs
 from kvspark.spark.tally import Tally
 from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.worker import TaskSpec, predictor_for
+from kvspark.spark.worker_python import check_worker_python
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -118,8 +119,9 @@ def task_spec(
     """What the tasks of one call compute with; ships the model.
 
     Raises:
-        UsageError: the plan does not fit the model, or `weights` not the session.
+        UsageError: the plan does not fit the model, `weights` not the session, or workers have another Python.
     """
+    check_worker_python(spark)
     bundle = on_task_devices(spark, bundle)
     plan = (plan or Plan()).for_bundle(bundle)
     config = None if cache is None else cache.config
