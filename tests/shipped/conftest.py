@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -36,6 +37,22 @@ class Labelled(torch.nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         return {"label": self.head(self.trunk(input_ids, attention_mask)).argmax(dim=1)}
+
+
+def inline(section: str) -> str:
+    """The text of a section of README.md without its blocks."""
+    return re.sub(r"^```.*?^```", "", _section(section), flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(section: str, language: str) -> list[str]:
+    """The blocks of `language` in a section of README.md."""
+    return re.findall(rf"^```{language}\n(.*?)^```", _section(section), re.MULTILINE | re.DOTALL)
+
+
+def _section(name: str) -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (body,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return str(body)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 import types
@@ -16,27 +17,33 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from kvspark import cli
+from kvspark.cache import purge
 from kvspark.cache.keyring import write_keys
 from kvspark.config.sealing import KEY_ENV
 from kvspark.demo.project import make_project
 from kvspark.infer.model import Model
 from tests.redis_server import RedisAddress, running_redis
-from tests.shipped.conftest import ROOT, ROWS, bare_environment
+from tests.shipped.conftest import ROOT, ROWS, bare_environment, blocks, inline
 
 DAY = "2026-01-01"
-PASSWORD = "of the job's user"
+PASSWORDS = {"kvspark": "first", "kvspark-purge": "second", "kvspark-doctor": "third"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddress]:
-    """redis.conf and users.acl as they are shipped, with a password for the job's user."""
+    """redis.conf and users.acl as they are shipped, with a password for each user."""
     users = tmp_path_factory.mktemp("users") / "users.acl"
-    digest = sha256(PASSWORD.encode()).hexdigest()
     text = (ROOT / "conf/redis/users.acl").read_text()
-    # As conf/redis/README.md says.
-    users.write_text(text.replace("user kvspark on resetpass", f"user kvspark on #{digest}"))
+    for user, password in PASSWORDS.items():
+        # As conf/redis/README.md says.
+        digest = sha256(password.encode()).hexdigest()
+        text = text.replace(f"user {user} on resetpass", f"user {user} on #{digest}")
+    users.write_text(text)
     conf = str(ROOT / "conf/redis/redis.conf")
-    with running_redis("--include", conf, "--aclfile", str(users)) as running:
+    # What redis.conf leaves to the file that includes it.
+    own = ("--maxmemory", "256mb")
+    with running_redis("--include", conf, "--aclfile", str(users), *own) as running:
         yield running
 
 
@@ -44,12 +51,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAddress]:
 def secured(project: Path, server: RedisAddress) -> dict[str, str]:
     """Where the server and the secrets are, by environment: the conf stays as it is shipped."""
     write_keys(project / "sealing", is_primary=False)
-    (project / "password").write_text(PASSWORD)
-    (project / "password").chmod(0o600)
+    for user, password in PASSWORDS.items():
+        (project / user).write_text(password)
+        (project / user).chmod(0o600)
     return {
         "KVSPARK__CACHE__URL": server.url,
         "KVSPARK__CACHE__USERNAME": "kvspark",
-        "KVSPARK__CACHE__PASSWORD_FILE": str(project / "password"),
+        "KVSPARK__CACHE__PASSWORD_FILE": str(project / "kvspark"),
         "KVSPARK__CACHE__SEALING__KEY_FILE": str(project / "sealing"),
         "KVSPARK__CACHE__TIMEOUT_MS": "20000",
         "KVSPARK__RUN__REQUIRE_CACHE": "true",
@@ -266,3 +274,55 @@ def test_the_crontab_scores_the_next_night_and_finds_all_of_it(
     said = report(project)
     assert said["run_id"] in log.name
     assert computed(said) == dict.fromkeys(computed(night), 0)
+
+
+# ---------------------------------------------------------------- all other commands of README.md
+
+SECRETS = "/run/secrets"
+COMMANDS = [
+    line
+    for section in ("Keys", "Erasing", "Looking", "Warming")
+    for block in [*blocks(section, "bash"), *re.findall(r"`(kvspark warm [^`]*)`", inline(section))]
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def made(project: Path, secured: dict[str, str]) -> Path:
+    """The project, with what the commands name beside the conf; returns where the secrets are."""
+    (project / "models/old").symlink_to("glosses")
+    text = pq.read_table(project / "data/glosses")["text"][0].as_py()
+    (project / "rows.json").write_text(json.dumps({"text": text, "id": "a"}) + "\n")
+    (project / "ids.txt").write_text("a\n")
+    secrets = project / "secrets"
+    secrets.mkdir()
+    (project / "kvspark-doctor").rename(secrets / "doctor")
+    return secrets
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_documented_command_runs_as_it_stands(
+    project: Path,
+    secured: dict[str, str],
+    made: Path,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(purge, "SETTLE_S", 0.0)
+    for name, value in secured.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KVSPARK__CACHE__SUBJECT", "id")
+    monkeypatch.setenv("KVSPARK__CACHE__BUDGET_BYTES", str(100 << 20))
+    monkeypatch.setenv("KVSPARK__CACHE__COLD", (project / "cold").as_uri())
+    if " purge " in line:
+        monkeypatch.setenv("KVSPARK__CACHE__USERNAME", "kvspark-purge")
+        monkeypatch.setenv("KVSPARK__CACHE__PASSWORD_FILE", str(project / "kvspark-purge"))
+    program, *arguments = shlex.split(line.replace(SECRETS, str(made)), comments=True)
+    assert program == "kvspark"
+    code = cli.run(arguments)
+    said = capsys.readouterr()
+    assert code == 0, said.out + said.err
+    assert not said.err

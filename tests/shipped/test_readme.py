@@ -11,17 +11,9 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.shipped.conftest import ROOT, bare_environment
+from tests.shipped.conftest import ROOT, bare_environment, blocks
 
 NIGHTLY_ROWS = 2_000
-
-
-def block(section: str, language: str) -> str:
-    """The first block of `language` in a section of README.md."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    found: str = re.findall(rf"^```{language}\n(.*?)^```", body, re.MULTILINE | re.DOTALL)[0]
-    return found
 
 
 def pasted(
@@ -38,7 +30,7 @@ def pasted(
 def test_the_python_quick_start_runs_in_a_clone(
     spark: SparkSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = compile(block("Quick start: Python", "python"), "README.md", "exec")
+    code = compile(blocks("Quick start: Python", "python")[0], "README.md", "exec")
     exec(code, {"__name__": "__main__"})
     assert re.search(r"\|\s*id\|\s*features\|\s*churn\|", capsys.readouterr().out)
 
@@ -58,7 +50,7 @@ def test_the_wheel_is_what_is_imported_where_it_is_installed(
 def test_the_python_quick_start_runs_where_the_wheel_is_installed(
     installed: Path, tmp_path: Path
 ) -> None:
-    code = block("Quick start: Python", "python")
+    code = blocks("Quick start: Python", "python")[0]
     done = pasted(["python"], installed, tmp_path, input=code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n|") >= 4
@@ -69,7 +61,7 @@ def test_the_python_quick_start_runs_where_the_wheel_is_installed(
 def nightly(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project that the block for spark-submit makes and scores twice, where the wheel is installed."""
     folder = tmp_path_factory.mktemp("home")
-    code = block("Quick start: spark-submit", "bash")
+    code = blocks("Quick start: spark-submit", "bash")[0]
     done = pasted(["bash", "-eux", "-c", code], installed, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "nightly"
@@ -86,9 +78,10 @@ def test_the_spark_submit_quick_start_scores_two_nights(nightly: Path) -> None:
     assert report["degraded"] == []
 
 
-def test_the_install_section_names_every_extra() -> None:
+def test_the_install_section_names_the_wheel_and_every_extra(wheel: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (section,) = re.findall(r"^## Install\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert f"pip install 'dist/{wheel.name}[local]'" in section
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (extras,) = re.findall(
         r"^\[project\.optional-dependencies\]\n(.*?)^\[", project, re.MULTILINE | re.DOTALL
