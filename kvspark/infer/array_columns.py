@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from kvspark.errors import SchemaError
-from kvspark.infer.arrow import arrow_type
+from kvspark.errors import RowError, SchemaError
+from kvspark.infer.arrow import arrow_type, shape_text
 from kvspark.spec import BINARY, STRING, TensorSpec
 
 
-def arrow_columns(columns: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, pa.Array]:
-    """The Arrow array of each of `specs` among `columns`.
+def arrow_columns(columns: Any, specs: Sequence[TensorSpec]) -> dict[str, pa.Array]:
+    """The Arrow arrays of the inputs `specs`, which `columns` (a dict, a data frame) has by name.
 
     Raises:
-        SchemaError: one is missing, or an item is not what it takes.
+        SchemaError: an input is missing, or its values are not what it takes.
+        RowError: a number does not fit the input's dtype.
     """
-    missing = [spec.name for spec in specs if spec.name not in columns]
-    if missing:
-        raise SchemaError(f"input {missing[0]!r} is missing; got {', '.join(columns) or 'none'}")
+    names = getattr(columns, "column_names", None) or getattr(columns, "keys", None)
+    if names is None:
+        wanted = ", ".join(f"{spec.name!r}: [...]" for spec in specs)
+        raise SchemaError(
+            f"predict takes a dict with the values of all rows, {{{wanted}}}; got a {_kind(columns)}"
+        )
+    there = [str(name) for name in (names() if callable(names) else names)]
+    for spec in specs:
+        if spec.name not in there:
+            near = difflib.get_close_matches(spec.name, there, n=1)
+            advice = f"; did you mean {near[0]!r}?" if near else ""
+            raise SchemaError(
+                f"input {spec.name!r} is missing; got {', '.join(there) or 'none'}{advice}"
+            )
     return {spec.name: arrow_column(columns[spec.name], spec) for spec in specs}
 
 
@@ -30,20 +43,63 @@ def arrow_column(values: Any, spec: TensorSpec) -> pa.Array:
 
     Raises:
         SchemaError: an item is not what `spec` takes.
+        RowError: a number does not fit the dtype of `spec`.
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+        raise SchemaError(
+            f"input {spec.name!r} takes a list or an array with a value for each row; got one "
+            f"{_kind(values)}, write [value] for one row"
+        )
     if spec.dtype == STRING:
         return _arrow_text(values, spec)
     if spec.dtype == BINARY:
         return _arrow_bytes(values, spec)
+    if hasattr(values, "detach"):
+        values = _array_of(values)
+    if getattr(values, "shape", None) == ():
+        raise SchemaError(f"input {spec.name!r} takes a value for each row; got one number")
+    rows = [None if row is None else _row(row, spec, place) for place, row in enumerate(values)]
+    try:
+        return pa.array(rows, type=arrow_type(spec))
+    except (pa.ArrowTypeError, pa.ArrowInvalid, TypeError, OverflowError):  # they quote the value
+        wanted = f"an array of shape {shape_text(spec)}" if spec.shape else "one number"
+        raise SchemaError(
+            f"input {spec.name!r} takes {wanted}, {spec.dtype}, for each row, and a row is something else; "
+            "check the number of its dimensions, and for text or None inside it"
+        ) from None
+
+
+def _row(row: Any, spec: TensorSpec, place: int) -> Any:
+    """The row as lists of numbers of the column's type; as it came where numpy cannot hold it."""
     wanted = np.dtype(spec.dtype if spec.dtype != "bfloat16" else "float32")
-    column = _column_dtype(spec)
-    rows = [
-        None if row is None else np.asarray(row, dtype=wanted).astype(column).tolist()
-        for row in values
-    ]
-    return pa.array(rows, type=arrow_type(spec))
+    try:
+        given = np.asarray(_array_of(row) if hasattr(row, "detach") else row)
+    except ValueError:  # lists of several lengths
+        return row
+    if given.dtype.kind not in "biuf":
+        return row
+    with np.errstate(all="ignore"):
+        made = given.astype(wanted)
+    is_float = wanted.kind == "f"
+    # A float may be rounded, as everywhere in numpy and torch; a whole number may not.
+    is_kept = np.isfinite(made) >= np.isfinite(given) if is_float else made == given
+    if not is_kept.all():
+        raise RowError(
+            f"input {spec.name!r}: a number does not fit {spec.dtype}; round or convert the values first",
+            place,
+        )
+    return made.astype(_column_dtype(spec)).tolist()
+
+
+def _array_of(tensor: Any) -> Any:
+    plain = tensor.detach().cpu()
+    return (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def numpy_column(array: pa.Array, spec: TensorSpec) -> Any:

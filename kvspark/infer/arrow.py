@@ -73,7 +73,8 @@ def check_input_type(type_: pa.DataType, spec: TensorSpec) -> None:
     if not is_right or not (depth == len(spec.shape) or is_flat):
         raise SchemaError(
             f"input {spec.name!r}: the column has type {type_}, the model takes {arrow_type(spec)}"
-            f"{_shape_text(spec)}; cast the column, or map another one to this input"
+            f"{f' of shape {shape_text(spec)}' if spec.shape else ''}; cast the column, or map another one "
+            "to this input"
         )
 
 
@@ -89,9 +90,7 @@ def tensor_array(array: pa.Array, spec: TensorSpec) -> Rows:
         offsets.append(_offsets(flat))
         flat = flat.flatten()
     if flat.null_count:
-        raise DataError(
-            f"input {spec.name!r}: {flat.null_count} nulls inside its arrays; fill them before scoring"
-        )
+        raise DataError(f"input {spec.name!r}: nulls inside an array")
     items = _items(flat, spec)
     if spec.is_fixed:
         return _fixed(items, offsets, len(array), spec)
@@ -117,16 +116,14 @@ def _items(flat: pa.Array, spec: TensorSpec) -> Array:
     if spec.dtype == "bfloat16":
         bits = values.astype("<f4").view("<u4")
         if (bits & 0xFFFF).any():
-            raise DataError(
-                f"input {spec.name!r}: a value is no bfloat16; round the column before scoring"
-            )
+            raise DataError(f"input {spec.name!r}: a value is no bfloat16 (round the column first)")
         halves: Array = (bits >> 16).astype("<u2")
         return halves
     made: Array = values.astype(spec.numpy_dtype)
     if spec.dtype in ("uint8", "float16") and not np.array_equal(
         made, values, equal_nan=spec.dtype == "float16"
     ):
-        raise DataError(f"input {spec.name!r}: a value does not fit {spec.dtype}; check the column")
+        raise DataError(f"input {spec.name!r}: a value does not fit {spec.dtype}")
     return made
 
 
@@ -147,8 +144,8 @@ def _fixed(items: Array, offsets: list[Array], count: int, spec: TensorSpec) -> 
         wrong = np.flatnonzero(lengths != dim)
         if len(wrong):
             raise DataError(
-                f"input {spec.name!r}: expected {dim} items, got {lengths[wrong[0]]} in {len(wrong)} of "
-                f"{len(lengths)} arrays; expected shape {shape}"
+                f"input {spec.name!r}: an array of {lengths[wrong[0]]} values where {dim} are expected; "
+                f"the shape of a row is {shape_text(spec)}"
             )
     return items.reshape(count, *shape)
 
@@ -182,5 +179,6 @@ def _nested(rows: list[Array], spec: TensorSpec) -> pa.Array:
     return made
 
 
-def _shape_text(spec: TensorSpec) -> str:
-    return f" of shape {spec.shape}".replace("None", "any") if spec.shape else ""
+def shape_text(spec: TensorSpec) -> str:
+    """The shape of one row in words: `(8)`, `(any, 3)`; `()` for one number."""
+    return f"({', '.join('any' if dim is None else str(dim) for dim in spec.shape)})"

@@ -35,10 +35,11 @@ class BadRow:
     """`NullValue`, `WrongValue`, `RowError`, or the class of the exception that the stage raised."""
     message: str
 
-    def refused(self, row: int) -> RowError:
-        """The error that refuses the row, which is at place `row`."""
+    def refused(self, row: int, more: int = 0) -> RowError:
+        """The error that refuses the row, which is at place `row`; `more` others of its batch are bad too."""
         where = "" if self.stage == INPUT else f"stage {self.stage!r}: "
-        return RowError(f"{where}{self.message}{ADVICE}", row, self.message, self.error)
+        others = f" (and {more:,} more of the batch)" if more else ""
+        return RowError(f"{where}{self.message}{others}{ADVICE}", row, self.message, self.error)
 
 
 BadRows = Mapping[int, BadRow]

@@ -131,11 +131,13 @@ class Model:
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
         variable_length: Sequence[str] = (),
+        outputs: Sequence[str] | None = None,
     ) -> Model:
         """The model in the ONNX file `path`, cut at the values that `cuts` names, run by onnxruntime.
 
-        The first dimension of each input and output is the batch, and free in the file; names are
-        the file's own. `variable_length` names inputs whose next dimension differs from row to row.
+        The first dimension of each input and output is the batch, and free in the file; names are the
+        file's own. `variable_length` names inputs whose next dimension differs from row to row, `outputs`
+        the values of the graph that are wanted, all outputs of the file without it.
 
         Raises:
             ExportError: the file holds no model, or its rows cannot be told apart.
@@ -146,7 +148,6 @@ class Model:
             from kvspark.model.onnx_source import bundle_from_onnx
         except ModuleNotFoundError as error:
             raise ModelError("an ONNX file needs onnx; install kvspark[onnx]") from error
-
         return cls(
             bundle_from_onnx(
                 Path(path),
@@ -154,6 +155,7 @@ class Model:
                 variable_length=variable_length,
                 name=name or Path(path).stem,
                 micro_batch=micro_batch or MicroBatch(),
+                outputs=outputs,
             )
         )
 

@@ -46,7 +46,11 @@ def _read(array: pa.Array, spec: TensorSpec) -> Column:
     except SchemaError:
         raise
     except DataError as exc:
-        raise RowError(str(exc), min(unreadable(array, spec), default=None)) from None
+        bad = unreadable(array, spec)
+        if not bad:
+            raise RowError(str(exc)) from None
+        row, why = next(iter(bad.items()))
+        raise why.refused(row, more=len(bad) - 1) from None
 
 
 def readable(arrays: Mapping[str, pa.Array], specs: Sequence[TensorSpec], count: int) -> Readable:

@@ -106,11 +106,26 @@ def _check_module(module: Any) -> None:
             "torch.autocast is on around the export, which would not be seen when rows are scored; "
             "leave its block first, or use autocast inside the model's forward"
         )
+    quantised = [path for path, part in module.named_modules() if _is_quantised(part)]
+    if quantised:
+        raise ExportError(
+            f"{quantised[0] or 'the model'} is a module of torch's eager quantisation, which torch.export "
+            'cannot capture; pass the module as it was before, and dtype="bfloat16" for half the memory, or '
+            "export it to ONNX and quantise that file statically"
+        )
     training = [path or "the model" for path, part in module.named_modules() if part.training]
     if training:
-        raise ExportError(
-            f"{training[0]} is in training mode (and {len(training) - 1} more modules); call model.eval() first"
-        )
+        more = f" (and {len(training) - 1} more modules)" if len(training) > 1 else ""
+        raise ExportError(f"{training[0]} is in training mode{more}; call model.eval() first")
+
+
+def _is_quantised(part: nn.Module) -> bool:
+    """True for what quantize_dynamic and convert put in the place of a module."""
+    origin = type(part).__module__
+    is_float = origin.endswith(
+        ".functional_modules"
+    )  # what a float model has, to be quantised later
+    return origin.startswith("torch.ao.nn.") and ".quantized." in f"{origin}." and not is_float
 
 
 def _check_inputs(example_inputs: Tensors, variable_length: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from typing import Any, final
 import torch
 
 from kvspark.errors import ExportError, ModelError
+from kvspark.model.keras_loop import unrolled_loops
 from kvspark.model.transformer import first_line
 from kvspark.spec import ITEM_BYTES
 
@@ -75,7 +76,8 @@ class KerasNetwork(torch.nn.Module):
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         (model,) = self._model
         given = inputs if self._by_name else next(iter(inputs.values()))
-        made = model(given, training=False)
+        with unrolled_loops():
+            made = model(given, training=False)
         if isinstance(made, Mapping):
             return dict(made)
         results = list(made) if isinstance(made, list | tuple) else [made]

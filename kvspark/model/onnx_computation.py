@@ -71,9 +71,10 @@ def open_session(model: Path | bytes, *, threads: int) -> onnxruntime.InferenceS
     # onnxruntime's errors have no common root of their own.
     except Exception as error:
         raise ModelError(
-            f"onnxruntime cannot open the model ({type(error).__name__}: {_first_line(error)})"
+            f"onnxruntime cannot open the model ({type(error).__name__}: {first_line(error)})"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What onnxruntime says first."""
     return str(error).split("\n", 1)[0][:300]

@@ -10,10 +10,12 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx.inliner import inline_local_functions
+from onnx import helper
 
 from kvspark.errors import ExportError, ModelError
-from kvspark.model.onnx_computation import open_session
+from kvspark.model.onnx_computation import first_line, open_session
+from kvspark.model.onnx_file import load_file
+from kvspark.model.onnx_outputs import output_specs
 from kvspark.spec import TensorSpec
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -79,18 +81,15 @@ class OnnxGraph:
         return nodes
 
 
-def read_graph(path: Path, variable_length: Sequence[str]) -> OnnxGraph:
-    """The graph in the file `path`, its external data included.
+def read_graph(
+    path: Path, variable_length: Sequence[str], chosen: Sequence[str] | None = None
+) -> OnnxGraph:
+    """The graph in the file `path`, its external data included, with its own outputs or the `chosen` values.
 
     Raises:
         ExportError: it is no ONNX model, its rows cannot be told apart, or they depend on chance.
     """
-    try:
-        model = onnx.load(str(path))
-        if model.functions:
-            model = inline_local_functions(model)
-    except Exception as error:  # protobuf, onnx and the file system have an error each
-        raise ExportError(f"{path} holds no ONNX model ({type(error).__name__})") from error
+    model = load_file(path)
     if model.graph.sparse_initializer:
         raise ExportError(f"{path} has sparse weights, which are not supported; export it dense")
     _check_nodes(model.graph)
@@ -104,17 +103,26 @@ def read_graph(path: Path, variable_length: Sequence[str]) -> OnnxGraph:
         )
     inputs = tuple(_input_spec(value, variable_length) for value in values)
     specs = {**{spec.name: spec for spec in inputs}, **_probe(model, inputs)}
+    outputs = output_specs(model.graph, specs, chosen)
+    if chosen is not None:
+        del model.graph.output[:]
+        model.graph.output.extend(value_info(spec.name, spec) for spec in outputs)
     reached, heavy = _followed(model.graph.node, inputs)
     return OnnxGraph(
         model,
         inputs,
-        tuple(_output_spec(value.name, specs) for value in model.graph.output),
+        outputs,
         weights,
         {name: i for i, node in enumerate(model.graph.node) for name in node.output if name},
         specs,
         reached,
         heavy,
     )
+
+
+def value_info(name: str, spec: TensorSpec) -> onnx.ValueInfoProto:
+    """What a graph says of a value that has a row of `spec` for each row."""
+    return helper.make_tensor_value_info(name, DTYPES[spec.dtype], ["rows", *spec.shape])
 
 
 def needed(node: onnx.NodeProto) -> list[str]:
@@ -192,15 +200,6 @@ def _input_spec(value: onnx.ValueInfoProto, variable_length: Sequence[str]) -> T
     return TensorSpec(value.name, dtype, shape)
 
 
-def _output_spec(name: str, specs: Mapping[str, TensorSpec]) -> TensorSpec:
-    if name not in specs:
-        raise ExportError(
-            f"output {name!r} has no row for each row of the inputs, or a dtype that no column can "
-            "hold, so rows cannot be told apart"
-        )
-    return specs[name]
-
-
 def _probe(model: onnx.ModelProto, inputs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
     """What a row has of every value, as runs of several sizes show it.
 
@@ -224,7 +223,10 @@ def _probe(model: onnx.ModelProto, inputs: Sequence[TensorSpec]) -> dict[str, Te
     except ModelError:
         raise
     except Exception as error:  # onnxruntime's and protobuf's errors have no common root
-        raise ExportError(f"the model does not run ({type(error).__name__})") from error
+        raise ExportError(
+            f"onnxruntime cannot run the model on rows of zeros, ones and normal numbers "
+            f"({type(error).__name__}: {first_line(error)}); run it there first"
+        ) from error
     by_value = zip(*runs, strict=True)
     made = [_probed_spec(name, values) for name, values in zip(names, by_value, strict=True)]
     return {spec.name: spec for spec in made if spec is not None}

@@ -15,8 +15,7 @@ from onnx import helper, numpy_helper
 
 from kvspark.errors import ExportError
 from kvspark.model.onnx_cut import OnnxPiece
-from kvspark.model.onnx_graph import DTYPES, OnnxGraph
-from kvspark.spec import TensorSpec
+from kvspark.model.onnx_graph import DTYPES, OnnxGraph, value_info
 
 _PLAIN = frozenset(DTYPES.values())
 
@@ -67,7 +66,7 @@ class _Writer:
         scope: dict[str, str] = {}
         for value in piece.arguments:
             scope[value] = f"i{len(scope)}"
-            self.made.input.append(_value_info(scope[value], graph.specs[value]))
+            self.made.input.append(value_info(scope[value], graph.specs[value]))
         for place in piece.nodes:
             node = graph.nodes[place]
             if place in piece.sizes:
@@ -80,7 +79,7 @@ class _Writer:
                 # A graph does not give its own input.
                 given, name = name, self._name("v")
                 self.made.node.append(helper.make_node("Identity", [given], [name]))
-            self.made.output.append(_value_info(name, graph.specs[value]))
+            self.made.output.append(value_info(name, graph.specs[value]))
 
     def _node(self, node: onnx.NodeProto, scope: dict[str, str]) -> onnx.NodeProto:
         made = onnx.NodeProto(op_type=node.op_type)
@@ -168,10 +167,6 @@ class _Writer:
 
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
-
-
-def _value_info(name: str, spec: TensorSpec) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, DTYPES[spec.dtype], ["rows", *spec.shape])
 
 
 def _renamed(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:

@@ -30,18 +30,22 @@ def bundle_from_onnx(
     variable_length: Sequence[str],
     name: str,
     micro_batch: MicroBatch,
+    outputs: Sequence[str] | None = None,
 ) -> Bundle:
     """The bundle of the ONNX file `path`, whose stages give the bits of the uncut session.
+
+    `outputs` names the values that it gives, those of the file without it.
 
     Raises:
         ExportError: the file holds no model whose rows can be told apart.
         CutError: it cannot be cut there.
         ModelError: onnxruntime cannot run it.
     """
-    graph = read_graph(path, variable_length)
+    graph = read_graph(path, variable_length, outputs)
     pieces = cut_onnx(graph, cuts)
     programs = [encode_piece(graph, piece) for piece in pieces]
-    _check_pieces(path, graph, pieces, programs, micro_batch)
+    uncut = path if outputs is None else graph.model.SerializeToString()
+    _check_pieces(uncut, graph, pieces, programs, micro_batch)
     parts: list[tuple[Stage, Callable[[Path], None]]] = []
     known: dict[str, Stage] = {}
     for piece, program in zip(pieces, programs, strict=True):
@@ -121,7 +125,7 @@ def _write(program: bytes, folder: Path) -> None:
 
 
 def _check_pieces(
-    path: Path,
+    uncut: Path | bytes,
     graph: OnnxGraph,
     pieces: Sequence[OnnxPiece],
     programs: Sequence[bytes],
@@ -132,7 +136,7 @@ def _check_pieces(
     rows = micro_batch.rows_at(_LENGTH) if varies else micro_batch.rows
     results: dict[str, Any] = dict(example_arrays(graph.inputs, rows=rows, length=_LENGTH))
     names = [spec.name for spec in graph.outputs]
-    whole = open_session(path, threads=1).run(names, results)
+    whole = open_session(uncut, threads=1).run(names, results)
     for piece, program in zip(pieces, programs, strict=True):
         session = open_session(program, threads=1)
         taken = [value.name for value in session.get_inputs()]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType, TracebackType
+from typing import final
 
 import torch
 
@@ -44,26 +46,71 @@ def refusal(
             "pass examples that it takes"
         )
     fixed = _fixed_size(names, free, export)
-    if fixed:
-        return ExportError(
-            f"{kind} works with {fixed} only; write its code for any size (x.size(0) or -1, "
-            "not a number), or leave the input out of variable_length if it is its length"
-        )
+    if fixed is not None:
+        return _of_one_size(wrapper, kind, fixed, examples)
     return ExportError(
         f"torch.export cannot capture {kind}{_where(module, error)}: {_first_line(error)}; "
         "rewrite that line without Python that depends on values, and with torch's own operators"
     )
 
 
+def _of_one_size(
+    wrapper: torch.nn.Module, kind: str, fixed: _Fixed, examples: tuple[torch.Tensor, ...]
+) -> ExportError:
+    """The refusal of a graph of one size, of a module that may take others."""
+    advice = "write its code for any size (x.size(0) or -1, not a number)"
+    if fixed.dim:
+        advice += ", or leave the input out of variable_length if it is its length"
+    if not _takes_another(wrapper, fixed, examples):
+        return ExportError(f"{kind} works with {fixed} only; {advice}")
+    return ExportError(
+        f"{kind} takes any size, but torch.export writes {fixed} into its graph: somewhere the size "
+        "becomes a Python number or list (for row in x, list(x), int(x.size(0)), range); "
+        + ("use operators on the whole tensor there" if fixed.dim == 0 else advice)
+    )
+
+
+def _takes_another(
+    wrapper: torch.nn.Module, fixed: _Fixed, examples: tuple[torch.Tensor, ...]
+) -> bool:
+    """True if the module itself runs with one more row, or one more value of its length."""
+    larger = [
+        torch.cat([tensor, tensor.narrow(dim, 0, 1)], dim) if dim is not None else tensor
+        for tensor, dim in zip(examples, fixed.dims, strict=True)
+    ]
+    try:
+        with torch.no_grad():
+            wrapper(*(tensor.clone() for tensor in larger))
+    except Exception:  # noqa: BLE001 - whatever it is, it does not take them
+        return False
+    return True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """A size that was to be free, and is a number in the graph."""
+
+    name: str
+    dim: int
+    size: int
+    dims: tuple[int | None, ...]
+    """Of each input, the dimension that has to follow if this one changes."""
+
+    def __str__(self) -> str:
+        what = f"a length of {self.size}" if self.dim else f"{self.size} rows"
+        return f"{what} of input {self.name!r}"
+
+
 def _fixed_size(
     names: Sequence[str], free: Dims, export: Callable[[Dims], torch.export.ExportedProgram]
-) -> str:
-    """The size that the module insists on, "" if there is none, or if it cannot be told."""
+) -> _Fixed | None:
+    """The size that the module insists on, None if there is none, or if it cannot be told."""
     automatic = tuple(dict.fromkeys(dims, torch.export.Dim.AUTO) for dims in free)
     try:
         program = export(automatic)
     except Exception:  # noqa: BLE001 - whatever it is, it is not a fixed size
-        return ""
+        return None
     inputs = set(program.graph_signature.user_inputs)
     nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
     for name, node, dims in zip(names, nodes, free, strict=True):
@@ -71,9 +118,9 @@ def _fixed_size(
             size = node.meta["val"].shape[dim]
             # A size that was free and became fixed is a SymInt without symbols.
             if isinstance(size, int) or not size.node.expr.free_symbols:
-                what = f"{int(size)} rows" if dim == 0 else f"a length of {int(size)}"
-                return f"{what} of input {name!r}"
-    return ""
+                follow = tuple(dim if dim in others else None for others in free)
+                return _Fixed(name, dim, int(size), follow)
+    return None
 
 
 def _where(module: torch.nn.Module, error: BaseException) -> str:

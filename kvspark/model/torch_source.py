@@ -236,7 +236,9 @@ def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -
     program, weights = encode_program(uncut.part)
     names = [exported.inputs[exported.placeholders.index(a)].name for a in uncut.part.arguments]
     with torch.inference_mode():
-        whole = build_program(program, weights, torch.device("cpu"))(
+        # A bundle stores weights packed, and a transposed one may be added up in another order.
+        packed = [weight.contiguous() for weight in weights]
+        whole = build_program(program, packed, torch.device("cpu"))(
             *(example_inputs[n] for n in names)
         )
     for spec, expected in zip(last.outputs, whole, strict=True):

@@ -166,11 +166,17 @@ def test_outputs_per_token_have_the_length_of_their_row() -> None:
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (pa.array([[1.0] * 8, None], pa.list_(pa.float32())), r"'x': 1 nulls among 2 rows"),
-        (pa.array([[1.0] * 7 + [None]], pa.list_(pa.float32())), r"'x': 1 nulls inside its arrays"),
+        (
+            pa.array([[1.0] * 8, None], pa.list_(pa.float32())),
+            r"row 1 of the batch: input 'x' is null; filter",
+        ),
+        (
+            pa.array([[1.0] * 7 + [None]], pa.list_(pa.float32())),
+            r"row 0 of the batch: input 'x': nulls inside an array; filter",
+        ),
         (
             pa.array([[1.0] * 8, [1.0] * 7], pa.list_(pa.float32())),
-            r"expected 8 items, got 7 in 1 of 2",
+            r"row 1 of the batch: .* 7 values where 8 are expected",
         ),
     ],
     ids=["null", "inner-null", "ragged"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,3 +117,45 @@ def test_tuple_outputs_are_numbered() -> None:
     ]
     made = model.predict({"x": torch.full((3, 8), 1.5)})
     assert (made["output_1"] == 1.5).all()
+
+
+class Listing(torch.nn.Module):
+    """Takes any number of rows, and makes a list of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([row * 2 for row in x])
+
+
+class OfThree(torch.nn.Module):
+    """Takes three rows and no others."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(3, 8) * 2
+
+
+def test_a_size_in_the_graph_is_told_from_one_in_the_model() -> None:
+    listing = refusal(Listing().eval())
+    assert "Listing takes any size, but torch.export writes 3 rows of input 'x' into" in listing
+    assert "operators on the whole tensor" in listing
+    assert "OfThree works with 3 rows of input 'x' only" in refusal(OfThree().eval())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_eager_quantisation_is_refused_once_with_what_to_do_instead() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    quantised = torch.ao.quantization.quantize_dynamic(
+        module.eval(), {torch.nn.Linear}, dtype=torch.qint8
+    )
+    examples = {"input": torch.zeros(3, 8)}
+    for again in (quantised, quantised.eval()):
+        said = refusal(again, examples)
+        assert "0 is a module of torch's eager quantisation" in said
+        assert "training" not in said
+
+
+def test_a_weight_that_lies_transposed_does_not_hinder() -> None:
+    module = seeded(torch.nn.Linear(8, 8))
+    module.weight = torch.nn.Parameter(module.weight.detach().t().contiguous().t())
+    rows = torch.randn(40, 8)
+    made = Model.from_torch(module, {"input": torch.zeros(3, 8)}).predict({"input": rows})["output"]
+    np.testing.assert_allclose(made, module(rows).detach().numpy(), rtol=0, atol=1e-6)
