@@ -21,12 +21,13 @@ from kvspark.cli.group import commands
 from kvspark.cli.init import init
 from kvspark.cli.keygen import keygen
 from kvspark.cli.purge import purge
+from kvspark.cli.rollback import rollback
 from kvspark.cli.score import score
 from kvspark.cli.warm import warm
 from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
 
-for _command in (compact, demo, doctor, explain, init, keygen, purge, score, warm):
+for _command in (compact, demo, doctor, explain, init, keygen, purge, rollback, score, warm):
     commands.add_command(_command)
 
 _LOG = logging.getLogger(__name__)

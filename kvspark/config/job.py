@@ -147,6 +147,17 @@ class OutputConfig(Section):
     compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
         default="zstd", description="The Parquet compression."
     )
+    keep: int = Field(
+        default=1,
+        ge=0,
+        description="Outputs of this job that stay restorable when they are replaced (`kvspark rollback`). Each "
+        "takes the disk of one output; older ones are deleted once a new output is published.",
+    )
+    overwrite: bool = Field(
+        default=False,
+        description="Take the place of what no run of this job wrote: it is kept beside the output as "
+        "`_replaced-NAME-TIME`. It is refused (exit code 73) without this key.",
+    )
 
 
 @final

@@ -4,9 +4,12 @@ The environment variable `KVSPARK_FAULT_POINT` names one of them; a run that has
 passes every point untouched. The names, in the order in which a run reaches them:
 
     locked  staged  collected  validated  reported  synced
+    placed                         where there is an output to replace
     exchanged                      where the system can swap two folders
     moved_aside  moved_in          where it cannot
-    discarding  published
+    settled  discarding  published
+
+A rollback passes `locked`, those from `placed` to `settled`, and `restored`.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from kvspark.spark.bad_rows import BadRowOutput
 from kvspark.spark.column_map import ColumnMap, check_columns, quoted
 from kvspark.spark.failure import explained
 from kvspark.spark.fault import fault_point
+from kvspark.spark.job_target import target_of
 from kvspark.spark.listing import resolve_paths
 from kvspark.spark.opened import check_cache, open_parts
 from kvspark.spark.phases import Phases, progress
@@ -61,13 +62,14 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
     Raises:
         KvsparkError: see kvspark.errors; nothing was published.
     """
-    target = Target(config.output.path, inputs=resolve_paths(config.input.paths))
+    target = target_of(config, inputs=resolve_paths(config.input.paths))
     run_id = config.run_id()
     with target.lock(run_id):
         fault_point("locked")
         removed = target.recover()
         if removed:
             log.info("removed what %d dead runs left beside %s", removed, target.path)
+        target.check()  # of what was there before the lock nothing is known
         try:
             return _Run(config, target, run_id, Phases()).publish(spark)
         except KvsparkError:

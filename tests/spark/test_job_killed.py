@@ -83,7 +83,9 @@ class Nights:
     def rerun(self, spark: SparkSession) -> None:
         run_score(job(self.folder, self.second), spark=spark)
         assert self.published().equals(self.new)
-        assert names_in(self.folder) == {"first", "second", "model", "out"}
+        assert names_in(self.folder) == {"first", "second", "model", "out", ".kvspark-out"}
+        assert names_in(self.folder / ".kvspark-out") == {"kept"}
+        assert len(names_in(self.folder / ".kvspark-out" / "kept")) == 1
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_a_job_killed_after_the_swap_has_published_and_is_rerun(
 ) -> None:
     running = start(nights.folder, nights.second, **{FAULT_POINT_ENV: "exchanged"})
     assert running.wait() == -signal.SIGKILL
-    assert ".kvspark-out" in names_in(nights.folder)
+    assert "displaced" in names_in(nights.folder / ".kvspark-out")
     assert nights.published().equals(nights.new)
     wait_until_gone(running.pid)
     nights.rerun(spark)

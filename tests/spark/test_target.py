@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,88 +9,13 @@ import pytest
 
 from kvspark.errors import KvsparkError, OutputError, RunLockedError, UsageError
 from kvspark.spark.exchange import exchange
-from kvspark.spark.fault import FAULT_POINT_ENV
 from kvspark.spark.target import Target
 from tests.faults.matrix import covers
-
-# Publishes three files, one of them of the quarantine, that must only ever be seen together; argv: target, with or without exchange.
-PUBLISH = """
-import sys
-from kvspark.spark.exchange import exchange
-from kvspark.spark.target import Target
-
-path, how, content = sys.argv[1:]
-target = Target(path, exchange=exchange if how == "exchange" else lambda left, right: False)
-with target.lock("run-1"):
-    target.recover()
-    staged = target.stage("run-1")
-    staged.mkdir()
-    (staged / "_kvspark/quarantine").mkdir(parents=True)
-    for name in ("part-0.parquet", "part-1.parquet", "_kvspark/quarantine/part-00000.parquet"):
-        (staged / name).write_text(content)
-    target.publish(staged)
-"""
-
-EXCHANGE_POINTS = ["synced", "exchanged", "discarding", "published"]
-RENAME_POINTS = ["synced", "moved_aside", "moved_in", "discarding", "published"]
-
-
-def publish(
-    path: Path, how: str, content: str, *, fault: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    environ = dict(os.environ)
-    if fault is not None:
-        environ[FAULT_POINT_ENV] = fault
-    command = [sys.executable, "-c", PUBLISH, str(path), how, content]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-
-
-def content_of(path: Path) -> set[str]:
-    return {part.read_text() for part in path.rglob("part-*.parquet")}
+from tests.spark.publishing import content_of, killed, publish, target_at
 
 
 def names_in(path: Path) -> list[str]:
     return [item.name for item in path.iterdir()]
-
-
-def never(left: Path, right: Path) -> bool:
-    return False
-
-
-@covers("F39")
-@pytest.mark.parametrize("fault", EXCHANGE_POINTS)
-def test_a_run_killed_while_it_publishes_leaves_the_old_or_the_new_output(
-    tmp_path: Path, fault: str
-) -> None:
-    out = tmp_path / "out"
-    assert publish(out, "exchange", "old").returncode == 0
-    assert publish(out, "exchange", "new", fault=fault).returncode == -9
-    assert content_of(out) == ({"old"} if fault == "synced" else {"new"})
-    assert publish(out, "exchange", "rerun").returncode == 0
-    assert content_of(out) == {"rerun"}
-    assert names_in(tmp_path) == ["out"]
-
-
-@covers("F39")
-@pytest.mark.parametrize("fault", RENAME_POINTS)
-def test_where_folders_cannot_be_swapped_the_next_run_puts_the_old_output_back(
-    tmp_path: Path, fault: str
-) -> None:
-    out = tmp_path / "out"
-    assert publish(out, "rename", "old").returncode == 0
-    assert publish(out, "rename", "new", fault=fault).returncode == -9
-    target = Target(str(out))
-    with target.lock("run-2"):
-        target.recover()
-        expected = {"old"} if fault in {"synced", "moved_aside"} else {"new"}
-        assert content_of(out) == expected
-    assert names_in(tmp_path) == ["out"]
-
-
-def test_a_first_publish_killed_before_it_leaves_nothing(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert publish(out, "exchange", "new", fault="synced").returncode == -9
-    assert not out.exists()
 
 
 def test_exchange_swaps_two_folders(tmp_path: Path) -> None:
@@ -124,18 +46,18 @@ def test_a_second_run_of_a_target_is_told_who_holds_it(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert publish(out, "exchange", "new", fault="synced").returncode == -9
+    killed("publish", out, "exchange", "new", "synced")
     with Target(str(out)).lock("again"):
         pass
 
 
 def test_a_failed_publish_leaves_the_old_output(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    publish(out, "exchange", "old")
-    target = Target(str(out), exchange=never)
+    publish(target_at(out), "old")
+    target = target_at(out, "rename")
     with target.lock("run-2"), pytest.raises(OutputError, match="the old output is untouched"):
         target.publish(target.stage("run-2"))
-    assert content_of(out) == {"old"}
+    assert content_of(out) == "old"
 
 
 def as_file(path: Path) -> None:
@@ -146,15 +68,10 @@ def as_symlink(path: Path) -> None:
     path.symlink_to(path.parent, target_is_directory=True)
 
 
-def as_home(path: Path) -> None:
-    path.mkdir()
-    (path / "thesis.tex").touch()
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(as_file, "is a file"), (as_symlink, "is a symlink"), (as_home, "thesis.tex")],
-    ids=["file", "symlink", "foreign"],
+    [(as_file, "is a file"), (as_symlink, "is a symlink")],
+    ids=["file", "symlink"],
 )
 def test_what_is_no_output_folder_is_refused(
     tmp_path: Path, make: Callable[[Path], None], message: str

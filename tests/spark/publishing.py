@@ -1,0 +1,124 @@
+"""Publishing and rolling back without Spark, here or in a process that is killed on the way.
+
+`python -m tests.spark.publishing publish|rollback TARGET exchange|rename OVERWRITE CONTENT`
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from kvspark.spark.exchange import exchange
+from kvspark.spark.fault import FAULT_POINT_ENV
+from kvspark.spark.run_report import RunReport
+from kvspark.spark.target import REPORT_FOLDER, Target
+from kvspark.stats import NOTHING
+
+OWNER = "small"
+FILES = ("part-0.parquet", "part-1.parquet", "_kvspark/quarantine/part-00000.parquet")
+ROWS = 10
+
+
+def never(left: Path, right: Path) -> bool:
+    """A system that cannot swap two folders."""
+    del left, right
+    return False
+
+
+def target_at(
+    path: Path,
+    how: str = "exchange",
+    *,
+    owner: str = OWNER,
+    overwrite: bool = False,
+    keep: int = 1,
+) -> Target:
+    """The target of the job `owner`."""
+    swap = exchange if how == "exchange" else never
+    return Target(str(path), owner=owner, overwrite=overwrite, keep=keep, exchange=swap)
+
+
+def report_of(path: Path, run_id: str, owner: str = OWNER) -> RunReport:
+    """What a run says of an output at `path`."""
+    return RunReport(
+        run_id=run_id,
+        name=owner,
+        logical_date=None,
+        started_at="2026-01-01T00:00:00+00:00",
+        model="m",
+        fingerprint="0" * 64,
+        output=str(path),
+        inputs=("in",),
+        rows_in=ROWS,
+        rows_out=ROWS,
+        input_files=1,
+        empty_input_files=0,
+        output_files=2,
+        output_bytes=1,
+        stages=(),
+        stats=NOTHING,
+        cache=None,
+        seconds={},
+        seconds_saved=None,
+    )
+
+
+def write_rows(path: Path, content: str) -> None:
+    """A Parquet file of `ROWS` rows that all say `content`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"content": [content] * ROWS}), path)
+
+
+def publish(target: Target, content: str, *, owner: str = OWNER) -> None:
+    """One run, whose id is what its rows say."""
+    with target.lock(content):
+        target.recover()
+        staged = target.stage(content)
+        for name in FILES:
+            write_rows(staged / name, content)
+        (staged / "_SUCCESS").touch()
+        report_of(target.path, content, owner).write(staged / REPORT_FOLDER)
+        target.publish(staged)
+
+
+def roll_back(target: Target) -> None:
+    """Back to what was replaced last."""
+    with target.lock("rollback"):
+        target.recover()
+        target.restore(target.versions()[0])
+
+
+def content_of(folder: Path) -> str | None:
+    """What all rows in `folder` say; None if it does not exist. Fails if they are not all there."""
+    if not folder.exists():
+        return None
+    files = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
+    found = [ds.dataset(file, format="parquet").to_table()["content"].to_pylist() for file in files]
+    said = {text for rows in found for text in rows}
+    assert len(said) == 1
+    assert [len(rows) for rows in found] == [ROWS] * len(FILES)
+    return said.pop()
+
+
+def killed(action: str, path: Path, how: str, content: str, fault: str) -> None:
+    """Runs `action` in a process that is killed at `fault`."""
+    command = [sys.executable, "-m", "tests.spark.publishing", action, str(path), how, "1", content]
+    environ = {**os.environ, FAULT_POINT_ENV: fault}
+    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+if __name__ == "__main__":
+    do, place, means, overwrites, said = sys.argv[1:]
+    chosen = target_at(Path(place), means, overwrite=overwrites == "1")
+    if do == "publish":
+        publish(chosen, said)
+    else:
+        roll_back(chosen)
