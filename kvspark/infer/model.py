@@ -6,38 +6,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from kvspark.cache.given import given_cache
 from kvspark.errors import ModelError, UsageError
-from kvspark.fingerprint import Fingerprint
-from kvspark.infer.array_columns import arrow_columns, numpy_column
-from kvspark.infer.bad_rows import OnBadRow
-from kvspark.infer.plan import Plan
-from kvspark.infer.predict_apart import check_on_bad_row, predict_apart
-from kvspark.infer.predictor import Predictor
-from kvspark.infer.subject import given_subjects
+from kvspark.infer.predicting import Predicting
+from kvspark.model import own
 from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
-from kvspark.model.describe import Description, describe
 from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.device import DeviceClass
-from kvspark.model.stage import Stage
 from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from kvspark.cache.cache import Cache
     from kvspark.model.features import Features
 
 
 @final
-class Model:
+class Model(Predicting):
     """A model as a DAG of stages; immutable.
 
-    Equal models have equal fingerprints in every process. The caller's module is neither changed nor kept.
+    Equal models have equal fingerprints in every process. The caller's module is not changed and
+    not kept alive.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, own_runtime: own.OwnRuntime | None = None) -> None:
+        super().__init__(bundle, own_runtime)
 
     @classmethod
     def from_torch(
@@ -77,18 +69,18 @@ class Model:
             if features is None:
                 raise UsageError("example_inputs is missing; pass a dict of tensors, batch first")
             example_inputs = features.example()
-        return cls(
-            bundle_from_torch(
-                module,
-                dict(example_inputs),
-                features=features,
-                cuts=None if cuts == "auto" else list(cuts or ()),
-                variable_length=variable_length,
-                name=name or type(module).__name__,
-                micro_batch=micro_batch or MicroBatch(),
-                dtype=dtype,
-            )
+        bundle = bundle_from_torch(
+            module,
+            dict(example_inputs),
+            features=features,
+            cuts=None if cuts == "auto" else list(cuts or ()),
+            variable_length=variable_length,
+            name=name or type(module).__name__,
+            micro_batch=micro_batch or MicroBatch(),
+            dtype=dtype,
         )
+        names = tuple(example_inputs)
+        return cls(bundle, own.TorchModule(module, names, features=features, dtype=dtype))
 
     @classmethod
     def from_pretrained(
@@ -118,9 +110,13 @@ class Model:
 
         module, features = load_pretrained(path, max_length=max_length, long_texts=long_texts)
         name = name or Path(path).name
-        return cls.from_torch(
+        made = cls.from_torch(
             module, features=features, name=name, micro_batch=micro_batch, dtype=dtype
         )
+        folder = own.PretrainedFolder(
+            path, max_length=max_length, long_texts=long_texts, dtype=dtype
+        )
+        return cls(made.bundle, folder)
 
     @classmethod
     def from_onnx(
@@ -156,7 +152,8 @@ class Model:
                 name=name or Path(path).stem,
                 micro_batch=micro_batch or MicroBatch(),
                 outputs=outputs,
-            )
+            ),
+            own.OnnxFile(path),
         )
 
     @classmethod
@@ -181,7 +178,7 @@ class Model:
         from kvspark.model.keras_source import load_keras
 
         module, examples = load_keras(Path(path), variable_length=variable_length)
-        return cls.from_torch(
+        made = cls.from_torch(
             module,
             examples,
             cuts=cuts,
@@ -189,6 +186,7 @@ class Model:
             name=name or Path(path).stem,
             micro_batch=micro_batch,
         )
+        return cls(made.bundle, own.KerasFile(path))
 
     @classmethod
     def from_callable(
@@ -214,7 +212,8 @@ class Model:
         from kvspark.model.callable_source import callable_stage
 
         part = callable_stage(fn, fingerprint=fingerprint, inputs=inputs, outputs=outputs)
-        return cls(write_one_stage(part, name=name or fn.__name__, micro_batch=micro_batch))
+        bundle = write_one_stage(part, name=name or fn.__name__, micro_batch=micro_batch)
+        return cls(bundle, own.Function(fn))
 
     @classmethod
     def from_torchscript(
@@ -241,7 +240,8 @@ class Model:
         part = torchscript_stage(
             Path(path), fingerprint=fingerprint, inputs=inputs, outputs=outputs
         )
-        return cls(write_one_stage(part, name=name or Path(path).stem, micro_batch=micro_batch))
+        bundle = write_one_stage(part, name=name or Path(path).stem, micro_batch=micro_batch)
+        return cls(bundle, own.TorchScriptFile(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
@@ -267,78 +267,11 @@ class Model:
 
     def with_micro_batch(self, micro_batch: MicroBatch) -> Model:
         """The same model, computed in other shapes: its fingerprints change."""
-        return Model(self.bundle.with_micro_batch(micro_batch))
+        return Model(self.bundle.with_micro_batch(micro_batch), self._own)
 
     def with_device(self, device: DeviceClass) -> Model:
         """The same model, its graph stages computed on a `cpu` or a GPU (`cuda`): other fingerprints."""
-        return Model(self.bundle.with_device(device))
-
-    @property
-    def name(self) -> str:
-        """What people call it; no part of any fingerprint."""
-        return self.bundle.name
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages in topological order; the last one gives the outputs."""
-        return self.bundle.stages
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The columns that it takes; dtype `string` for text, `binary` for bytes."""
-        return self.bundle.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What it gives for a row."""
-        return self.bundle.outputs
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """32 bytes: equal models give equal outputs for equal inputs on equal machines."""
-        return self.bundle.fingerprint
-
-    def describe(self) -> Description:
-        """The stages as a table; `.mermaid()` and `.dot()` give the DAG as a picture."""
-        return describe(self.bundle)
-
-    def predict(
-        self,
-        columns: Mapping[str, Any],
-        cache: Cache | str | None = None,
-        *,
-        plan: Plan | None = None,
-        threads: int | None = None,
-        on_bad_row: OnBadRow = "error",
-    ) -> dict[str, Any]:
-        """The outputs for the rows of `columns`, in their order: `{output: array (n, *shape)}`.
-
-        `columns` maps each input to an array, a list (of str for text, of bytes for pictures and sounds) or a tensor
-        with n rows; an output with a varying dimension is a list of n arrays. `cache` may be a URL, in the namespace
-        of the model's name. `threads` defaults to torch's own number.
-
-        With `on_bad_row="null"` a row that cannot be scored (a null, a damaged picture, a value on which
-        the model raises) is masked in the outputs, which are masked arrays then, or None in a list;
-        with "quarantine" `_kvspark_error` also holds a `BadRow` for each of them, None for the others.
-
-        Raises:
-            DataError: a row is bad and `on_bad_row` is "error"; says which.
-            UsageError: `cache` is neither a cache nor a URL.
-            SchemaError: an input is missing or has another type.
-        """
-        if threads is None:
-            import torch
-
-            threads = torch.get_num_threads()
-        cache = given_cache(cache, namespace=self.name)
-        arrays = arrow_columns(columns, self.inputs)
-        arrays |= given_subjects(columns, cache)
-        predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
-        if on_bad_row != "error":
-            check_on_bad_row(on_bad_row)
-            return predict_apart(predictor, arrays, on_bad_row)
-        made = predictor.predict(arrays)
-        return {spec.name: numpy_column(made[spec.name], spec) for spec in self.outputs}
+        return Model(self.bundle.with_device(device), self._own)
 
     def __repr__(self) -> str:
         stages = " -> ".join(stage.name for stage in self.stages)

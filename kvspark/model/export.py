@@ -52,7 +52,7 @@ def export_module(
     Raises:
         ExportError: the module is in training mode, or torch.export cannot capture it; says why.
     """
-    module = _unwrapped(module)
+    module = unwrapped(module)
     names = tuple(example_inputs)
     _check_module(module)
     _check_inputs(example_inputs, variable_length)
@@ -74,7 +74,7 @@ def export_module(
     return exported
 
 
-def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     """The module inside wrappers that change its names and none of its bits."""
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):

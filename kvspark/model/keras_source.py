@@ -44,8 +44,8 @@ def load_keras(
         ModelError: the file is no `.keras` file, needs code that is not there, or cannot be read here.
         ExportError: an input has a free dimension that `variable_length` does not name.
     """
-    _check_file(path)
-    keras = _keras_on_torch()
+    check_keras_file(path)
+    keras = keras_on_torch()
     try:
         # On a machine with a GPU Keras would put the weights there.
         with keras.device("cpu"), warnings.catch_warnings():
@@ -125,7 +125,12 @@ def _output_names(model: Any, count: int) -> list[str]:
     return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
 
 
-def _check_file(path: Path) -> None:
+def check_keras_file(path: Path) -> None:
+    """Does nothing if `path` is a file of Keras 3 that holds no Python code.
+
+    Raises:
+        ModelError: it is not.
+    """
     if not path.is_file():
         raise ModelError(f"{path} is no file; expected what model.save('....keras') wrote")
     try:
@@ -159,7 +164,7 @@ def _with_lambda(value: Any, layer: str | None) -> str | None:
     return next((name for name in found if name is not None), None)
 
 
-def _keras_on_torch() -> Any:
+def keras_on_torch() -> Any:
     """The module keras, on torch.
 
     Raises:

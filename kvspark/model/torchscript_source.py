@@ -40,7 +40,7 @@ def torchscript_stage(
     if not isinstance(given, str | bytes):
         raise UsageError(f"the fingerprint of {path} must be text or bytes, got {fingerprint!r}")
     check_specs(str(path), inputs, outputs)
-    _opened(path)
+    opened_torchscript(path)
     content = path.read_bytes()
     stage = Stage(
         name=STAGE_NAME,
@@ -73,7 +73,7 @@ def open_torchscript(
         ModelError: this torch cannot read it.
     """
     try:
-        module = _opened(files[TORCHSCRIPT_FILE])
+        module = opened_torchscript(files[TORCHSCRIPT_FILE])
     except KeyError as error:
         raise BundleError(
             f"stage {stage.name!r} has no {TORCHSCRIPT_FILE}; save it again"
@@ -99,7 +99,12 @@ def open_torchscript(
     return CallableComputation(stage, run)
 
 
-def _opened(path: Path) -> Any:
+def opened_torchscript(path: Path) -> Any:
+    """The program in the file `path`, on the CPU.
+
+    Raises:
+        ModelError: it is no TorchScript, or was saved in training mode.
+    """
     import torch
 
     jit: Any = torch.jit

@@ -1,0 +1,31 @@
+"""A Python function, called with one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow, batch_of_one, named
+from kvspark.spec import BINARY, STRING, TensorSpec
+
+
+@final
+class Function(OwnRuntime):
+    """A function that takes an array (1, *shape) for each input, in order; lists of texts or bytes."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+
+    @property
+    def name(self) -> str:
+        return f"the function {getattr(self._fn, '__qualname__', type(self._fn).__name__)}"
+
+    def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
+        def run(row: Row) -> Mapping[str, Array]:
+            return named(self._fn(*(_given(row, spec) for spec in inputs)), outputs)
+
+        return run
+
+
+def _given(row: Row, spec: TensorSpec) -> Any:
+    return [row[spec.name]] if spec.dtype in (STRING, BINARY) else batch_of_one(row, spec)

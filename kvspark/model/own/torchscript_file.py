@@ -1,0 +1,45 @@
+"""torch.jit, on the TorchScript file that a model was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from kvspark.model.own.runtime import Array, KeptFile, OwnRuntime, Row, RunRow, batch_of_one, named
+from kvspark.spec import TensorSpec
+
+
+@final
+class TorchScriptFile(OwnRuntime):
+    """The program, loaded and called by torch with one row."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = KeptFile(path)
+        self._name = Path(path).name
+
+    @property
+    def name(self) -> str:
+        return f"torch.jit on {self._name}"
+
+    def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
+        import torch
+
+        from kvspark.model.torchscript_source import opened_torchscript
+
+        module = opened_torchscript(self._file.path())
+
+        def run(row: Row) -> Mapping[str, Array]:
+            with torch.inference_mode():
+                made = module(*(torch.from_numpy(batch_of_one(row, spec)) for spec in inputs))
+            return named(_arrays(made), outputs)
+
+        return run
+
+
+def _arrays(made: Any) -> Any:
+    if isinstance(made, Mapping):
+        return {name: _arrays(one) for name, one in made.items()}
+    if isinstance(made, list | tuple):
+        return [_arrays(one) for one in made]
+    return made.detach().numpy()
