@@ -18,13 +18,13 @@ import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from airflow.exceptions import AirflowException, AirflowFailException
-
 try:
     from airflow.sdk import DAG, task
-except ImportError:  # Airflow 2
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+except ImportError:  # before Airflow 3.1
     from airflow import DAG
     from airflow.decorators import task
+    from airflow.exceptions import AirflowException, AirflowFailException
 
 HOME = Path(os.environ.get("KVSPARK_HOME", "/srv/kvspark"))
 MASTER = os.environ.get("KVSPARK_MASTER", "yarn")

@@ -45,12 +45,13 @@ def check_worker_python(spark: SparkSession) -> None:
             says what each side has and what to set.
     """
     program = _program(spark)
-    if program is not None and _is_this(program):
-        return
-    if program is not None and _is_free(spark):
-        _LOG.info("workers run %s, as the driver does, and not %s", sys.executable, program)
-        spark.sparkContext.pythonExec = sys.executable
-        return
+    if program is not None and _is_local(spark):
+        if _is_this(program):
+            return
+        if "PYSPARK_PYTHON" not in os.environ:
+            _LOG.info("workers run %s, as the driver does, and not %s", sys.executable, program)
+            spark.sparkContext.pythonExec = sys.executable
+            return
     named = program or "the server's"
     if spark.conf.get(_CHECKED, "") == named:
         return
@@ -76,6 +77,7 @@ def _is_remote(spark: SparkSession) -> bool:
 
 
 def _is_local(spark: SparkSession) -> bool:
+    """True if workers run on this machine; an equal path on another one may be another Python, or none."""
     return _LOCAL.fullmatch(spark.sparkContext.master or "") is not None
 
 
@@ -84,11 +86,6 @@ def _is_this(program: str) -> bool:
     found = shutil.which(program)
     here = Path(sys.executable)
     return found is not None and Path(found).parent.absolute() == here.parent.absolute()
-
-
-def _is_free(spark: SparkSession) -> bool:
-    """True if nobody has named the workers' Python, and they are on this machine."""
-    return _is_local(spark) and "PYSPARK_PYTHON" not in os.environ
 
 
 def _probe() -> Callable[..., Column]:

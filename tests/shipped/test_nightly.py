@@ -106,14 +106,13 @@ def loaded_dag(
     monkeypatch: pytest.MonkeyPatch, home: Path, file: Path = SHIPPED_DAG, *, has_sdk: bool = True
 ) -> Dag:
     """The DAG as Airflow 3 (`has_sdk`) or 2 loads it."""
+    errors = {"AirflowException": AirflowException, "AirflowFailException": AirflowFailException}
     modules: dict[str, dict[str, Any]] = {
         "airflow": {"DAG": Dag},
-        "airflow.exceptions": {
-            "AirflowException": AirflowException,
-            "AirflowFailException": AirflowFailException,
-        },
+        "airflow.exceptions": errors,
         "airflow.decorators": {"task": task},
         "airflow.sdk": {"DAG": Dag, "task": task} if has_sdk else {},
+        "airflow.sdk.exceptions": errors if has_sdk else {},
     }
     for name, values in modules.items():
         module = types.ModuleType(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import site
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ def program(tmp_path: Path) -> Program:
     """A Python with all packages of this one but kvspark, unless it is given a version of its own."""
 
     def made(version: str) -> Path:
-        path = [str(Path(pyspark.__file__).parents[1])]
+        path = [str(Path(pyspark.__file__).parents[1]), *site.getsitepackages()]
         if version:
             (tmp_path / "kvspark").mkdir()
             (tmp_path / "kvspark/__init__.py").write_text(f"__version__ = {version!r}\n")
@@ -107,6 +108,15 @@ def test_where_nobody_names_a_python_workers_on_this_machine_get_the_driver_s(
     session.sparkContext.pythonExec = str(program(""))
     assert kvspark.score(table, mlp).count() == ROWS
     assert session.sparkContext.pythonExec == sys.executable
+
+
+def test_on_a_cluster_the_driver_s_own_path_is_looked_at_too(
+    session: SparkSession, table: DataFrame, mlp: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session.sparkContext, "master", "yarn")
+    session.sparkContext.pythonExec = sys.executable
+    kvspark.score(table, mlp)
+    assert session.conf.get(_CHECKED) == sys.executable
 
 
 def test_another_minor_version_is_told_from_what_spark_says() -> None:
