@@ -146,5 +146,6 @@ def _refuse_secrets(node: object, trail: Trail, origins: Mapping[Trail, str]) ->
     elif isinstance(node, str) and has_password(node):
         raise UsageError(
             f"{origin_of(trail, origins)}{'.'.join(trail)}: a URL with a password in it is refused, "
-            "it would end up in logs; name the environment variable or the file that holds it"
+            "it would end up in logs; name the environment variable or the file that holds it, as "
+            "cache.password_env or cache.password_file do"
         )

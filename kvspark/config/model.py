@@ -58,7 +58,7 @@ class ModelConfig(Section):
     )
     weights: Way = Field(
         default="broadcast",
-        description="How it gets to the workers: `broadcast`, `artifact` (files of the Spark session), `path` (they "
+        description="How it gets to the workers: `broadcast` (an artifact where Spark encrypts its files), `artifact` (files of the Spark session), `path` (they "
         "open `model.path`, which every machine has) or `redis` (the cache's store, by content: a "
         "new version sends only the tensors that changed, a worker gets only the stages that it runs).",
     )
