@@ -106,7 +106,6 @@ MISTAKES = {
     "output that is not ours": Mistake(own_files, 73, ("out", "thesis.txt")),
     "output below a file": Mistake(locked, 73, ("file",)),
     "no java": Mistake(without_java, 64, ("Java 17", "JAVA_HOME"), in_fresh_process=True),
-    "wrong JAVA_HOME": Mistake(wrong_java, 64, ("JAVA_HOME", "jdk"), in_fresh_process=True),
     "URL without its kind": Mistake(sets("cache=localhost:6379"), 64, ("redis://localhost:6379",)),
     "no sealing keys": Mistake(without_keys, 77, ("kvspark keygen", "cache.sealing.key_file")),
     "a password in the URL": Mistake(sets("cache=redis://:hunter2@h"), 64, ("password_file",)),
