@@ -52,6 +52,20 @@ class ModelConfig(Section):
         description="What becomes of a longer text of a pretrained folder: it is cut, as without this key, or it "
         "is a bad row (`input.on_bad_row`).",
     )
+    prompt: str | None = Field(
+        default=None,
+        description="What is put in front of each text of a sentence-transformers folder, as `encode(prompt=...)` "
+        'does; the folder\'s own default without it, `""` for nothing.',
+    )
+    prompt_name: str | None = Field(
+        default=None,
+        description="The same by its name in the folder, as `encode(prompt_name=...)` does: `query`, `document`, ....",
+    )
+    truncate_dim: int | None = Field(
+        default=None,
+        gt=0,
+        description="Numbers of an embedding that are kept, the first ones; as the folder says without it.",
+    )
     micro_batch: MicroBatchConfig | None = Field(
         default=None,
         description="The shapes in which the model is called; the bundle's without it.",

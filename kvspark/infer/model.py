@@ -92,10 +92,15 @@ class Model(Predicting):
         micro_batch: MicroBatch | None = None,
         dtype: str | None = None,
         long_texts: str = "cut",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate_dim: int | None = None,
     ) -> Model:
         """The model in a folder of transformers or sentence-transformers, for texts or pictures.
 
-        sentence-transformers: input `text`, output `embedding`, pooled and normalised as the folder says.
+        sentence-transformers: input `text`, output `embedding`, pooled and normalised as the folder says. `prompt`
+        is put in front of each text, or the folder's own of `prompt_name`, its default without both, as `encode`
+        does; an embedding keeps its first `truncate_dim` numbers, by default those that the folder says.
         A classifier of sequences, tokens or images: input `text` or `image`, outputs `logits`, `label` (the
         position of the largest logit) and `score` (its softmax); `scores` instead where a row has several
         labels, `logits` alone for a regression; for tokens `offsets`, where each is in the text.
@@ -103,18 +108,31 @@ class Model(Predicting):
         (`long_texts="bad"`). Reads local files, and weights from safetensors only; `dtype` as `from_torch`.
 
         Raises:
-            ModelError: the folder is of another kind, brings code, or lacks weights.
-            UsageError: `max_length` is more than the model has positions for, or `long_texts` is neither.
+            ModelError: the folder is of another kind, brings code, lacks weights, or has a setting that is not applied.
+            UsageError: `max_length` is more than the model has positions for, or another argument is none of its own.
         """
         from kvspark.model.pretrained import load_pretrained
+        from kvspark.model.prompt import Prompt
 
-        module, features = load_pretrained(path, max_length=max_length, long_texts=long_texts)
+        chosen = Prompt(prompt, prompt_name)
+        module, features = load_pretrained(
+            path,
+            max_length=max_length,
+            long_texts=long_texts,
+            prompt=chosen,
+            truncate_dim=truncate_dim,
+        )
         name = name or Path(path).name
         made = cls.from_torch(
             module, features=features, name=name, micro_batch=micro_batch, dtype=dtype
         )
         folder = own.PretrainedFolder(
-            path, max_length=max_length, long_texts=long_texts, dtype=dtype
+            path,
+            max_length=max_length,
+            long_texts=long_texts,
+            dtype=dtype,
+            prompt=chosen,
+            truncate_dim=truncate_dim,
         )
         return cls(made.bundle, folder)
 

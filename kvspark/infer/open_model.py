@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Any
 
 from kvspark.errors import ModelError, UsageError
 from kvspark.infer.model import Model
@@ -34,34 +35,42 @@ def open_model(
     micro_batch: MicroBatch | None = None,
     dtype: str | None = None,
     long_texts: str | None = None,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    truncate_dim: int | None = None,
 ) -> Model:
     """The model at `path`, a folder, a file or the URI of a registry, called in shapes of `micro_batch`.
 
-    `max_length` is for a folder that reads texts, `dtype` and `long_texts` for a pretrained folder.
+    `max_length` is for a folder that reads texts, `dtype` and what follows for a pretrained folder.
 
     Raises:
         ModelError: nothing is there, or nothing that can be opened without running code.
         UsageError: `max_length` is given for what reads no texts, or was saved with its length; `dtype`
-            or `long_texts` for what has one already.
+            or what follows for what has one already.
     """
     name = str(path)
-    chosen = {"dtype": dtype, "long_texts": long_texts}
-    if any(value is not None for value in chosen.values()):
+    given: dict[str, Any] = {
+        "dtype": dtype,
+        "long_texts": long_texts,
+        "prompt": prompt,
+        "prompt_name": prompt_name,
+        "truncate_dim": truncate_dim,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if chosen:
         if not _is_pretrained(Path(path)):
-            key = next(key for key, value in chosen.items() if value is not None)
+            key = next(iter(chosen))
             raise UsageError(
                 f"model.{key}: {name} has the {key} that it was made with; leave {key} out, or name the "
                 "folder of a pretrained model"
             )
-        return Model.from_pretrained(
-            path,
-            max_length=max_length,
-            micro_batch=micro_batch,
-            dtype=dtype,
-            long_texts=long_texts or "cut",
-        )
-    if not is_registry_uri(name):
-        return _opened(Path(path), name, max_length, micro_batch)
+        return Model.from_pretrained(path, max_length=max_length, micro_batch=micro_batch, **chosen)
+    if is_registry_uri(name):
+        return _from_registry(name, max_length, micro_batch)
+    return _opened(Path(path), name, max_length, micro_batch)
+
+
+def _from_registry(name: str, max_length: int | None, micro_batch: MicroBatch | None) -> Model:
     checked_uri(name)
     root = Path(tempfile.mkdtemp(prefix="kvspark-registry-"))
     model = None

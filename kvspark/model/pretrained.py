@@ -20,11 +20,14 @@ import torch
 
 from kvspark.errors import ModelError, UsageError
 from kvspark.model.features import Features
+from kvspark.model.folder import check_folder
 from kvspark.model.image_processor import image_features
+from kvspark.model.positions import most_tokens
+from kvspark.model.prompt import Prompt
 from kvspark.model.sentence import load_sentence_encoder
 from kvspark.model.text import COLUMNS, TextFeatures, load_tokenizer, own_length
+from kvspark.model.text_check import check_texts
 from kvspark.model.transformer import CONFIG_FILE, load_transformer, read_json
-from kvspark.spec import MicroBatch
 
 _TASKS = ("SequenceClassification", "TokenClassification", "ImageClassification")
 
@@ -34,15 +37,24 @@ moves it by 4e-6 at the most (measured on MiniLM), a model that looks at its pad
 
 
 def load_pretrained(
-    path: str | Path, *, max_length: int | None, long_texts: str = "cut"
+    path: str | Path,
+    *,
+    max_length: int | None,
+    long_texts: str = "cut",
+    prompt: Prompt | None = None,
+    truncate_dim: int | None = None,
 ) -> tuple[torch.nn.Module, Features]:
     """The module and the features of the folder `path`, in eval mode; longer texts are cut, or `bad` rows.
 
+    `prompt` and `truncate_dim` are for a folder of sentence-transformers, whose own they replace.
+
     Raises:
-        ModelError: the folder is of neither kind, of another task, or cannot be loaded safely.
-        UsageError: `max_length` is more than the model has positions for, or no text is read.
+        ModelError: the folder is of neither kind, of another task, has a setting that is not applied, or
+            cannot be loaded safely.
+        UsageError: `max_length` is more than the model has positions for, no text is read, or the prompt
+            or `truncate_dim` is none that the folder can have.
     """
-    module, features = _loaded(Path(path), max_length)
+    module, features = _loaded(Path(path), max_length, prompt or Prompt(), truncate_dim)
     if long_texts == "cut":
         return module, features
     if long_texts != "bad" or not isinstance(features, TextFeatures):
@@ -52,11 +64,23 @@ def load_pretrained(
     return module, features.with_longer_bad()
 
 
-def _loaded(folder: Path, max_length: int | None) -> tuple[torch.nn.Module, Features]:
+def _loaded(
+    folder: Path, max_length: int | None, prompt: Prompt, truncate_dim: int | None
+) -> tuple[torch.nn.Module, Features]:
     if (folder / "modules.json").exists() or not (folder / CONFIG_FILE).exists():
-        return load_sentence_encoder(folder, max_length=max_length)
+        return load_sentence_encoder(
+            folder, max_length=max_length, prompt=prompt, truncate_dim=truncate_dim
+        )
+    if prompt.is_given or truncate_dim is not None:
+        what = "a prompt is" if prompt.is_given else "truncate_dim is"
+        raise UsageError(
+            f"{what} for a folder of sentence-transformers, and {folder} has no modules.json"
+        )
     architecture, task = _task(folder)
+    check_folder(folder, is_picture=task == "ImageClassification")
     network: Any = load_transformer(folder, f"AutoModelFor{task}")
+    # A folder may ask for tuples, whose parts have no names.
+    network.config.return_dict = True
     if type(network).__name__ != architecture:
         raise ModelError(
             f"{folder} was saved as {architecture}, which this release of transformers loads as "
@@ -135,33 +159,15 @@ def _text_features(
     ]
     if is_by_token:
         columns.append(COLUMNS[3])
-    most = _most_tokens(network)
+    most = most_tokens(network)
     if max_length is not None and most is not None and max_length > most:
         raise UsageError(f"max_length {max_length} is more than the {most} tokens of {folder}")
     length = max_length or min(own_length(tokenizer), most or 1 << 20)
-    return TextFeatures.from_tokenizer(
+    features = TextFeatures.from_tokenizer(
         tokenizer, max_length=length, pad_id=network.config.pad_token_id, columns=columns
     )
-
-
-def _most_tokens(network: Any) -> int | None:
-    """Tokens whose padded length the model has positions for; None where it has no table of them."""
-    tables = [
-        module
-        for name, module in network.named_modules()
-        if re.search(r"(position_embeddings|wpe|embed_positions)$", name)
-        and isinstance(module, torch.nn.Embedding)
-    ]
-    if not tables:
-        return None
-    # RoBERTa and its kin count from behind the padding's own place.
-    most = min(
-        t.num_embeddings - (0 if t.padding_idx is None else t.padding_idx + 1) for t in tables
-    )
-    length = most
-    while MicroBatch().bucket(length) > most:
-        length -= 1
-    return length
+    check_texts(folder, tokenizer, features)
+    return features
 
 
 def _check_padding(folder: Path, module: torch.nn.Module, features: TextFeatures) -> None:

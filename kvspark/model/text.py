@@ -28,6 +28,13 @@ COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "offset_mapping")
 
 _LONG_TEXTS = "long_texts"
 """The setting that says what becomes of longer texts; bundles that cut them have none."""
+_DEFAULTS: Mapping[str, Any] = {
+    _LONG_TEXTS: "cut",
+    "prompt": "",
+    "truncation_side": "right",
+    "split_special_tokens": False,
+}
+"""Settings that a bundle has only where they are others, so that the rest keep their fingerprints."""
 
 Column = npt.NDArray[np.int64]
 
@@ -51,15 +58,23 @@ class TextFeatures(Features):
         pad_id: int = 0,
         columns: Sequence[str] = COLUMNS[:2],
         long_texts: str = "cut",
+        prompt: str = "",
+        truncation_side: str = "right",
+        split_special_tokens: bool = False,
     ) -> None:
         """Features of `tokenizer`, the text of a tokenizer.json; `long_texts` are `cut` or `bad` rows.
 
+        `prompt` is put in front of each text, which is cut at `truncation_side`; `split_special_tokens`
+        reads the name of a special token in a text as any other text.
+
         Raises:
             UsageError: `max_length` is not positive, `columns` names what a tokenizer does not give, or
-                `long_texts` is something else.
+                `long_texts` or `truncation_side` is something else.
         """
         if long_texts not in ("cut", "bad"):
             raise UsageError(f"long_texts is cut or bad, got {long_texts!r}")
+        if truncation_side not in ("right", "left"):
+            raise UsageError(f"truncation_side is right or left, got {truncation_side!r}")
         unknown = [name for name in columns if name not in COLUMNS]
         if unknown:
             raise UsageError(f"a tokenizer gives {', '.join(COLUMNS)}; got {unknown[0]!r}")
@@ -71,8 +86,13 @@ class TextFeatures(Features):
             "pad_id": pad_id,
             "columns": list(columns),
         }
-        if long_texts == "bad":
-            self._settings[_LONG_TEXTS] = "bad"
+        others = {
+            _LONG_TEXTS: long_texts,
+            "prompt": prompt,
+            "truncation_side": truncation_side,
+            "split_special_tokens": split_special_tokens,
+        }
+        self._settings.update({k: v for k, v in others.items() if v != _DEFAULTS[k]})
 
     @classmethod
     def from_pretrained(
@@ -97,8 +117,13 @@ class TextFeatures(Features):
         max_length: int | None = None,
         pad_id: int | None = None,
         columns: Sequence[str] = COLUMNS[:2],
+        prompt: str = "",
     ) -> TextFeatures:
-        """Features of a fast tokenizer of transformers; the two numbers default to its own."""
+        """Features of a fast tokenizer of transformers; the two numbers default to its own.
+
+        Texts are cut at its `truncation_side`. Its `padding_side` counts for nothing: a row has the
+        result that it has alone.
+        """
         backend = loaded.backend_tokenizer
         # It keeps what it was last used with.
         backend.no_padding()
@@ -108,11 +133,28 @@ class TextFeatures(Features):
             max_length=max_length or own_length(loaded),
             pad_id=pad_id if pad_id is not None else loaded.pad_token_id or 0,
             columns=columns,
+            prompt=prompt,
+            truncation_side=loaded.truncation_side,
+            split_special_tokens=bool(getattr(loaded, "split_special_tokens", False)),
         )
+
+    @property
+    def max_length(self) -> int:
+        """The tokens at which a text is cut, those around it included."""
+        return int(self._settings["max_length"])
+
+    @property
+    def prompt(self) -> str:
+        """What is put in front of each text."""
+        return str(self._settings.get("prompt", ""))
+
+    def with_settings(self, **settings: Any) -> TextFeatures:
+        """These features with other keywords of `TextFeatures(...)`."""
+        return TextFeatures(self._tokenizer, **{**self._settings, **settings})
 
     def with_longer_bad(self) -> TextFeatures:
         """These features, for which a text of more than `max_length` tokens is a bad row and is not cut."""
-        return TextFeatures(self._tokenizer, **{**self._settings, _LONG_TEXTS: "bad"})
+        return self.with_settings(**{_LONG_TEXTS: "bad"})
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -168,12 +210,17 @@ class TextComputation(Computation):
         from tokenizers import Tokenizer
 
         self._stage = stage
-        self._max_length: int = settings["max_length"]
-        self._cuts = _LONG_TEXTS not in settings
+        chosen = {**_DEFAULTS, **settings}
+        self._max_length: int = chosen["max_length"]
+        self._cuts = chosen[_LONG_TEXTS] == "cut"
+        self._prompt: str = chosen["prompt"]
         self._columns = tuple(settings["columns"])
         self._tokenizer = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length=self._max_length)
+        self._tokenizer.enable_truncation(
+            max_length=self._max_length, direction=chosen["truncation_side"]
+        )
+        self._tokenizer.encode_special_tokens = chosen["split_special_tokens"]
 
     @classmethod
     def open(cls, stage: Stage, files: Mapping[str, Path]) -> TextComputation:
@@ -193,7 +240,7 @@ class TextComputation(Computation):
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
         (texts,) = arguments
         # A lone surrogate is legal in a Spark string and not in UTF-8; Rust would refuse it.
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        clean = [self._prompt + text.encode("utf-8", "replace").decode() for text in texts]
         encode = self._tokenizer.encode_batch_fast
         if COLUMNS[3] in self._columns:  # the fast one keeps no offsets
             encode = self._tokenizer.encode_batch

@@ -80,8 +80,7 @@ def first_line(error: Exception) -> str:
 
 
 def _check_files(folder: Path) -> None:
-    """Raises ModelError if the folder holds code, an adapter, or weights that a pickle would unpack."""
-    config = read_json(folder / CONFIG_FILE, expected="a folder that save_pretrained wrote")
+    """Raises ModelError if the folder holds an adapter, or weights that a pickle would unpack."""
     if not any(folder.glob(_SAFE)):
         if (folder / "adapter_config.json").is_file() or not any(
             path for pattern in _UNSAFE for path in folder.glob(pattern)
@@ -96,14 +95,3 @@ def _check_files(folder: Path) -> None:
         raise ModelError(
             f"{folder} holds an adapter; merge it with peft's merge_and_unload() and save the whole model"
         )
-    if "auto_map" in config and not _is_known(config.get("model_type")):
-        raise ModelError(
-            f"{folder} brings Python code of its own for model type {config.get('model_type')!r}, which is "
-            "never run from a model folder; build the module yourself and use Model.from_torch"
-        )
-
-
-def _is_known(model_type: object) -> bool:
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING

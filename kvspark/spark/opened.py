@@ -64,7 +64,7 @@ def open_model(config: JobConfig) -> Model:
 
     Raises:
         ModelError: there is no model, or a damaged one.
-        UsageError: the conf asks for another length or dtype than a saved model has.
+        UsageError: the conf asks for another length, dtype, prompt or size than a saved model has.
     """
     from kvspark.infer import open_model
 
@@ -75,6 +75,9 @@ def open_model(config: JobConfig) -> Model:
         micro_batch=None if shapes is None else shapes.value(),
         dtype=config.model.dtype,
         long_texts=config.model.long_texts,
+        prompt=config.model.prompt,
+        prompt_name=config.model.prompt_name,
+        truncate_dim=config.model.truncate_dim,
     )
     return model if config.model.device is None else model.with_device(config.model.device)
 

@@ -81,8 +81,8 @@ def test_another_pooling_is_another_model(model: Model, tmp_path: Path) -> None:
     [
         (
             "1_Pooling/config.json",
-            '{"pooling_mode_lasttoken": true}',
-            "pooling lasttoken; expected one of",
+            '{"pooling_mode": "median"}',
+            "pooling_mode is 'median'.*expected one of",
         ),
         (
             "modules.json",

@@ -12,6 +12,7 @@ from typing import Any, final
 from kvspark.errors import ModelError
 from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow, named
 from kvspark.model.own.torch_module import HALVES, plain
+from kvspark.model.prompt import FILE, Prompt, chosen_prompt
 from kvspark.model.transformer import CONFIG_FILE, read_json
 from kvspark.spec import TensorSpec
 
@@ -34,11 +35,15 @@ class PretrainedFolder(OwnRuntime):
         max_length: int | None = None,
         long_texts: str = "cut",
         dtype: str | None = None,
+        prompt: Prompt | None = None,
+        truncate_dim: int | None = None,
     ) -> None:
         self._path = Path(path).absolute()
         self._max_length = max_length
         self._long_texts = long_texts
         self._dtype = dtype
+        self.prompt = prompt or Prompt()
+        self.truncate_dim = truncate_dim
 
     @property
     def name(self) -> str:
@@ -111,13 +116,23 @@ def _sentences(folder: PretrainedFolder, taken: str, outputs: Sequence[TensorSpe
     if folder.max_length is not None:
         model.max_seq_length = folder.max_length
     most = int(model.max_seq_length or 1 << 20)
+    chosen: dict[str, Any] = {
+        "prompt": folder.prompt.text,
+        "prompt_name": folder.prompt.name,
+        "truncate_dim": folder.truncate_dim,
+    }
+
+    named_prompts = read_json(folder.path / FILE, {}, expected="settings")
+    lead = chosen_prompt(folder.path, named_prompts, folder.prompt)
 
     def count(text: str) -> int:
-        return len(model.tokenizer(text, truncation=False)["input_ids"])
+        return len(model.tokenizer(lead + text, truncation=False)["input_ids"])
 
     def run(row: Row) -> Mapping[str, Array]:
         text = folder.checked(row[taken], count, most)
-        made = model.encode([text], batch_size=1, convert_to_tensor=True, show_progress_bar=False)
+        made = model.encode(
+            [text], batch_size=1, convert_to_tensor=True, show_progress_bar=False, **chosen
+        )
         return named(plain(made.float()), outputs)
 
     return run
@@ -125,17 +140,22 @@ def _sentences(folder: PretrainedFolder, taken: str, outputs: Sequence[TensorSpe
 
 def _pooled(folder: PretrainedFolder, taken: str, outputs: Sequence[TensorSpec]) -> RunRow:
     import torch
-    from transformers import AutoTokenizer
 
-    from kvspark.model.pretrained import load_pretrained
+    from kvspark.model.sentence import load_sentence_encoder, sentence_tokenizer
 
-    module, features = load_pretrained(folder.path, max_length=folder.max_length)
-    tokenizer = AutoTokenizer.from_pretrained(str(folder.path), local_files_only=True)
+    module, features = load_sentence_encoder(
+        folder.path,
+        max_length=folder.max_length,
+        prompt=folder.prompt,
+        truncate_dim=folder.truncate_dim,
+    )
+    tokenizer = sentence_tokenizer(folder.path)
     names = [spec.name for spec in features.outputs]
-    most = folder.max_length or int(min(tokenizer.model_max_length, 1 << 20))
+    most = features.max_length
 
     def run(row: Row) -> Mapping[str, Array]:
-        text = folder.checked(row[taken], lambda one: len(tokenizer(one)["input_ids"]), most)
+        text = features.prompt + row[taken]
+        folder.checked(text, lambda one: len(tokenizer(one)["input_ids"]), most)
         given = tokenizer(text, truncation=True, max_length=most, return_tensors="pt")
         with torch.inference_mode():
             made = module(**{name: given[name] for name in names})
