@@ -125,3 +125,44 @@ class MicroBatch:
         while threads * 2 <= most and self.rows % (ROWS_UNIT * threads * 2) == 0:
             threads *= 2
         return threads
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LengthRule:
+    """Which rows of varying length meet in one shape: part of the fingerprint of each stage with lengths.
+
+    What fills a row up must not reach its result. A model for which that was shown is called at padded
+    lengths; any other one at the rows' own lengths, so that nothing is filled up.
+    """
+
+    is_exact: bool = False
+    """Rows of equal length share a call, and nothing is padded along that dimension."""
+    pads_empty: bool = True
+    """False: a row of length 0 is computed at length 0, because padding would give it another result."""
+    shortest: int = 0
+    """The least length that the model takes; a shorter row is a bad one."""
+    longest: int | None = None
+    """The greatest length that the model takes, None without a limit; a longer row is a bad one."""
+    reason: str = ""
+    """Why lengths are exact, for people; no part of the fingerprint."""
+
+    def length_in_call(self, length: int, micro_batch: MicroBatch) -> int:
+        """The length at which a row of `length` is computed."""
+        if self.is_exact or (length == 0 and not self.pads_empty):
+            return length
+        padded = micro_batch.bucket(length)
+        return padded if self.longest is None else max(length, min(padded, self.longest))
+
+    def takes(self, length: int) -> bool:
+        """True if the model has a result for a row of `length`."""
+        return self.shortest <= length and (self.longest is None or length <= self.longest)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """In which shapes a model is called; the shape of a row's call follows from the row alone."""
+
+    micro_batch: MicroBatch = MicroBatch()
+    length_rule: LengthRule = LengthRule()

@@ -1,4 +1,4 @@
-"""Runs a stage on rows: grouped by padded length, in calls of a fixed shape.
+"""Runs a stage on rows: grouped by the length of a call, in calls of a fixed shape.
 
 The shape of a call follows from a row's own length, and the last call of a group is filled with
 copies of its first row. So a row meets the same shape whatever else is computed, and torch gives it
@@ -7,7 +7,7 @@ the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,8 +20,8 @@ from kvspark.errors import OutputMismatchError
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse
 from kvspark.infer.bad_rows import BadRow, BadRows, Indices
 from kvspark.model.computation import Computation
-from kvspark.model.stage import Stage
-from kvspark.spec import MicroBatch, Rows, TensorSpec
+from kvspark.model.stage import Source, Stage
+from kvspark.spec import Rows, Shapes, TensorSpec
 
 Array = npt.NDArray[np.generic]
 Lengths = npt.NDArray[np.int64]
@@ -64,16 +64,18 @@ def compute(
     arguments: Sequence[Any],
     lengths: Lengths | None,
     count: int,
-    micro_batch: MicroBatch,
+    shapes: Shapes,
     *,
     trims: bool,
+    computed: Collection[str] = (),
     rule: BadRowRule | None = None,
     bad: Mapping[int, BadRow] | None = None,
 ) -> Values:
     """The results of `stage` for `count` rows, but for those that are `bad` already.
 
-    Shapes: an argument is an array (n, *shape), a list of n arrays, or a list of n texts. With
-    `trims` a result's padding is cut off, else it is kept, bit for bit, for the next stage.
+    Shapes: an argument is an array (n, *shape), a list of n arrays, or a list of n texts; what comes from
+    one of the stages in `computed` has the shape of a call already. With `trims` a result's padding is cut
+    off, else it is kept, bit for bit, for the next stage.
 
     Raises:
         OutputMismatchError: the stage gives other rows, shapes or dtypes than it promises.
@@ -81,19 +83,20 @@ def compute(
     """
     rule, found = rule or Refuse(), dict(bad or {})
     rows = np.setdiff1d(np.arange(count), list(found)) if found else np.arange(count)
-    caller = _Caller(stage, computation, arguments)
+    caller = _Caller(stage, computation, arguments, computed)
     if not stage.is_batched:
         columns = _features(caller, rows, count, rule, found)
         varies = [c for c, spec in zip(columns, stage.outputs, strict=True) if not spec.is_fixed]
         own = np.array([len(row) for row in varies[0]], dtype=np.int64) if varies else lengths
         return Values(columns, own, bad=found)
+    cuts = trims and not shapes.length_rule.is_exact
     results = [_empty(spec, count) for spec in stage.outputs]
-    for bucket, size, group in caller.ahead(_calls(lengths, rows, micro_batch)):
+    for bucket, size, group in caller.ahead(_calls(lengths, rows, shapes)):
         call = partial(caller.in_shape, bucket, size)
         for part, made in rule.results(stage.name, group, call, found):
             for result, array, spec in zip(results, made, stage.outputs, strict=True):
                 if isinstance(result, list):
-                    _place_varying(result, array, spec, part, bucket, lengths if trims else None)
+                    _place_varying(result, array, spec, part, bucket, lengths if cuts else None)
                 else:
                     result[part] = array[: len(part)]
     _fill(results, stage.outputs, found)
@@ -104,8 +107,15 @@ def compute(
 class _Caller:
     """Calls a stage for some of the rows of its arguments, and counts the calls."""
 
-    def __init__(self, stage: Stage, computation: Computation, arguments: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        computation: Computation,
+        arguments: Sequence[Any],
+        computed: Collection[str],
+    ) -> None:
         self.stage = stage
+        self._computed = computed
         self._computation = computation
         self._arguments = arguments
         self.calls = 0
@@ -148,7 +158,9 @@ class _Caller:
     def _given(self, bucket: int, size: int, rows: Indices) -> list[Array]:
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
         return [
-            _batched(argument, source.tensor, filled, bucket, source.pad)
+            _stacked(argument, filled)
+            if source.stage in self._computed
+            else _padded(argument, source, filled, bucket)
             for argument, source in zip(self._arguments, self.stage.sources, strict=True)
         ]
 
@@ -197,11 +209,14 @@ def _fill(results: Sequence[Any], specs: Sequence[TensorSpec], bad: BadRows) -> 
             result[row] = np.zeros(tuple(dim or 0 for dim in spec.shape), spec.numpy_dtype)
 
 
-def grouped(lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch) -> list[Group]:
+def grouped(lengths: Lengths | None, rows: Indices, shapes: Shapes) -> list[Group]:
     """The `rows` by the shape in which they are computed."""
+    micro_batch, rule = shapes.micro_batch, shapes.length_rule
     if lengths is None:
         return [(0, micro_batch.rows, rows)]
-    buckets = np.array([micro_batch.bucket(int(lengths[row])) for row in rows], dtype=np.int64)
+    buckets = np.array(
+        [rule.length_in_call(int(lengths[row]), micro_batch) for row in rows], dtype=np.int64
+    )
     order = np.argsort(buckets, kind="stable")
     found, starts = np.unique(buckets[order], return_index=True)
     parts = np.split(rows[order], starts[1:]) if len(rows) else []
@@ -211,20 +226,26 @@ def grouped(lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch) -> 
     ]
 
 
-def _calls(lengths: Lengths | None, rows: Indices, micro_batch: MicroBatch) -> Iterator[_Call]:
+def _calls(lengths: Lengths | None, rows: Indices, shapes: Shapes) -> Iterator[_Call]:
     """The calls for `rows`: padded length (0 without lengths), rows of the call, rows to compute."""
-    for bucket, size, group in grouped(lengths, rows, micro_batch):
+    for bucket, size, group in grouped(lengths, rows, shapes):
         for start in range(0, len(group), size):
             yield bucket, size, group[start : start + size]
 
 
-def _batched(
-    argument: Any, spec: TensorSpec, rows: npt.NDArray[np.intp], bucket: int, pad: int
-) -> Array:
+def _stacked(argument: Any, rows: Indices) -> Array:
+    """Results of an earlier call: those of equal rows have equal shapes."""
+    if isinstance(argument, list):
+        return np.stack([argument[row] for row in rows])
+    return np.ascontiguousarray(argument[rows])
+
+
+def _padded(argument: Any, source: Source, rows: Indices, bucket: int) -> Array:
     if not isinstance(argument, list):
         return np.ascontiguousarray(argument[rows])
+    spec = source.tensor
     shape = tuple(bucket if dim is None else dim for dim in spec.shape)
-    made = np.full((len(rows), *shape), pad, dtype=spec.numpy_dtype)
+    made = np.full((len(rows), *shape), source.pad, dtype=spec.numpy_dtype)
     for position, row in enumerate(rows):
         value = argument[row]
         made[position][tuple(slice(0, dim) for dim in value.shape)] = value

@@ -12,6 +12,7 @@ from kvspark.model import own
 from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
 from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.device import DeviceClass
+from kvspark.model.padding import with_tried_lengths
 from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
@@ -144,14 +145,15 @@ class Model(Predicting):
         cuts: Sequence[str] | None = None,
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
-        variable_length: Sequence[str] = (),
+        variable_length: Sequence[str] | None = None,
         outputs: Sequence[str] | None = None,
     ) -> Model:
         """The model in the ONNX file `path`, cut at the values that `cuts` names, run by onnxruntime.
 
         The first dimension of each input and output is the batch, and free in the file; names are the
-        file's own. `variable_length` names inputs whose next dimension differs from row to row, `outputs`
-        the values of the graph that are wanted, all outputs of the file without it.
+        file's own. The next dimension of the inputs `variable_length` differs from row to row; left out, of
+        those where the file leaves it free. `outputs` are the values of the graph that are wanted, all outputs
+        of the file without it.
 
         Raises:
             ExportError: the file holds no model, or its rows cannot be told apart.
@@ -180,14 +182,14 @@ class Model(Predicting):
         path: str | Path,
         *,
         cuts: Sequence[str] | Literal["auto"] | None = "auto",
-        variable_length: Sequence[str] = (),
+        variable_length: Sequence[str] | None = None,
         name: str | None = None,
         micro_batch: MicroBatch | None = None,
     ) -> Model:
         """The model in the `.keras` file `path`, run by torch; cuts are names of its layers.
 
-        Inputs and outputs have the file's own names. TensorFlow, if it trained the model, gives other
-        last bits. In a process that has keras on another backend nothing can be read.
+        Inputs and outputs have the file's own names; `variable_length` as `from_onnx`. TensorFlow, if it
+        trained the model, gives other last bits. In a process that has keras on another backend nothing can be read.
 
         Raises:
             ModelError: no such file, a Lambda layer, keras is missing or on another backend.
@@ -195,7 +197,7 @@ class Model(Predicting):
         """
         from kvspark.model.keras_source import load_keras
 
-        module, examples = load_keras(Path(path), variable_length=variable_length)
+        module, examples, variable_length = load_keras(Path(path), variable_length=variable_length)
         made = cls.from_torch(
             module,
             examples,
@@ -231,7 +233,7 @@ class Model(Predicting):
 
         part = callable_stage(fn, fingerprint=fingerprint, inputs=inputs, outputs=outputs)
         bundle = write_one_stage(part, name=name or fn.__name__, micro_batch=micro_batch)
-        return cls(bundle, own.Function(fn))
+        return cls(with_tried_lengths(bundle), own.Function(fn))
 
     @classmethod
     def from_torchscript(
@@ -259,16 +261,20 @@ class Model(Predicting):
             Path(path), fingerprint=fingerprint, inputs=inputs, outputs=outputs
         )
         bundle = write_one_stage(part, name=name or Path(path).stem, micro_batch=micro_batch)
-        return cls(bundle, own.TorchScriptFile(path))
+        return cls(with_tried_lengths(bundle), own.TorchScriptFile(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
         """The model that `save` wrote to the folder `path`; reads the manifest, no weights.
 
+        Weights are read once where an earlier version wrote it with rows of varying length: what its padding
+        does is tried then.
+
         Raises:
             BundleError: the folder holds no bundle.
         """
-        return cls(Bundle.load(path))
+        bundle = Bundle.load(path)
+        return cls(bundle if bundle.knows_its_lengths else with_tried_lengths(bundle))
 
     @staticmethod
     def is_saved_at(path: str | Path) -> bool:

@@ -25,7 +25,7 @@ from kvspark.cache.look_ahead import Ahead, AheadEntries, LookAhead
 from kvspark.errors import RowError
 from kvspark.infer.asked import Asked
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
-from kvspark.infer.bad_rows import BadRow, BadRows, Indices, unequal
+from kvspark.infer.bad_rows import BadRow, BadRows, Indices, wrong_lengths
 from kvspark.infer.columns import Column
 from kvspark.infer.distinct import distinct, row_keys
 from kvspark.infer.given import Given
@@ -205,10 +205,9 @@ class Resolver:
         return joined(stage, parts)
 
     def _rows_at_once(self, stage: Stage) -> int:
-        sizes = [self.stages[name].bytes_per_row or 0 for name in stage.upstream]
-        full = self._bundle.micro_batch.rows
-        # Whole micro-batches, so that parts cost no padding where rows have no lengths.
-        return max(1, self._plan.max_held_bytes // max(1, sum(sizes)) // full) * full
+        size = sum(self.stages[name].bytes_per_row or 0 for name in stage.upstream)
+        full = self._bundle.micro_batch.rows  # whole calls, so that parts cost no padding
+        return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
         bad: dict[int, BadRow] = {}
@@ -219,7 +218,7 @@ class Resolver:
         if sharing is None:
             return self._compute(stage, keys, given)[0]
         rows, bad_rows = given.apart()
-        groups = grouped(lengths, rows, self._bundle.micro_batch)
+        groups = grouped(lengths, rows, self._bundle.shapes)
         if not sharing.concerns(groups):
             return self._compute(stage, keys, given)[0]
         share = sharing.share(groups, keys, partial(self._compute_some, stage, keys, given))
@@ -273,8 +272,9 @@ class Resolver:
             arguments,
             lengths,
             count,
-            self._bundle.micro_batch,
+            self._bundle.shapes,
             trims=stage is self._bundle.stages[-1],
+            computed=[s.name for s in self._bundle.stages if s.is_batched],
             rule=self.rule,
             bad=bad,
         )
@@ -328,9 +328,9 @@ class Resolver:
                 arguments.append(results[source.stage].columns[position])
                 own = results[source.stage].lengths if None in source.tensor.shape else None
             if own is not None:
-                if lengths is not None and not np.array_equal(lengths, own):
-                    for row, why in unequal(source.tensor.name, own, lengths).items():
-                        self.rule.found(row, why, bad)
+                rule = self._bundle.length_rule
+                for row, why in wrong_lengths(source, own, lengths, rule).items():
+                    self.rule.found(row, why, bad)
                 lengths = own
         return arguments, lengths
 

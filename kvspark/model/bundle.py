@@ -36,7 +36,7 @@ from kvspark.model.onnx_computation import OnnxComputation
 from kvspark.model.stage import Source, Stage, fingerprinted
 from kvspark.model.text import TextComputation
 from kvspark.model.torchscript_source import open_torchscript
-from kvspark.spec import MicroBatch, TensorSpec
+from kvspark.spec import LengthRule, MicroBatch, Shapes, TensorSpec
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -79,6 +79,8 @@ class Bundle:
             self.inputs = tuple(map(_spec, value["inputs"]))
             self.outputs = tuple(map(_spec, value["outputs"]))
             self.micro_batch = MicroBatch(**value["micro_batch"])
+            self.length_rule = LengthRule(**value.get("lengths", {}))
+            """In which lengths rows of varying length are computed."""
             self.device: DeviceClass | None = _device(value.get("device"))
             """Where its graph stages are computed; None until somebody chose."""
             self.files: Mapping[str, Mapping[str, Any]] = value["files"]
@@ -89,7 +91,9 @@ class Bundle:
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{MANIFEST} is damaged ({type(error).__name__}: {error})") from error
         self.manifest = manifest
-        self.stages = fingerprinted(stages, self.micro_batch, self.device or "cpu")
+        self.stages = fingerprinted(
+            stages, self.micro_batch, self.length_rule, self.device or "cpu"
+        )
         self.folder = folder
         """Where its files are, if they are in one folder; a temporary one for a model that is not saved."""
         self._open_file = open_file
@@ -140,6 +144,27 @@ class Bundle:
         value = json.loads(self.manifest)
         value["micro_batch"] = asdict(micro_batch)
         return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
+
+    def with_length_rule(self, rule: LengthRule) -> Bundle:
+        """The same model, computed at the lengths of `rule`: other fingerprints where they are others."""
+        value = json.loads(self.manifest)
+        value["lengths"] = asdict(rule)
+        return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
+
+    @property
+    def shapes(self) -> Shapes:
+        """In which shapes it is called."""
+        return Shapes(self.micro_batch, self.length_rule)
+
+    @property
+    def has_lengths(self) -> bool:
+        """True if a dimension of its rows varies."""
+        return any(stage.is_batched and stage.has_lengths for stage in self.stages)
+
+    @property
+    def knows_its_lengths(self) -> bool:
+        """False if no dimension was ever tried: it was written before that was done."""
+        return not self.has_lengths or "lengths" in json.loads(self.manifest)
 
     def with_device(self, device: DeviceClass) -> Bundle:
         """The same model, its graph stages computed on a device of this class: other fingerprints."""

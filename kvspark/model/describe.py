@@ -20,12 +20,15 @@ class Description:
     edges: tuple[tuple[str, str], ...]
     """From an input or a stage to the stage that takes it."""
     inputs: tuple[str, ...]
+    lengths: str = ""
+    """How rows of varying length are computed, and why; empty if none vary."""
 
     def __str__(self) -> str:
         """The table, as plain text."""
         widths = [max(len(row[i]) for row in (_HEAD, *self.rows)) for i in range(len(_HEAD))]
         lines = [_line(_HEAD, widths), _line(tuple("-" * width for width in widths), widths)]
-        return "\n".join([*lines, *(_line(row, widths) for row in self.rows)])
+        lines += [_line(row, widths) for row in self.rows]
+        return "\n".join([*lines, *([self.lengths] if self.lengths else [])])
 
     def mermaid(self) -> str:
         """The DAG as a Mermaid flowchart."""
@@ -67,7 +70,18 @@ def describe(bundle: Bundle) -> Description:
             )
         )
     names = tuple(spec.name for spec in bundle.inputs)
-    return Description(bundle.name, tuple(rows), tuple(edges), names)
+    return Description(bundle.name, tuple(rows), tuple(edges), names, _lengths(bundle))
+
+
+def _lengths(bundle: Bundle) -> str:
+    rule = bundle.length_rule
+    if not bundle.has_lengths:
+        return ""
+    most = "on" if rule.longest is None else f"to {rule.longest}"
+    how = "padded to buckets, which changes no result"
+    if rule.is_exact:
+        how = f"computed as they are, because {rule.reason or 'the model says so'}"
+    return f"lengths: from {rule.shortest} {most}; rows are {how}"
 
 
 def explain_miss(a: Bundle, b: Bundle) -> str:
@@ -97,6 +111,7 @@ def _differences(a: Bundle, mine: Stage, b: Bundle, theirs: Stage) -> list[str]:
             ("dtypes and shapes of its results", _specs(mine), _specs(theirs)),
             ("what it takes", _takes(mine), _takes(theirs)),
             ("micro-batch", a.micro_batch, b.micro_batch),
+            ("lengths", _lengths(a), _lengths(b)),
         )
         if left != right
     ]

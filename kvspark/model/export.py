@@ -15,11 +15,15 @@ from kvspark.errors import ExportError
 from kvspark.model.companions import check_companions
 from kvspark.model.operators import WRAPPER, check_repeatable, operator_name, place
 from kvspark.model.outputs import Named
+from kvspark.model.recurrent import recurrent_shapes
 from kvspark.model.refusal import Dims, refusal
 from kvspark.model.regions import drop_writes, inline_regions, is_plain
 from kvspark.spec import ITEM_BYTES, TensorSpec
 
 Tensors = Mapping[str, torch.Tensor]
+
+_ANY = 1 << 31
+"""A size that no tensor has: what is above is no limit."""
 
 
 @final
@@ -36,6 +40,8 @@ class Exported:
     """One for each output."""
     symbols: Mapping[str, tuple[int, int]]
     """Where to read a symbolic size: its name -> (position of an input, dimension)."""
+    lengths: tuple[int, int | None] = (0, None)
+    """The shortest and the longest rows that the graph holds for, where a dimension varies."""
 
 
 def export_module(
@@ -88,7 +94,7 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 def _export(
     wrapper: torch.nn.Module, examples: tuple[torch.Tensor, ...], free: Dims
 ) -> torch.export.ExportedProgram:
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), recurrent_shapes(), warnings.catch_warnings():
         # torch.export calls torch's own deprecated functions, which no user can change.
         warnings.simplefilter("ignore")
         program = torch.export.export(wrapper, examples, dynamic_shapes=(free,))
@@ -175,6 +181,7 @@ def _exported(program: torch.export.ExportedProgram, inputs: tuple[str, ...]) ->
         for dim, size in enumerate(node.meta["val"].shape):
             if isinstance(size, torch.SymInt):
                 symbols.setdefault(str(size), (position, dim))
+    _check_any_rows(program, placeholders)
     return Exported(
         graph,
         tuple(map(tensor_spec, inputs, placeholders)),
@@ -182,7 +189,34 @@ def _exported(program: torch.export.ExportedProgram, inputs: tuple[str, ...]) ->
         tuple(map(tensor_spec, outputs, results)),
         results,
         symbols,
+        _range(program, placeholders, 1),
     )
+
+
+def _range(
+    program: torch.export.ExportedProgram, placeholders: Sequence[fx.Node], dim: int
+) -> tuple[int, int | None]:
+    """The least and the greatest size of dimension `dim` of the inputs that the graph holds for."""
+    least, most = 0, None
+    for node in placeholders:
+        for symbol in _symbols(node.meta["val"].shape[dim : dim + 1]):
+            one: Any = program.range_constraints.get(symbol)
+            if one is None:
+                continue
+            least = max(least, int(one.lower))
+            if one.upper < _ANY:  # torch's own infinity is no number
+                most = min(int(one.upper), most or _ANY)
+    return least, most
+
+
+def _check_any_rows(program: torch.export.ExportedProgram, placeholders: Sequence[fx.Node]) -> None:
+    least, most = _range(program, placeholders, 0)
+    # torch.export takes 0 and 1 for constants, so each free size begins with 2.
+    if most is not None or least > 2:
+        raise ExportError(
+            f"the module does something else for fewer than {least} or more than {most or 'any'} rows: "
+            "a branch on the size of the batch; let it work on each row alone"
+        )
 
 
 def _leaves(value: Any) -> list[fx.Node]:

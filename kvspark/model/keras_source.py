@@ -36,13 +36,15 @@ _LENGTH = 8
 
 
 def load_keras(
-    path: Path, *, variable_length: Sequence[str]
-) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
-    """The module of the file `path` in eval mode, and two rows of its inputs, by the file's own names.
+    path: Path, *, variable_length: Sequence[str] | None
+) -> tuple[torch.nn.Module, dict[str, torch.Tensor], tuple[str, ...]]:
+    """The module of the file `path` in eval mode, two rows of its inputs, and which of them vary in length.
+
+    Names are the file's own. Those that vary are `variable_length`; None: those that the file leaves free.
 
     Raises:
         ModelError: the file is no `.keras` file, needs code that is not there, or cannot be read here.
-        ExportError: an input has a free dimension that `variable_length` does not name.
+        ExportError: an input has another free dimension than the one behind the batch.
     """
     check_keras_file(path)
     keras = keras_on_torch()
@@ -58,8 +60,10 @@ def load_keras(
             "your own must be registered with keras.saving.register_keras_serializable before"
         ) from error
     inputs, by_name = _inputs(path, model)
+    if variable_length is None:
+        variable_length = [n for n, one in inputs.items() if tuple(one.shape[1:2]) == (None,)]
     examples = _examples(path, inputs, variable_length)
-    return KerasNetwork(model, by_name=by_name).eval(), examples
+    return KerasNetwork(model, by_name=by_name).eval(), examples, tuple(variable_length)
 
 
 @final
@@ -219,7 +223,7 @@ def _examples(
         if batch is not None or None in dims:
             raise ExportError(
                 f"{path}: input {name!r} has shape {tuple(tensor.shape)}; expected a free batch "
-                "and no other free dimension, but the next one of an input that variable_length names"
+                "and no other free dimension than the next one"
             )
         dtype = str(tensor.dtype)
         if dtype not in ITEM_BYTES:

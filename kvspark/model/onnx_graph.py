@@ -82,9 +82,11 @@ class OnnxGraph:
 
 
 def read_graph(
-    path: Path, variable_length: Sequence[str], chosen: Sequence[str] | None = None
+    path: Path, variable_length: Sequence[str] | None, chosen: Sequence[str] | None = None
 ) -> OnnxGraph:
     """The graph in the file `path`, its external data included, with its own outputs or the `chosen` values.
+
+    Rows vary in the dimension behind the batch of the inputs `variable_length`; None: where it is free.
 
     Raises:
         ExportError: it is no ONNX model, its rows cannot be told apart, or they depend on chance.
@@ -95,7 +97,9 @@ def read_graph(
     _check_nodes(model.graph)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     values = [value for value in model.graph.input if value.name not in weights]
-    unknown = [name for name in variable_length if name not in {value.name for value in values}]
+    unknown = [
+        name for name in variable_length or () if name not in {value.name for value in values}
+    ]
     if unknown or not values:
         raise ExportError(
             f"variable_length names {unknown[:1]}; the inputs of {path} are "
@@ -174,7 +178,7 @@ def _check_nodes(graph: onnx.GraphProto) -> None:
             _check_nodes(inner)
 
 
-def _input_spec(value: onnx.ValueInfoProto, variable_length: Sequence[str]) -> TensorSpec:
+def _input_spec(value: onnx.ValueInfoProto, variable_length: Sequence[str] | None) -> TensorSpec:
     tensor = value.type.tensor_type
     dtype = _NAMES.get(tensor.elem_type)
     if not value.type.HasField("tensor_type") or dtype is None:
@@ -188,14 +192,15 @@ def _input_spec(value: onnx.ValueInfoProto, variable_length: Sequence[str]) -> T
             f"input {value.name!r} has shape {dims}: its first dimension is not a free batch; export "
             "the model with a dynamic batch size"
         )
-    is_variable = value.name in variable_length
+    is_free = dims[1:2] == [None]
+    is_variable = is_free if variable_length is None else value.name in variable_length
     if is_variable and len(dims) < 2:
         raise ExportError(f"input {value.name!r} has no dimension behind the batch that can vary")
     shape = (None, *dims[2:]) if is_variable else tuple(dims[1:])
     if None in shape[1:] or (None in shape and not is_variable):
         raise ExportError(
-            f"input {value.name!r} has shape {dims} with a free dimension behind the batch; name the "
-            "input in variable_length if its first one varies from row to row, and fix all others"
+            f"input {value.name!r} has shape {dims} with a free dimension behind the batch; only "
+            "the first one may vary from row to row, fix all others when the model is exported"
         )
     return TensorSpec(value.name, dtype, shape)
 

@@ -16,6 +16,7 @@ from kvspark.model.onnx_computation import MODEL_FILE, open_session
 from kvspark.model.onnx_cut import LAST, OnnxPiece, cut_onnx
 from kvspark.model.onnx_graph import OnnxGraph, example_arrays, read_graph
 from kvspark.model.onnx_program import encode_piece
+from kvspark.model.padding import with_tried_lengths
 from kvspark.model.stage import Source, Stage
 from kvspark.spec import MicroBatch, TensorSpec
 
@@ -27,7 +28,7 @@ def bundle_from_onnx(
     path: Path,
     *,
     cuts: Sequence[str],
-    variable_length: Sequence[str],
+    variable_length: Sequence[str] | None,
     name: str,
     micro_batch: MicroBatch,
     outputs: Sequence[str] | None = None,
@@ -52,17 +53,21 @@ def bundle_from_onnx(
         stage = _stage(graph, piece, program, known)
         known[stage.name] = stage
         parts.append((stage, partial(_write, program)))
-    return write_bundle(
+    bundle = write_bundle(
         name=name,
         inputs=graph.inputs,
         outputs=graph.outputs,
         micro_batch=micro_batch,
         stages=parts,
     )
+    return with_tried_lengths(bundle)
 
 
 def find_onnx_cuts(
-    path: Path, *, variable_length: Sequence[str] = (), micro_batch: MicroBatch | None = None
+    path: Path,
+    *,
+    variable_length: Sequence[str] | None = None,
+    micro_batch: MicroBatch | None = None,
 ) -> tuple[str, ...]:
     """The values at which the ONNX file `path` can be cut by one tensor, in the order of the file.
 

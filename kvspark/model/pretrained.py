@@ -31,10 +31,6 @@ from kvspark.model.transformer import CONFIG_FILE, load_transformer, read_json
 
 _TASKS = ("SequenceClassification", "TokenClassification", "ImageClassification")
 
-_PADDED, _PADDED_HALF = 3e-5, 1e-2
-"""How far padding may move a logit, in units of the largest, in single and in half precision: rounding
-moves it by 4e-6 at the most (measured on MiniLM), a model that looks at its padding by 2e-4 and more."""
-
 
 def load_pretrained(
     path: str | Path,
@@ -91,9 +87,7 @@ def _loaded(
             raise UsageError(f"max_length is for texts, and {folder} classifies images")
         return Classifier(network, _decision(network.config)).eval(), image_features(folder)
     features = _text_features(folder, network, max_length, is_by_token=task.startswith("Token"))
-    module = Classifier(network, _decision(network.config)).eval()
-    _check_padding(folder, module, features)
-    return module, features
+    return Classifier(network, _decision(network.config)).eval(), features
 
 
 def _task(folder: Path) -> tuple[str, str]:
@@ -168,27 +162,3 @@ def _text_features(
     )
     check_texts(folder, tokenizer, features)
     return features
-
-
-def _check_padding(folder: Path, module: torch.nn.Module, features: TextFeatures) -> None:
-    """Raises ModelError if what fills a row up to its bucket changes the row's result."""
-    made = features.computation().run([["An example text, and a little more."]])
-    rows = {
-        spec.name: torch.from_numpy(values[0]).unsqueeze(0)
-        for spec, values in zip(features.outputs, made, strict=True)
-    }
-    padded = {}
-    for name, row in rows.items():
-        fill = torch.full((1, 4, *row.shape[2:]), features.pads[name])
-        padded[name] = torch.cat([row, fill], dim=1)
-    with torch.inference_mode():
-        alone, filled = module(**rows)["logits"], module(**padded)["logits"]
-    if alone.dim() == 3:
-        filled = filled[:, : alone.shape[1]]
-    apart = (alone - filled).abs().max()
-    most = _PADDED if alone.dtype in (torch.float32, torch.float64) else _PADDED_HALF
-    if not apart <= most * alone.abs().max():
-        raise ModelError(
-            f"{folder}: padding changes its logits by {float(apart):.2g}, so a row would have another "
-            "result in other company; expected a model that masks what it is padded with"
-        )

@@ -8,7 +8,7 @@ from typing import final
 
 from kvspark.fingerprint import FORMAT_VERSION, Canonical, Fingerprint, digest
 from kvspark.model.library import build_of
-from kvspark.spec import MicroBatch, TensorSpec
+from kvspark.spec import LengthRule, MicroBatch, TensorSpec
 
 _BATCHED = frozenset({"graph", "onnx", "callable", "torchscript"})
 """Kinds whose bits depend on the shape of a call; a tokenizer's do not."""
@@ -80,7 +80,7 @@ class Stage:
 
 
 def fingerprinted(
-    stages: Sequence[Stage], micro_batch: MicroBatch, device: str = "cpu"
+    stages: Sequence[Stage], micro_batch: MicroBatch, rule: LengthRule, device: str = "cpu"
 ) -> tuple[Stage, ...]:
     """The same stages with their fingerprints: a Merkle DAG over content, shape class and build.
 
@@ -94,7 +94,7 @@ def fingerprinted(
             "content": stage.content,
             "device": device if stage.kind == "graph" else "cpu",
             "build": ", ".join(map(build_of, stage.libraries)),
-            "shape": _shape_class(stage, micro_batch),
+            "shape": _shape_class(stage, micro_batch, rule),
             "sources": [_wiring(stage, source, done) for source in stage.sources],
             "outputs": [[spec.dtype, list(spec.shape)] for spec in stage.outputs],
         }
@@ -102,12 +102,17 @@ def fingerprinted(
     return tuple(done.values())
 
 
-def _shape_class(stage: Stage, micro_batch: MicroBatch) -> Canonical:
+def _shape_class(stage: Stage, micro_batch: MicroBatch, rule: LengthRule) -> Canonical:
     if not stage.is_batched:
         return None
-    if stage.has_lengths:
-        return [micro_batch.rows, micro_batch.tokens]
-    return [micro_batch.rows]
+    if not stage.has_lengths:
+        return [micro_batch.rows]
+    shapes: list[Canonical] = [micro_batch.rows, micro_batch.tokens]
+    if rule.is_exact:
+        shapes.append("exact lengths")
+    elif not rule.pads_empty:
+        shapes.append("length 0 as it is")
+    return shapes
 
 
 def _wiring(stage: Stage, source: Source, done: dict[str, Stage]) -> Canonical:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,8 +16,10 @@ from kvspark.model.bundle import Bundle, write_bundle
 from kvspark.model.candidates import Candidate, choose_cuts, find_candidates
 from kvspark.model.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.cut import Piece, cut_graph
+from kvspark.model.eager import captured_from
 from kvspark.model.export import Exported, Tensors, export_module, tensor_spec
 from kvspark.model.features import Features
+from kvspark.model.padding import with_tried_lengths
 from kvspark.model.precision import cast_copy, dtype_named
 from kvspark.model.program import build_program, encode_program, tensor_digest
 from kvspark.model.stage import Source, Stage
@@ -55,14 +58,17 @@ def bundle_from_torch(
     computed_in = None if dtype is None else dtype_named(dtype)
     if computed_in is not None:
         module = cast_copy(module, computed_in)
-    return bundle_from_exported(
-        export_module(module, example_inputs, variable_length, dtype=computed_in),
+    exported = export_module(module, example_inputs, variable_length, dtype=computed_in)
+    bundle = bundle_from_exported(
+        exported,
         example_inputs,
         features=features,
         cuts=cuts,
         name=name,
         micro_batch=micro_batch,
     )
+    examples = {name: _plain(tensor.contiguous()) for name, tensor in example_inputs.items()}
+    return with_tried_lengths(bundle, examples, captured_from(module, exported, dtype=computed_in))
 
 
 def bundle_from_exported(
@@ -251,9 +257,9 @@ def _check_stages(bundle: Bundle, exported: Exported, example_inputs: Tensors) -
             )
 
 
-def _plain(tensor: torch.Tensor) -> object:
-    bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
-    return bits.numpy()
+def _plain(tensor: torch.Tensor) -> Any:
+    plain = tensor.detach()
+    return (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
 def _bits(tensor: torch.Tensor) -> bytes:

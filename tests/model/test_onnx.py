@@ -235,9 +235,12 @@ def test_a_random_operator_is_refused_by_name(tmp_path: Path) -> None:
         Model.from_onnx(path)
 
 
-def test_a_free_length_must_be_named(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="variable_length"):
-        Model.from_onnx(tokens(tmp_path / "m.onnx"))
+def test_a_free_length_varies_from_row_to_row(tmp_path: Path) -> None:
+    path = tokens(tmp_path / "m.onnx")
+    named = Model.from_onnx(path, variable_length=["ids"])
+    assert Model.from_onnx(path).fingerprint == named.fingerprint
+    with pytest.raises(ExportError, match="free dimension behind the batch"):
+        Model.from_onnx(path, variable_length=[])
 
 
 def test_an_unknown_cut_names_the_nearest_value(tmp_path: Path) -> None:

@@ -1,0 +1,311 @@
+"""Does padding reach a result? Every input of varying length is tried, whatever made the model.
+
+Rows of several lengths are computed as they are and filled up, by a little and by much. Where the results
+agree but for rounding, rows may be padded to buckets, as most text models allow, which mask their padding.
+Where they do not (a mean over tokens, the last token, a convolution, attention without a mask), or where a
+result is not as long as its row, rows are computed at their own lengths: that is right for every model.
+
+The bound: what padding may change, in units of the spread of an output over all rows that are tried.
+Rounding at another shape changes up to 4e-6 of it (MiniLM), a model that looks at its padding 2e-4 and more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.errors import ExportError
+from kvspark.model.bundle import Bundle
+from kvspark.model.trial_values import KINDS, ROWS, Array, Key, TrialValues, Values, sources_of
+from kvspark.spec import LengthRule, TensorSpec
+
+_LENGTHS = (1, 2, 3, 5, 7, 11, 19)
+"""Lengths that are tried: no buckets, and the shortest ones, where padding weighs most."""
+_FEWER = (2, 5, 11)
+"""For all kinds of values but the first two."""
+_LONGEST_TRIED = 1024
+_MOST_BYTES = 1 << 26
+"""Of the values of one row, while its greatest length is looked for."""
+
+_WHOLE_KINDS = 2
+_BEFORE_FIRST = 5
+"""Tables of positions may begin with up to so many that no token has: RoBERTa's with two."""
+
+_SINGLE, _HALF = (3e-5, 16 * 2.0**-23), (1e-2, 2 * 2.0**-7)
+"""What padding may change: a part of the spread, and of the greatest number, which rounding hangs on."""
+
+_OTHERWISE = (
+    "the exported graph and the module differ for {rows} rows of length {length}: the module does "
+    "something else at some sizes, a branch on a length say; write it for any size, with a mask"
+)
+
+Run = Callable[[Values], Sequence[Array]]
+"""The outputs for some rows; raises where it has none."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def with_tried_lengths(
+    bundle: Bundle,
+    examples: Mapping[str, Array] | None = None,
+    captured: Captured | None = None,
+) -> Bundle:
+    """`bundle`, computed in the lengths that were shown to be right; itself if no length varies.
+
+    `examples` are values that the model takes, by the names of its inputs; `captured` says what is known of its
+    graph.
+
+    Raises:
+        ExportError: the stages give other results than the model's own runtime at some length.
+    """
+    if not bundle.has_lengths:
+        return bundle
+    rule = _Trial(bundle, examples or {}, captured or Captured()).rule()
+    if rule.is_exact:
+        _LOG.info("model %s: rows are computed at their own lengths: %s", bundle.name, rule.reason)
+    return bundle.with_length_rule(rule)
+
+
+@final
+class _Stages:
+    """All computed stages of a bundle, one after the other."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._stages = [stage for stage in bundle.stages if stage.is_batched]
+        self._opened = {s.name: bundle.computation(s, threads=1) for s in self._stages}
+
+    def __call__(self, values: Values) -> Sequence[Array]:
+        results: dict[Key, Array] = dict(values)
+        for stage in self._stages:
+            arguments = [
+                np.ascontiguousarray(results[source.stage, source.tensor.name])
+                for source in stage.sources
+            ]
+            made = self._opened[stage.name].run(arguments)
+            for spec, array in zip(stage.outputs, made, strict=True):
+                results[stage.name, spec.name] = np.asarray(array)
+        last = self._stages[-1]
+        return [results[last.name, spec.name] for spec in last.outputs]
+
+
+Results = Sequence[Array] | None
+"""The outputs for some rows; None where there are none."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What is known of a graph besides its stages."""
+
+    own: Run | None = None
+    """The model's own runtime, where that is another than the stages."""
+    shortest: int = 0
+    longest: int | None = None
+    """The rows that the graph was captured for."""
+    tables: Sequence[int] | None = None
+    """The lengths of the tables that the graph reads positions from; None where nobody knows."""
+    is_half: bool = False
+    """True if it computes in half precision, whatever its outputs are."""
+
+
+@final
+class _Trial:
+    """The trial of one model."""
+
+    def __init__(self, bundle: Bundle, examples: Mapping[str, Array], captured: Captured) -> None:
+        self._run: Run = _Stages(bundle)
+        self._captured = captured
+        self._outputs = bundle.outputs
+        self._bucket = bundle.micro_batch.bucket
+        self._full = bundle.micro_batch.rows
+        self._values = TrialValues(sources_of(bundle.stages), examples)
+        self._known: dict[tuple[str, int, int], Results] = {}
+        self._compared = 0
+        """How often numbers were compared, of which some were finite."""
+
+    def rule(self) -> LengthRule:
+        """The rule for the model's lengths."""
+        taken = [length for length in _LENGTHS if self._alone("example", length) is not None]
+        if not taken:
+            return LengthRule(is_exact=True, reason="it takes none of the values that were tried")
+        length = taken[len(taken) // 2]
+        self._values.find_limits(lambda v: _tried(self._run, v) is not None, length)
+        self._known.clear()
+        for rows in (1, self._full):
+            self._alone("example", taken[-1], rows)
+        shortest, longest = self._shortest(taken[0]), self._longest(taken[-1])
+        reason = _gap(taken) or next(self._differences(taken, longest), "")
+        if not reason and not self._compared:
+            reason = "no values were found that show what padding does"
+        pads_empty = True
+        if shortest == 0 and not reason:
+            pads_empty = all(self._change(kind, 0, self._bucket(0)) is None for kind in KINDS)
+        return LengthRule(bool(reason), pads_empty, shortest, longest, reason)
+
+    def _alone(self, kind: str, length: int, rows: int = ROWS) -> Results:
+        """The results of rows that are not padded; None where the model has none.
+
+        Raises:
+            ExportError: the stages give others than the model's own runtime.
+        """
+        key = (kind, length, rows)
+        if key not in self._known:
+            values = self._values.rows(kind, length, rows)
+            made = _tried(self._run, values)
+            # Only for these: where a mask hides a whole row, torch's own paths differ.
+            is_checked = kind == "example" and self._captured.own is not None
+            self._known[key] = self._checked(length, values, made) if is_checked else made
+        return self._known[key]
+
+    def _checked(self, length: int, values: Values, made: Results) -> Results:
+        own = self._captured.own
+        right = None if own is None else _tried(own, values)
+        if right is None:
+            return None
+        if made is not None and self._agree(made, right):
+            return made
+        if length < 2 and self._captured.shortest <= 2:
+            return None  # torch.export takes a size of 0 or 1 for a constant
+        raise ExportError(_OTHERWISE.format(length=length, rows=len(right[0])))
+
+    def _agree(self, made: Sequence[Array], right: Sequence[Array]) -> bool:
+        return len(made) == len(right) and all(
+            self._apart(spec, a, b, [b]) is None
+            for spec, a, b in zip(self._outputs, made, right, strict=True)
+        )
+
+    def _shortest(self, taken: int) -> int:
+        """The least length from which on every one is taken."""
+        for length in range(taken - 1, -1, -1):
+            if self._alone("example", length) is None:
+                return length + 1
+        return 0
+
+    def _longest(self, taken: int) -> int | None:
+        """The greatest length that is taken; None where none was found."""
+        captured = self._captured
+        if captured.longest is not None:
+            above = self._values.rows("example", captured.longest + 1, 1)
+            if captured.own is not None and _tried(captured.own, above) is not None:
+                raise ExportError(_OTHERWISE.format(length=captured.longest + 1, rows=1))
+            return captured.longest
+        row_bytes = sum(array.nbytes for array in self._values.rows("example", 1, 1).values())
+        most = min(_LONGEST_TRIED, _MOST_BYTES // max(1, row_bytes))
+        if captured.tables is not None:
+            near = {table - back for table in captured.tables for back in range(_BEFORE_FIRST)}
+            tried = sorted(length for length in near if taken < length <= most)
+            ends = (one for one in tried if self._takes(one) and not self._takes(one + 1))
+            return next(ends, None)
+        low, high = taken, 2 * taken
+        while high <= most and self._takes(high):
+            low, high = high, 2 * high
+        if high > most:
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._takes(middle) else (low, middle)
+        return low
+
+    def _takes(self, length: int) -> bool:
+        return _tried(self._run, self._values.rows("example", length, 2)) is not None
+
+    def _differences(self, taken: Sequence[int], longest: int | None) -> Iterator[str]:
+        """What padding changes, in words."""
+        for place, kind in enumerate(KINDS):
+            some = [length for length in taken if length in _FEWER] or taken[:1]
+            for length in taken if place < _WHOLE_KINDS else some:
+                near = self._bucket(length)
+                for to in (near, self._bucket(2 * near + length)):
+                    if to > length and (longest is None or to <= longest):
+                        why = self._change(kind, length, to)
+                        if why is not None:
+                            yield why
+
+    def _change(self, kind: str, length: int, to: int) -> str | None:
+        """What differs where rows of `length` are padded to `to`; None if nothing does."""
+        alone = self._alone(kind, length)
+        if alone is None:
+            return None
+        filled = _tried(self._run, self._values.padded(self._values.rows(kind, length), to))
+        if filled is None:
+            return f"it takes rows of {length} and not when they are padded to {to}"
+        for place, (spec, a, b) in enumerate(zip(self._outputs, alone, filled, strict=True)):
+            if not _follows(spec, a, length) or not _follows(spec, b, to):
+                return f"{spec.name!r} is not as long as its row"
+            company = [self._alone(kind, other) for other in _FEWER]
+            others = [made[place] for made in company if made is not None]
+            why = self._apart(spec, a, _cut(spec, b, length), [a, b, *others])
+            if why is not None:
+                return (
+                    f"{spec.name!r} of rows of {length} changes {why} when they are padded to {to}"
+                )
+        return None
+
+    def _apart(self, spec: TensorSpec, a: Array, b: Array, company: Sequence[Array]) -> str | None:
+        """How two results of the same rows differ, in words; None if by rounding only.
+
+        `company` are results among which a change is large or small.
+        """
+        if a.shape != b.shape:
+            return f"from shape {a.shape[1:]} to {b.shape[1:]}"
+        if "float" not in spec.dtype:
+            self._compared += 1
+            return None if np.array_equal(a, b) else "its whole numbers"
+        one, two = _plain(spec, a), _plain(spec, b)
+        is_finite = np.isfinite(one)
+        if not np.array_equal(one[~is_finite], two[~is_finite], equal_nan=True):
+            return "what is finite"
+        self._compared += bool(is_finite.any())
+        is_half = self._captured.is_half or spec.dtype in ("float16", "bfloat16")
+        bound, rounding = _HALF if is_half else _SINGLE
+        spread, greatest = _spread([_plain(spec, array) for array in company])
+        apart = np.abs(one - two, where=is_finite, out=np.zeros_like(one)).max(initial=0.0)
+        return None if apart <= bound * spread + rounding * greatest else f"by {apart:.2g}"
+
+
+def _tried(run: Run, values: Values) -> Results:
+    try:
+        return run(values)
+    except Exception:  # noqa: BLE001 - a model raises what it likes where it has no result
+        return None
+
+
+def _follows(spec: TensorSpec, array: Array, length: int) -> bool:
+    """True if each varying dimension of an output is the length of its rows."""
+    dims = zip(spec.shape, array.shape[1:], strict=True)
+    return all(want is not None or dim == length for want, dim in dims)
+
+
+def _cut(spec: TensorSpec, array: Array, length: int) -> Array:
+    """The part of padded results that belongs to rows of `length`."""
+    cut = tuple(slice(0, length if want is None else None) for want in spec.shape)
+    whole: tuple[slice, ...] = (slice(None), *cut)
+    return array[whole]
+
+
+def _plain(spec: TensorSpec, array: Array) -> Array:
+    if spec.dtype == "bfloat16":
+        return (array.astype("<u4") << 16).view("<f4").astype(np.float64)
+    return array.astype(np.float64)
+
+
+def _spread(arrays: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float]:
+    """The distance of the least and the greatest finite number in `arrays`, and the greatest magnitude."""
+    flat = np.concatenate([array.reshape(-1) for array in arrays])
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        return 0.0, 0.0
+    return float(flat.max() - flat.min()), float(np.abs(flat).max())
+
+
+def _gap(taken: Sequence[int]) -> str:
+    """Why lengths between those that are taken are not."""
+    for length in _LENGTHS:
+        if length > taken[0] and length not in taken:
+            return f"it takes rows of {taken[0]} and not of {length}"
+    return ""
