@@ -37,9 +37,11 @@ class InputConfig(Section):
     filter: Name | None = Field(
         default=None, description="Rows to score, as a Spark SQL condition; all of them without it."
     )
-    partitions: dict[str, Text] = Field(
+    partitions: dict[str, Text | None] = Field(
         default_factory=dict,
-        description="Read only these partitions, by column: `{dt: 2026-01-01}`.",
+        description="Read only these partitions, by column: `{dt: 2026-01-01}`; `{dt: null}` is the "
+        "partition of nulls, `__HIVE_DEFAULT_PARTITION__`. Values are written as they are, not as in the "
+        "folder's name (`a/b`, not `a%2Fb`).",
     )
     strict_files: bool = Field(
         default=False, description="Fail on a file of zero bytes; a warning otherwise."

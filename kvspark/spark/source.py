@@ -17,7 +17,14 @@ from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.spark.column_map import quoted
 from kvspark.spark.footers import Footer, read_footers
-from kvspark.spark.listing import InputFile, list_files, resolve_paths, snapshot_of
+from kvspark.spark.listing import (
+    HIVE_NULL,
+    InputFile,
+    list_files,
+    partition_value,
+    resolve_paths,
+    snapshot_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +84,9 @@ def find_files(config: InputConfig, *, columns: Sequence[str]) -> InputFiles:
     """The files that `config` names; needs no Spark. `columns` are those that the model takes.
 
     Raises:
-        DataError: no file, or a file that is not readable Parquet.
+        DataError: no file, a file that is not readable Parquet, one of a table that is more than its
+            files (Delta Lake, Iceberg, Hudi), or a column that the model takes is null by a folder's
+            name where a bad row is an error.
         SchemaError: a column is missing, or files do not agree on a column.
     """
     roots = resolve_paths(config.paths)
@@ -89,6 +98,8 @@ def find_files(config: InputConfig, *, columns: Sequence[str]) -> InputFiles:
     wanted = [name for name in columns if name not in dict(full[0].partition)]
     footers = read_footers([file.path for file in selected or full[:1]], counted=wanted)
     _check_columns(footers, wanted)
+    if config.on_bad_row == "error" and config.filter is None:
+        _refuse_null_partitions(selected, footers, columns)
     return InputFiles(tuple(roots), tuple(found), tuple(selected), tuple(footers))
 
 
@@ -141,8 +152,9 @@ def _literal(path: Path) -> str:
 
 
 def _filtered(df: DataFrame, config: InputConfig) -> DataFrame:
-    for column, value in config.partitions.items():
-        df = df.where(F.col(quoted(column)) == F.lit(value))
+    for column, text in config.partitions.items():
+        value, name = partition_value(text), F.col(quoted(column))
+        df = df.where(name.isNull() if value is None else name == F.lit(value))
     if config.filter is None:
         return df
     try:
@@ -169,7 +181,7 @@ def _check_empty(found: Sequence[InputFile], config: InputConfig) -> None:
         log.warning("%s: zero bytes, skipped (input.strict_files refuses them)", _named(empty))
 
 
-def _check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str]) -> None:
+def _check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str | None]) -> None:
     there = [column for column, _ in files[0].partition]
     for column in partitions:
         if column not in there:
@@ -230,6 +242,17 @@ def refuse_known_nulls(footers: Sequence[Footer], columns: Sequence[str]) -> Non
             _refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, str(footer.path))
 
 
+def _refuse_null_partitions(
+    files: Sequence[InputFile], footers: Sequence[Footer], columns: Sequence[str]
+) -> None:
+    for file, footer in zip(
+        files, footers, strict=False
+    ):  # of no selected file there is one footer
+        for name, value in file.partition:
+            if name in columns and value is None:
+                _refuse_nulls(name, footer.rows, footer.rows, str(file.path))
+
+
 def _refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
     if nulls:
         raise DataError(
@@ -245,7 +268,7 @@ def _named(paths: Sequence[Path]) -> str:
 
 
 def _described(config: InputConfig) -> str:
-    parts = [f"{column}={value}" for column, value in config.partitions.items()]
+    parts = [f"{name}={value or HIVE_NULL}" for name, value in config.partitions.items()]
     if config.filter:
         parts.append(f"filter {config.filter}")
     return ", ".join(parts) or ", ".join(config.paths)

@@ -6,10 +6,12 @@ reads those too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
+
+_SIGNS = frozenset({"_delta_log", ".hoodie", ".hoodie_partition_metadata", "metadata"})
 
 
 @final
@@ -22,6 +24,11 @@ class FormatFound:
     """`Delta Lake`, `Apache Iceberg` or `Apache Hudi`."""
     sign: str
     """The file or folder in `root` by which it was recognised."""
+
+    @property
+    def reader(self) -> str:
+        """What Spark calls its reader."""
+        return self.name.split()[-1].lower() if self.name.startswith("Apache") else "delta"
 
     def __str__(self) -> str:
         """The table in words."""
@@ -41,6 +48,11 @@ def format_at(folder: Path) -> FormatFound | None:
         if found is not None:
             return FormatFound(folder, "Apache Iceberg", f"metadata/{found.name}")
     return None
+
+
+def format_among(folder: Path, names: Sequence[str]) -> FormatFound | None:
+    """`format_at(folder)`, where all `names` in it are known: asks the disk only where they look like one."""
+    return format_at(folder) if _SIGNS.intersection(names) else None
 
 
 def format_around(path: Path) -> FormatFound | None:
