@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,3 +76,13 @@ def plain_mean(x: Any) -> Any:
 def masked_mean(x: Any) -> Any:
     """x: float32 (rows, length) -> float32 (rows,): of the numbers that are not 0."""
     return x.sum(axis=1) / np.maximum((x != 0).sum(axis=1), 1).astype("float32")
+
+
+def stuck(x: Any) -> Any:
+    """As `doubled`, but a task stays in it, and says so by making a file that the environment names."""
+    from pyspark import TaskContext
+
+    if TaskContext.get() is not None:
+        Path(os.environ["KVSPARK_TEST_STUCK"]).touch()
+        time.sleep(600)
+    return x * np.float32(2)

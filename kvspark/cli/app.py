@@ -1,8 +1,8 @@
 """The `kvspark` command: reads the arguments and the conf, calls, prints one line or a report, exits.
 
 Exit codes: 0 done, 1 `doctor` found something bad, 64 usage, 65 data or model, 69 the cache was
-required and is not there, 70 a bug, 73 the output cannot be written, 75 try later, 77 a secret, 130
-interrupted.
+required and is not there, 70 a bug, 73 the output cannot be written, 75 try later, 77 a secret; 128
+and the signal's number where one has interrupted it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kvspark.cli.doctor import doctor
 from kvspark.cli.explain import explain
 from kvspark.cli.group import commands
 from kvspark.cli.init import init
+from kvspark.cli.interrupts import ignore_signals, interruptible
 from kvspark.cli.keygen import keygen
 from kvspark.cli.purge import purge
 from kvspark.cli.rollback import rollback
@@ -26,6 +27,7 @@ from kvspark.cli.score import score
 from kvspark.cli.warm import warm
 from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
+from kvspark.spark.interrupt import Interrupted, interrupt_in
 
 for _command in (compact, demo, doctor, explain, init, keygen, purge, rollback, score, warm):
     commands.add_command(_command)
@@ -55,6 +57,11 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """The exit code of `kvspark ARGUMENTS`; whatever went wrong is one line on standard error."""
+    with interruptible():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         result = commands.main(list(arguments), prog_name="kvspark", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as exc:
@@ -65,10 +72,22 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was published before is untouched", err=True)
         return _INTERRUPTED
+    except Interrupted as exc:
+        return _interrupted(exc, arguments)
     except Exception as exc:  # noqa: BLE001 - the last place that can turn it into one line.
+        interrupted = interrupt_in(exc)
+        if interrupted is not None:
+            return _interrupted(interrupted, arguments)
         _LOG.debug("traceback", exc_info=True)
         return _fail(_ours(exc) or exc)
     return result if isinstance(result, int) else 0
+
+
+def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:
+    ignore_signals()
+    command = next((word for word in arguments if not word.startswith("-")), "kvspark")
+    click.echo(error.told or f"interrupted in {command}; start it again to finish it", err=True)
+    return error.exit_code
 
 
 def _fail(error: Exception) -> int:

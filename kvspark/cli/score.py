@@ -12,6 +12,7 @@ from kvspark.cli.group import CONF, SETS
 from kvspark.cli.java import check_java
 from kvspark.config.load import load_job_config
 from kvspark.errors import CacheRequiredError
+from kvspark.spark.interrupt import telling
 
 
 @click.command()
@@ -27,11 +28,13 @@ def score(conf: Path, sets: Sequence[str], run_id: str | None, *, require_cache:
     config = load_job_config(conf, sets=[*sets, *chosen, *required])
     check_java(config.spark.master)
 
-    from kvspark.report.terminal import print_report
-    from kvspark.spark.job import run_score
+    with telling(lambda: "interrupted before stage open; nothing was published"):
+        from kvspark.report.terminal import print_report
+        from kvspark.spark.job import run_score
 
-    report = run_score(config)
-    print_report(report)
+        report = run_score(config)
+    with telling(lambda: "interrupted after stage publish; the new output is published"):
+        print_report(report)
     degraded = report.to_json().get("degraded")
     if config.run.require_cache and degraded:
         raise CacheRequiredError(

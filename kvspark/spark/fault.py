@@ -1,6 +1,6 @@
 """Named places where a test may kill the driver, to prove what a dead run leaves behind.
 
-The environment variable `KVSPARK_FAULT_POINT` names one of them; a run that has no such variable
+The environment variable `KVSPARK_FAULT_POINT` names one of them, `KVSPARK_FAULT_SIGNAL` another signal than SIGKILL; a run that has no such variable
 passes every point untouched. The names, in the order in which a run reaches them:
 
     locked  staged  collected  validated  reported  synced
@@ -18,9 +18,11 @@ import os
 import signal
 
 FAULT_POINT_ENV = "KVSPARK_FAULT_POINT"
+FAULT_SIGNAL_ENV = "KVSPARK_FAULT_SIGNAL"
 
 
 def fault_point(name: str) -> None:
-    """Kills this process with SIGKILL if the environment names this point."""
+    """Sends this process a signal, SIGKILL or the named one, if the environment names this point."""
     if os.environ.get(FAULT_POINT_ENV) == name:
-        os.kill(os.getpid(), signal.SIGKILL)
+        sent = os.environ.get(FAULT_SIGNAL_ENV, "SIGKILL")
+        os.kill(os.getpid(), signal.Signals[sent])

@@ -27,6 +27,7 @@ from kvspark.spark.bad_rows import BadRowOutput
 from kvspark.spark.column_map import ColumnMap, check_columns, quoted
 from kvspark.spark.failure import explained
 from kvspark.spark.fault import fault_point
+from kvspark.spark.interrupt import telling
 from kvspark.spark.job_target import target_of
 from kvspark.spark.listing import resolve_paths
 from kvspark.spark.opened import check_cache, open_parts
@@ -40,6 +41,7 @@ from kvspark.spark.source import Source, read_source
 from kvspark.spark.stock_taking import take_stock, told_what_is_empty
 from kvspark.spark.tally import Tally
 from kvspark.spark.target import REPORT_FOLDER, Target
+from kvspark.spark.target_interrupted import interrupted_run
 from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.written import Written, check_written
 
@@ -61,17 +63,18 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
 
     Raises:
         KvsparkError: see kvspark.errors; nothing was published.
+        Interrupted: a signal that the command line handles; says whether the output is published.
     """
     target = target_of(config, inputs=resolve_paths(config.input.paths))
-    run_id = config.run_id()
-    with target.lock(run_id):
+    run_id, phases = config.run_id(), Phases()
+    with target.lock(run_id), telling(lambda: interrupted_run(phases.current, target)):
         fault_point("locked")
         removed = target.recover()
         if removed:
             log.info("removed what %d dead runs left beside %s", removed, target.path)
         target.check()  # of what was there before the lock nothing is known
         try:
-            return _Run(config, target, run_id, Phases()).publish(spark)
+            return _Run(config, target, run_id, phases).publish(spark)
         except KvsparkError:
             raise
         except Exception as exc:  # what Spark raises has no root of its own

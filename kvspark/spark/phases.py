@@ -28,11 +28,14 @@ class Phases:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.current: str | None = None
+        """The phase that was entered last."""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[list[str]]:
         """Times a phase; what is appended to the list is said in its line."""
         told: list[str] = []
+        self.current = name
         started = time.perf_counter()
         try:
             yield told

@@ -5,9 +5,11 @@ from __future__ import annotations
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.spark.fault import fault_point
+from kvspark.spark.interrupt import telling
 from kvspark.spark.job_target import target_of
 from kvspark.spark.occupant import report_in
 from kvspark.spark.target import Target
+from kvspark.spark.target_interrupted import interrupted_rollback
 from kvspark.spark.versions import Version
 
 
@@ -25,7 +27,7 @@ def run_rollback(config: JobConfig, *, to: str | None = None) -> str:
         RunLockedError: a run is under way.
     """
     target = target_of(config)
-    with target.lock("rollback"):
+    with target.lock("rollback"), telling(lambda: interrupted_rollback(target)):
         fault_point("locked")
         target.recover()
         version = _chosen(target, to)

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from kvspark.config.job import SparkConfig, holds_secret
 from kvspark.errors import UsageError
+from kvspark.spark.interrupt import handler_kept
 
 # local[*] alone fails a job at the first failed task: the second number is the attempts of a task.
 LOCAL_MASTER = "local[*,4]"
@@ -59,7 +60,8 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
     builder = SparkSession.builder.appName(config.app_name or name)
     for key, value in {**settings, **config.conf}.items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    with handler_kept():
+        session = builder.getOrCreate()
     check_settings(dict(session.sparkContext.getConf().getAll()))
     return session
 

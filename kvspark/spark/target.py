@@ -38,6 +38,7 @@ from typing import final
 from kvspark.errors import OutputError
 from kvspark.spark.exchange import exchange as _exchange
 from kvspark.spark.fault import fault_point
+from kvspark.spark.interrupt import held
 from kvspark.spark.manifest import REPORT_FOLDER, read_manifest, write_manifest
 from kvspark.spark.occupant import occupant_of
 from kvspark.spark.paths import local_path
@@ -132,10 +133,15 @@ class Target:
         for item in [previous, *self._displaced()]:
             if item.exists():
                 self._settle(item)
-        leftovers = [item for item in self._folder.iterdir() if _STAGED.fullmatch(item.name)]
+        leftovers = self.staged()
         for item in leftovers:
             _discard(item)
         return len(leftovers)
+
+    def staged(self) -> list[Path]:
+        """What was staged and is still there. Only under the lock."""
+        there = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(item for item in there if _STAGED.fullmatch(item.name))
 
     def stage(self, run_id: str) -> Path:
         """A path for this attempt's files; does not exist yet. Only under the lock."""
@@ -149,17 +155,20 @@ class Target:
         Guarantees: everything staged is on disk before the target changes. Outputs beyond the last
         `keep` are deleted after that, and nothing else is.
 
+        Signals wait until the target has changed.
+
         Raises:
             OutputError: something that is not ours has come there since, or the file system refused;
                 the target is what it was.
         """
         self.is_published = False
         try:
-            write_manifest(staged)
-            _sync(staged)
-            fault_point("synced")
-            self.check()
-            self._take_place(staged, staged.name)
+            with held():
+                write_manifest(staged)
+                _sync(staged)
+                fault_point("synced")
+                self.check()
+                self._take_place(staged, staged.name)
         except OSError as exc:
             raise self._refused("the new output", exc) from exc
         self._delete_surplus()
@@ -184,7 +193,8 @@ class Target:
             )
         self.check()
         try:
-            self._take_place(version.path, f"rollback-{secrets.token_hex(4)}")
+            with held():
+                self._take_place(version.path, f"rollback-{secrets.token_hex(4)}")
         except OSError as exc:
             raise self._refused(f"the output of {version.label}", exc) from exc
         self._versions.tidy()

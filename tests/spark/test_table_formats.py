@@ -43,7 +43,7 @@ def hudi_elsewhere(table: Path) -> Path:
     return table / "p=1" / "part-0.parquet"
 
 
-FORMATS = {
+FORMATS: dict[Callable[[Path], Path], str] = {
     delta: "a Delta Lake table",
     iceberg: "an Apache Iceberg table",
     iceberg_of_hadoop: "an Apache Iceberg table",
