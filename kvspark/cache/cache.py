@@ -146,10 +146,10 @@ class Cache:
         """What another process needs to open the same cache."""
         return self._config
 
-    def check(self) -> str | None:
+    def check(self, *, tries_writing: bool = True) -> str | None:
         """Why the store cannot be used now, in a word; None if it can be read and written.
 
-        For the driver, before anything is done.
+        For the driver, before anything is done. Without `tries_writing` it is only read.
 
         Raises:
             SecretError: the store refuses us, which trying again cannot change.
@@ -160,7 +160,8 @@ class Cache:
         try:
             self._store.ping(timeout_s=timeout_s)
             self._store.get_many([key], timeout_s=timeout_s)
-            self._store.set_many([(key, b"")], ttl_s=1.0, timeout_s=timeout_s)
+            if tries_writing:
+                self._store.set_many([(key, b"")], ttl_s=1.0, timeout_s=timeout_s)
         except StoreRefusedError as exc:
             raise SecretError(
                 f"{exc}; check cache.username, cache.password_env or password_file, "

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import click
 
+from kvspark.cli.check import check
 from kvspark.cli.compact import compact
 from kvspark.cli.demo import demo
 from kvspark.cli.doctor import doctor
@@ -29,7 +30,7 @@ from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
 from kvspark.spark.interrupt import Interrupted, interrupt_in
 
-for _command in (compact, demo, doctor, explain, init, keygen, purge, rollback, score, warm):
+for _command in (check, compact, demo, doctor, explain, init, keygen, purge, rollback, score, warm):
     commands.add_command(_command)
 
 _LOG = logging.getLogger(__name__)

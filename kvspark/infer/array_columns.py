@@ -105,7 +105,10 @@ def _kind(value: Any) -> str:
 def numpy_column(array: pa.Array, spec: TensorSpec) -> Any:
     """The rows of `array` as array (n, *shape), or a list of n arrays where a dimension varies."""
     if not spec.is_fixed:
-        return [np.array(row.as_py(), dtype=_column_dtype(spec)) for row in array]
+        rest = tuple(dim or 0 for dim in spec.shape[1:])
+        rows = [np.array(row.as_py(), dtype=_column_dtype(spec)) for row in array]
+        # An empty list does not say how wide what is not in it would be.
+        return [row if row.size else row.reshape(len(row), *rest) for row in rows]
     flat = array
     for _ in spec.shape:
         flat = flat.flatten()

@@ -48,7 +48,7 @@ def checked_sample(
     from kvspark.infer.predictor import Predictor
     from kvspark.infer.preflight import preflight
 
-    arrays = _first_rows(source, columns, plan, cache, sets_aside=sets_aside)
+    arrays = first_rows(source, columns, plan, cache, sets_aside=sets_aside)
     count = len(next(iter(arrays.values())))
     context = source.df.sparkSession.sparkContext
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
@@ -88,7 +88,7 @@ def _probed(
     return f"; lossy codecs change outputs by up to {error or 0:.2g} of their largest number"
 
 
-def _first_rows(
+def first_rows(
     source: Source, columns: ColumnMap, plan: Plan, cache: Cache | None, *, sets_aside: bool
 ) -> dict[str, pa.Array]:
     """The inputs of the first rows, by the model's names; without rows that lack one, if it `sets_aside`."""

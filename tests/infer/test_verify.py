@@ -63,6 +63,9 @@ def test_tokens_of_any_length_are_run_unpadded() -> None:
     assert found.ok
     assert found.compared == 6
     assert found.outputs[0].largest < 1e-5
+    empty = np.zeros(0, dtype=np.int64)
+    made = model.predict({"input_ids": [empty], "attention_mask": [empty]}, on_bad_row="null")
+    assert made["output"][0] is None or made["output"][0].shape == (0, 4)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
