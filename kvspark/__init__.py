@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kvspark.errors import KvsparkError
 from kvspark.spec import MicroBatch, TensorSpec
+from kvspark.stats import RunStats, StageStats
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kvspark.model.image import ImageFeatures
     from kvspark.model.text import TextFeatures
     from kvspark.spark.score import score
+    from kvspark.spark.tally import Tally
     from kvspark.spark.udf import udf
 
 # MKL reads this at its first call. Without it a product whose rows are not a multiple of 32 bytes
@@ -40,6 +42,9 @@ __all__ = [
     "MicroBatch",
     "Model",
     "Plan",
+    "RunStats",
+    "StageStats",
+    "Tally",
     "TensorSpec",
     "TextFeatures",
     "__version__",
@@ -56,6 +61,7 @@ _HOME = {
     "ImageFeatures": "kvspark.model.image",
     "Model": "kvspark.infer.model",
     "Plan": "kvspark.infer.plan",
+    "Tally": "kvspark.spark.tally",
     "TextFeatures": "kvspark.model.text",
     "explain_miss": "kvspark.infer.model",
     "log_model": "kvspark.infer.registry",

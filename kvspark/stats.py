@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, final
 
+from kvspark.display import GREEN, GREY, ORANGE, bars, heading, table
+
+_SHOWN = ("rows", "lookups", "hits", "duplicates", "computed", "weights_loaded")
+"""Counts of each stage that a notebook shows."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,15 @@ class StageStats:
     def __add__(self, other: StageStats) -> StageStats:
         return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
+    @property
+    def hit_rate(self) -> float | None:
+        """Hits of all look-ups, 0 to 1; None where nothing was looked up."""
+        return self.hits / self.lookups if self.lookups else None
+
+    def __repr__(self) -> str:
+        counted = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return f"StageStats({', '.join(f'{name}={value:g}' for name, value in counted if value)})"
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -80,9 +94,57 @@ class RunStats:
         return RunStats(self.rows + other.rows, stages, errors, self.degraded | other.degraded, bad)
 
     @property
+    def lookups(self) -> int:
+        """Distinct keys that were looked up, of all stages."""
+        return sum(stage.lookups for stage in self.stages.values())
+
+    @property
+    def hits(self) -> int:
+        """Of those, the ones that were found."""
+        return sum(stage.hits for stage in self.stages.values())
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Hits of all look-ups, 0 to 1; None where nothing was looked up."""
+        return self.hits / self.lookups if self.lookups else None
+
+    def line(self) -> str:
+        """The rows, and how many look-ups found what they looked for: `1,000 rows, hit rate 97.1%`."""
+        rate = self.hit_rate
+        return f"{self.rows:,} rows" + ("" if rate is None else f", hit rate {rate:.1%}")
+
+    @property
     def bad_row_count(self) -> int:
         """Rows that have no result."""
         return sum(sum(kinds.values()) for kinds in self.bad_rows.values())
+
+    def __repr__(self) -> str:
+        more = [self.line(), *(f"{n}: {s.computed:,} computed" for n, s in self.stages.items())]
+        return f"RunStats({', '.join([*more, *self._troubles()])})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                name,
+                *(f"{getattr(stage, count):,}" for count in _SHOWN),
+                f"{stage.seconds_compute:.2f}",
+            )
+            for name, stage in self.stages.items()
+        ]
+        parts = {
+            name: (
+                ("found", stage.hits, GREEN),
+                ("computed", stage.computed, ORANGE),
+                ("of rows that are equal", stage.duplicates + stage.recalled, GREY),
+            )
+            for name, stage in self.stages.items()
+        }
+        head = ("stage", *(count.replace("_", " ") for count in _SHOWN), "seconds")
+        return heading(self.line(), *self._troubles()) + bars(parts) + table(head, rows)
+
+    def _troubles(self) -> list[str]:
+        bad = [f"{self.bad_row_count:,} bad rows"] if self.bad_row_count else []
+        return [*bad, f"degraded: {', '.join(sorted(self.degraded))}"] if self.degraded else bad
 
     def to_json(self) -> dict[str, Any]:
         """This value as plain JSON types, sorted where order has no meaning."""

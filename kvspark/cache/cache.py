@@ -18,6 +18,7 @@ from typing import NoReturn, final
 from kvspark.cache import namespace_registry, tombstones
 from kvspark.cache.codec import codec_named
 from kvspark.cache.contents import BYTES_SPEC, HALF, Contents
+from kvspark.cache.counted import Counted
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import CacheStats, Guard
 from kvspark.cache.key import RowDigests, StageKeys, namespace_key
@@ -27,6 +28,7 @@ from kvspark.cache.look_ahead import LookAhead
 from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
+from kvspark.cache.shown import html_of, line_of
 from kvspark.cache.sightings import RowSightings
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.leases import Leases
@@ -46,6 +48,7 @@ from kvspark.errors import (
 )
 from kvspark.fingerprint import digest
 from kvspark.spec import TensorSpec
+from kvspark.stats import RunStats
 
 __all__ = ["Cache", "CacheStats", "KeySpace", "Lookup"]
 
@@ -76,6 +79,8 @@ class Cache:
         listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
         self._tombstones = tombstones.Tombstones(listed)
         self._sightings = self._open_sightings()
+        self.counted = Counted()
+        """For `stats`; whoever computes with this cache adds to it."""
 
     @classmethod
     def connect(
@@ -303,9 +308,26 @@ class Cache:
         )
         return NamespaceRegistry(space, ttl_s=self._config.ttl_s)
 
+    def stats(self) -> RunStats:
+        """What was looked up, found and computed with this object so far, by stage; opens nothing.
+
+        By `Model.predict`, and by the tables of `kvspark.score` and `udf` whose actions have returned;
+        under Spark Connect nobody hears what workers count.
+        """
+        now = self._guard.since_drain()
+        return self.counted.stats + RunStats(cache_errors=now.errors, degraded=now.degraded)
+
+    def __repr__(self) -> str:
+        return f"Cache({line_of(self._config)})"
+
+    def _repr_html_(self) -> str:
+        return html_of(self._config, self.stats(), is_sealed=self._ring is not None)
+
     def drain(self) -> CacheStats:
         """What did not go as it should since the last drain; empty in a healthy run."""
-        return self._guard.drain()
+        trouble = self._guard.drain()
+        self.counted.add(RunStats(cache_errors=trouble.errors, degraded=trouble.degraded))
+        return trouble
 
     def close(self) -> None:
         """Lets go of the store; the next lookup opens it again."""

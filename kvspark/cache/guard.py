@@ -180,6 +180,11 @@ class Guard:
         with self._lock:
             self._errors.update(errors)
 
+    def since_drain(self) -> CacheStats:
+        """What happened since the last drain, which stays to be drained."""
+        with self._lock:
+            return CacheStats(dict(self._errors), frozenset(self._degraded))
+
     def drain(self) -> CacheStats:
         """What happened since the last drain."""
         parts = self._store.drain()

@@ -11,6 +11,7 @@ from kvspark.infer.predicting import Predicting
 from kvspark.model import own
 from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
 from kvspark.model.describe import explain_miss as explain_bundles
+from kvspark.model.describe import html_of, line_of
 from kvspark.model.device import DeviceClass
 from kvspark.model.padding import with_tried_lengths
 from kvspark.spec import MicroBatch, TensorSpec
@@ -298,8 +299,10 @@ class Model(Predicting):
         return Model(self.bundle.with_device(device), self._own)
 
     def __repr__(self) -> str:
-        stages = " -> ".join(stage.name for stage in self.stages)
-        return f"Model({self.name!r}, {self.fingerprint.hex()[:12]}, {stages})"
+        return f"Model({line_of(self.bundle)})"
+
+    def _repr_html_(self) -> str:
+        return html_of(self.bundle)
 
 
 def explain_miss(a: Model, b: Model) -> str:

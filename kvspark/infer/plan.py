@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import final
 
 from kvspark.cache.lossy import lossy_named
+from kvspark.display import heading, table
 from kvspark.errors import UsageError
 from kvspark.model.bundle import Bundle
 from kvspark.model.stage import Stage
@@ -37,6 +38,16 @@ class StagePlan:
         if not 0 < self.share <= 1:
             raise UsageError(f"share must be above 0 and at most 1, got {self.share}")
 
+    @property
+    def told(self) -> str:
+        """What the cache does for the stage, in words: `cached, bf16, 40 % of rows`."""
+        codec = "" if self.codec == "raw" else self.codec
+        if not self.cached:
+            return f"computed, {codec}" if codec else "computed"
+        share = "" if self.share >= 1 else f"{self.share:.0%} of rows"
+        empty = "nothing stored yet" if self.is_empty else ""
+        return ", ".join(word for word in ("cached", codec, share, empty) if word)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,22 @@ class Plan:
 
     lossy_tolerance: float = 0.02
     """What a lossy codec may change of an output in the probe, as a part of its largest number."""
+
+    def __repr__(self) -> str:
+        stages = [f"{name}: {stage.told}" for name, stage in self.stages.items()]
+        return f"Plan({', '.join([*stages, *self._settings()])})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, stage.told) for name, stage in self.stages.items()]
+        return heading("Plan", *self._settings()) + table(("stage", "cache"), rows, texts=2)
+
+    def _settings(self) -> list[str]:
+        """What is not as it is by default, `name=value` each."""
+        return [
+            f"{each.name}={getattr(self, each.name)}"
+            for each in fields(self)
+            if each.name != "stages" and getattr(self, each.name) != each.default
+        ]
 
     @property
     def lossy(self) -> dict[str, str]:

@@ -35,6 +35,7 @@ def predict_apart(
     With `quarantine`, `_kvspark_error` is a list of a `BadRow` for each bad row, None for a good one.
     """
     ((_, made, bad),) = predictor.stream_apart([(None, arrays)])
+    predictor.count()
     outputs = {spec.name: masked_column(made[spec.name], spec) for spec in predictor.outputs}
     if on_bad_row == "quarantine":
         count = len(next(iter(made.values())))

@@ -97,6 +97,7 @@ class Predicting:
             check_on_bad_row(on_bad_row)
             return predict_apart(predictor, arrays, on_bad_row)
         made = predictor.predict(arrays)
+        predictor.count()
         return {spec.name: numpy_column(made[spec.name], spec) for spec in self.outputs}
 
     def verify(

@@ -175,6 +175,18 @@ class Predictor:
 
     def drain(self) -> RunStats:
         """What happened since the last drain; the cache's troubles included."""
+        counted = self._drained()
+        if self._cache is None:
+            return counted
+        trouble = self._cache.drain()
+        return counted + RunStats(cache_errors=trouble.errors, degraded=trouble.degraded)
+
+    def count(self) -> None:
+        """Adds what happened to what the cache counts for `Cache.stats`; its troubles are there already."""
+        if self._cache is not None:
+            self._cache.counted.add(self._drained())
+
+    def _drained(self) -> RunStats:
         rows, self._rows = self._rows, 0
         bad: dict[str, dict[str, int]] = {}
         for (stage, error), count in sorted(self._bad_rows.items()):
@@ -183,10 +195,7 @@ class Predictor:
         self._resolver.flush()
         stages = self._resolver.drain()
         short = frozenset() if self._resolver.is_exact() else frozenset({OUT_OF_MEMORY})
-        if self._cache is None:
-            return RunStats(rows, stages, degraded=short, bad_rows=bad)
-        trouble = self._cache.drain()
-        return RunStats(rows, stages, trouble.errors, trouble.degraded | short, bad)
+        return RunStats(rows, stages, degraded=short, bad_rows=bad)
 
     def _checked(
         self, batches: Iterable[tuple[T, ArrowColumns]], read: Read

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from kvspark.display import graph, heading, table
 from kvspark.model.bundle import Bundle
 from kvspark.model.stage import Stage
 
@@ -18,8 +19,10 @@ class Description:
     name: str
     rows: tuple[tuple[str, ...], ...]
     edges: tuple[tuple[str, str], ...]
-    """From an input or a stage to the stage that takes it."""
+    """From an input or a stage to the stage that takes it. An input that has the name of a stage, as that of a
+    tower often has, is called `input NAME`."""
     inputs: tuple[str, ...]
+    """As `edges` calls them."""
     lengths: str = ""
     """How rows of varying length are computed, and why; empty if none vary."""
 
@@ -29,6 +32,15 @@ class Description:
         lines = [_line(_HEAD, widths), _line(tuple("-" * width for width in widths), widths)]
         lines += [_line(row, widths) for row in self.rows]
         return "\n".join([*lines, *([self.lengths] if self.lengths else [])])
+
+    def __repr__(self) -> str:
+        return f"Description({self.name!r}, {len(self.rows)} stages)"
+
+    def _repr_html_(self) -> str:
+        """The DAG as a picture, and the table."""
+        nodes = {**dict.fromkeys(self.inputs, ""), **{row[0]: _below(row) for row in self.rows}}
+        title = heading(self.name, self.lengths)
+        return title + graph(nodes, self.edges) + table(_HEAD, self.rows, texts=4)
 
     def mermaid(self) -> str:
         """The DAG as a Mermaid flowchart."""
@@ -47,17 +59,21 @@ class Description:
         return "\n".join(["digraph {", "  rankdir=LR;", *nodes, *edges, "}"])
 
 
+_NAMES = 6
+"""Of stages, in a line."""
 _HEAD = ("stage", "kind", "inputs", "takes", "bytes", "weights", "fingerprint")
 
 
 def describe(bundle: Bundle) -> Description:
     """The stages of `bundle`: what reaches each, what it takes, what it gives, what it weighs."""
     rows, edges = [], []
+    inputs = _input_names(bundle)
     for stage in bundle.stages:
         weights = sum(bundle.files[file]["size_bytes"] for file in bundle.stage_files[stage.name])
         size = stage.bytes_per_row
         takes = [source.stage or source.tensor.name for source in stage.sources]
-        edges += [(start, stage.name) for start in dict.fromkeys(takes)]
+        starts = [source.stage or inputs[source.tensor.name] for source in stage.sources]
+        edges += [(start, stage.name) for start in dict.fromkeys(starts)]
         rows.append(
             (
                 stage.name,
@@ -69,7 +85,7 @@ def describe(bundle: Bundle) -> Description:
                 stage.fingerprint.hex()[:12],
             )
         )
-    names = tuple(spec.name for spec in bundle.inputs)
+    names = tuple(inputs.values())
     return Description(bundle.name, tuple(rows), tuple(edges), names, _lengths(bundle))
 
 
@@ -82,6 +98,29 @@ def _lengths(bundle: Bundle) -> str:
     if rule.is_exact:
         how = f"computed as they are, because {rule.reason or 'the model says so'}"
     return f"lengths: from {rule.shortest} {most}; rows are {how}"
+
+
+def _input_names(bundle: Bundle) -> dict[str, str]:
+    """What a picture calls each input, so that no stage is called the same."""
+    stages = {stage.name for stage in bundle.stages}
+    names = (spec.name for spec in bundle.inputs)
+    return {name: f"input {name}" if name in stages else name for name in names}
+
+
+def _below(row: Sequence[str]) -> str:
+    return f"{row[4]} bytes a row" if row[4] != "varies" else "size varies"
+
+
+def line_of(bundle: Bundle) -> str:
+    """Name, fingerprint and stages in a line."""
+    names = [stage.name for stage in bundle.stages]
+    stages = " -> ".join(names) if len(names) <= _NAMES else f"{len(names)} stages"
+    return f"{bundle.name!r}, {bundle.fingerprint.hex()[:12]}, {stages}"
+
+
+def html_of(bundle: Bundle) -> str:
+    """The stages as a picture and a table, for a notebook."""
+    return describe(bundle)._repr_html_()
 
 
 def explain_miss(a: Bundle, b: Bundle) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
+from kvspark.display import table
 from kvspark.fingerprint import FORMAT_VERSION, Canonical, Fingerprint, digest
 from kvspark.model.library import build_of
 from kvspark.spec import LengthRule, MicroBatch, TensorSpec
@@ -77,6 +78,22 @@ class Stage:
     def has_lengths(self) -> bool:
         """True if an argument has a varying dimension, so that its rows are grouped by bucket."""
         return any(None in source.tensor.shape for source in self.sources)
+
+    def __repr__(self) -> str:
+        size = "bytes vary" if self.bytes_per_row is None else f"{self.bytes_per_row:,} bytes a row"
+        reached = ", ".join(self.inputs)
+        return f"Stage({self.name!r}, {self.kind}, {self.fingerprint.hex()[:12]}, of {reached}, {size})"
+
+    def _repr_html_(self) -> str:
+        size = "varies" if self.bytes_per_row is None else f"{self.bytes_per_row:,}"
+        rows = [
+            ("kind", self.kind),
+            ("inputs that reach it", ", ".join(self.inputs)),
+            ("takes", ", ".join(self.upstream) or "inputs alone"),
+            ("bytes a row", size),
+            ("fingerprint", self.fingerprint.hex()),
+        ]
+        return table(("stage", self.name), rows, texts=2)
 
 
 def fingerprinted(

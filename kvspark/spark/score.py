@@ -27,7 +27,7 @@ from kvspark.spark.distinct_first import distinct_first
 from kvspark.spark.ship import ship
 from kvspark.spark.shipped import Shipped
 from kvspark.spark.subject import subject_inputs
-from kvspark.spark.tally import Tally
+from kvspark.spark.tally import Tally, tally_for
 from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.worker import TaskSpec, predictor_for
 from kvspark.spark.worker_python import check_worker_python
@@ -55,7 +55,7 @@ def score(
     `inputs` maps a model input to a column, `outputs` a model output to the name of a new column;
     an input or output that is not named has its own name, and where `outputs` is given only the
     outputs in it are kept. `cache` is where results are found and left, or its URL: the model's name is the
-    namespace then. What crosses to the workers is its conf. `stats` receives what the tasks count. `weights` says how the model gets to
+    namespace then. What crosses to the workers is its conf. `stats` receives what the tasks count, and `cache.stats()` gives it. `weights` says how the model gets to
     the workers, as `model.weights` of the conf: by broadcast, or as an artifact of a session of Spark
     Connect. Also works as `df.transform(kvspark.score, model, inputs={"text": "body"})`.
 
@@ -80,6 +80,7 @@ def score(
     check_added(bad_rows, df.columns)
     cache = given_cache(cache, namespace=model.name)
     spec = task_spec(df.sparkSession, model.bundle, cache, plan, weights)
+    stats = tally_for(cache, stats, df.sparkSession)
     return with_outputs(df, columns, model.bundle, spec, stats, bad_rows)
 
 

@@ -21,6 +21,7 @@ from kvspark.infer.plan import Plan
 from kvspark.spark.bad_rows import bad_row_output
 from kvspark.spark.column_map import column_map
 from kvspark.spark.score import ScoreTask, task_spec
+from kvspark.spark.tally import tally_for
 
 if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
@@ -82,7 +83,7 @@ def udf(
         {name: place for place, name in enumerate(columns.inputs)},
         (*inputs, *columns.outputs.values()),
         secrets.token_hex(4),
-        None,
+        tally_for(cache, None, spark),
         bad_row_output(on_bad_row),
     )
     types = tuple(arrow_type(spec) for spec in bundle.inputs)

@@ -27,7 +27,12 @@ def main(folder: Path, store: str) -> dict[str, Any]:
     rows = [(i, [float(i % 7) - 3.0] * 8) for i in range(100)]
     df = spark.createDataFrame(rows, "id long, x array<float>")
     cache = kvspark.Cache.connect(store, namespace="connect", timeout_ms=PATIENT_MS)
-    told: dict[str, Any] = {"session": type(spark).__module__, "scores": {}}
+    told: dict[str, Any] = {"session": type(spark).__module__, "scores": {}, "ended": 0}
+
+    def progress(*, done: bool, **_: object) -> None:
+        told["ended"] += done
+
+    spark.registerProgressHandler(progress)
     ways: list[tuple[str, dict[str, Any]]] = [
         ("default", {}),
         ("again", {}),

@@ -220,6 +220,12 @@ def test_score_uses_the_conf_of_a_cache(
     assert sorted(scored[0]) == sorted(scored[1])
     assert [t.stats.stages["output"].computed for t in tallies] == [ROWS, 0]
     assert [t.stats.stages["output"].hits for t in tallies] == [0, ROWS]
+    counted = cache.stats()
+    assert (counted.rows, counted.hits, counted.stages["output"].computed) == (2 * ROWS, ROWS, ROWS)
+    score(table, mlp, cache=cache).collect()
+    table.select(kvspark.udf(mlp, cache=cache, output="label")("x")).collect()
+    assert cache.stats().rows == 4 * ROWS
+    assert cache.stats().stages["output"].hits == 3 * ROWS
 
 
 def test_the_udf_and_score_share_entries(
