@@ -23,6 +23,7 @@ from kvspark.cli.init import init
 from kvspark.cli.interrupts import ignore_signals, interruptible
 from kvspark.cli.keygen import keygen
 from kvspark.cli.purge import purge
+from kvspark.cli.report import report
 from kvspark.cli.rollback import rollback
 from kvspark.cli.score import score
 from kvspark.cli.warm import warm
@@ -30,7 +31,20 @@ from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
 from kvspark.spark.interrupt import Interrupted, interrupt_in
 
-for _command in (check, compact, demo, doctor, explain, init, keygen, purge, rollback, score, warm):
+for _command in (
+    check,
+    compact,
+    demo,
+    doctor,
+    explain,
+    init,
+    keygen,
+    purge,
+    report,
+    rollback,
+    score,
+    warm,
+):
     commands.add_command(_command)
 
 _LOG = logging.getLogger(__name__)

@@ -1,46 +1,79 @@
-"""A run's report as a table on a terminal."""
+"""A run's report on a terminal: a table of its stages, and lines that say what happened."""
 
 from __future__ import annotations
+
+import re
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
+from kvspark.report.advice import told_cache, told_skipped
 from kvspark.spark.quarantine import QUARANTINE_FOLDER
 from kvspark.spark.run_bad_rows import counted
 from kvspark.spark.run_report import RunReport
 from kvspark.stats import StageStats
 
+_UNBOUNDED = 1000
 _COUNTS = ("rows", "lookups", "hits", "hit rate", "duplicates", "computed", "seconds")
 
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
-    """Prints what the run computed and where its output is; on standard output by default."""
+    """Prints what the run computed and where its output is; on standard output by default.
+
+    Lines are broken between words, so that 80 columns are enough; a path is never broken.
+    """
     console = console or Console()
-    console.print(
-        f"run [bold]{escape(report.run_id)}[/bold] of {escape(report.name)}", highlight=False
-    )
-    console.print(_stages(report))
+    say(console, f"run [bold]{escape(report.run_id)}[/bold] of {escape(report.name)}")
+    table = _stages(report, is_short=False)
+    wide = console.options.update(width=_UNBOUNDED)
+    if Measurement.get(console, wide, table).maximum > console.width:
+        table = _stages(report, is_short=True)
+    console.print(table)
     for line in _lines(report):
+        say(console, line)
+    # Never broken: it is what one looks for in a log.
+    output = f"output: {escape(report.output)} ({size(report.output_bytes)})"
+    console.print(output, highlight=False, soft_wrap=True)
+
+
+def say(console: Console, markup: str) -> None:
+    """Prints a line, broken between words where it is longer than the terminal is wide."""
+    text = Text.from_markup(markup)
+    for line in text.divide(_breaks(text.plain, console.width)):
+        line.rstrip()
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _stages(report: RunReport) -> Table:
+def _breaks(text: str, width: int) -> list[int]:
+    """Where lines of at most `width` characters end in `text`; a longer word has one of its own."""
+    breaks, start = [], 0
+    for word in re.finditer(r"\S+", text):
+        if word.end() - start > width and word.start() > start:
+            breaks.append(word.start())
+            start = word.start()
+    return breaks
+
+
+def _stages(report: RunReport, *, is_short: bool) -> Table:
+    count = _short if is_short else "{:,}".format
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("stage")
+    table.add_column("stage", overflow="fold")
     for header in _COUNTS:
         table.add_column(header, justify="right", no_wrap=True)
     for stage in report.stages:
         counted = report.stats.stages.get(stage.name, StageStats())
         table.add_row(
             escape(stage.name),
-            f"{counted.rows:,}",
-            f"{counted.lookups:,}",
-            f"{counted.hits:,}",
+            count(counted.rows),
+            count(counted.lookups),
+            count(counted.hits),
             f"{counted.hits / counted.lookups:.1%}" if counted.lookups else "-",
-            f"{counted.duplicates:,}",
-            f"{counted.computed:,}",
+            count(counted.duplicates),
+            count(counted.computed),
             f"{counted.seconds_compute:.1f}",
         )
     return table
@@ -50,20 +83,17 @@ def _lines(report: RunReport) -> list[str]:
     rate = report.rows_in / report.total_seconds if report.total_seconds else 0.0
     rows = f"{report.rows_in:,} rows in, {report.rows_out:,} rows out"
     lines = [f"{rows}, {report.total_seconds:.1f} s ({rate:,.0f} rows/s)"]
-    if report.seconds_saved is not None:
-        saved = report.seconds_saved
-        lines.append(
-            f"the cache saved about {saved:.1f} s of computing"
-            if saved >= 0
-            else f"the cache cost about {-saved:.1f} s more than it saved"
-        )
+    lines += [escape(line) for line in (*told_cache(report), *told_skipped(report))]
     leased = sum(stage.leased for stage in report.stats.stages.values())
     if leased:
         waited_s = sum(stage.seconds_waited for stage in report.stats.stages.values())
         lines.append(f"{leased:,} rows came from another worker ({waited_s:.1f} s waited)")
     turned_away = sum(stage.turned_away for stage in report.stats.stages.values())
     if turned_away:
-        lines.append(f"{turned_away:,} computed rows were not written: they were not admitted")
+        lines.append(
+            f"{turned_away:,} computed rows were not written: they were not admitted "
+            "(cache.budget_bytes, cache.doorkeeper_bytes)"
+        )
     if report.lossy:
         codecs = ", ".join(f"{stage} {codec}" for stage, codec in report.lossy.items())
         lines.append(f"[yellow]not exact[/yellow]: rounded on request ({escape(codecs)})")
@@ -74,13 +104,13 @@ def _lines(report: RunReport) -> list[str]:
     errors = report.stats.cache_errors
     if errors:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(errors.items()))
-        lines.append(f"cache errors: {escape(counts)}")
+        worst = max(sorted(errors), key=lambda reason: errors[reason])
+        lines.append(f"cache errors: {escape(counts)} (kvspark explain {escape(worst)})")
     if report.stats.degraded:
         reasons = ", ".join(sorted(report.stats.degraded))
         lines.append(
             f"[yellow]degraded[/yellow]: cache not always used ({escape(reasons)}); same rows"
         )
-    lines.append(f"output: {escape(report.output)} ({_size(report.output_bytes)})")
     return lines
 
 
@@ -95,10 +125,19 @@ def _bad_rows(report: RunReport) -> str:
     return f"[yellow]{count:,} {noun}[/yellow]: {escape(counted(report.stats))}; {escape(where)}"
 
 
-def _size(size_bytes: int) -> str:
+def size(size_bytes: int) -> str:
+    """A number of bytes for people: 512 B, 1.5 MiB."""
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
             return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
         size /= 1024
     return f"{size:,.1f} GiB"
+
+
+def _short(count: int) -> str:
+    """A large number in few places: 412.3M."""
+    for unit, one in (("G", 1e9), ("M", 1e6)):
+        if count >= one:
+            return f"{count / one:.1f}{unit}"
+    return f"{count:,}"

@@ -27,11 +27,13 @@ from kvspark.spark.bad_rows import BadRowOutput
 from kvspark.spark.column_map import ColumnMap, check_columns, quoted
 from kvspark.spark.failure import explained
 from kvspark.spark.fault import fault_point
+from kvspark.spark.history import write_report
 from kvspark.spark.interrupt import telling
 from kvspark.spark.job_target import target_of
 from kvspark.spark.listing import resolve_paths
 from kvspark.spark.opened import check_cache, open_parts
-from kvspark.spark.phases import Phases, progress
+from kvspark.spark.phases import Phases
+from kvspark.spark.rows_done import RowsDone
 from kvspark.spark.run_bad_rows import bad_rows_of, check_bad_rows
 from kvspark.spark.run_preflight import checked_sample
 from kvspark.spark.run_report import RunReport, known_seconds, seconds_saved, stage_reports
@@ -152,20 +154,20 @@ class _Run:
         staged = self._target.stage(self._run_id)
         given, bad_rows = bad_rows_of(self._config.input, source, columns, staged)
         try:
-            with self._phases.phase("score") as told, progress(spark, "score"):
+            done = RowsDone(spark, tally, source.rows)
+            with self._phases.phase("score") as told, done.shown("score"):
                 spec = task_spec(spark, model.bundle, cache, plan, weights)
                 rows = _spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
                 _write(df, staged, self._config.output.compression)
                 spec.shipped.destroy()
-                told.append(f"{tally.stats.rows:,} rows")
+                told.append(tally.stats.line())
             fault_point("staged")
             check_bad_rows(self._config.input, tally.stats, source.rows)
             written = self._validate(staged, source, df.schema, bad_rows)
             fault_point("validated")
-            report = self._report(source, model, tally, written, trouble)
-            report = replace(report, lossy=plan.lossy)
-            report.write(staged / REPORT_FOLDER)
+            report = self._report(source, model, plan, tally, written, trouble)
+            write_report(report, staged, output=self._target.path)
             fault_point("reported")
             with self._phases.phase("publish") as told:
                 self._target.publish(staged)
@@ -192,7 +194,13 @@ class _Run:
         return written
 
     def _report(
-        self, source: Source, model: Model, tally: Tally, written: Written, trouble: str | None
+        self,
+        source: Source,
+        model: Model,
+        plan: Plan,
+        tally: Tally,
+        written: Written,
+        trouble: str | None,
     ) -> RunReport:
         config, path = self._config, self._target.path
         stats = tally.stats
@@ -222,6 +230,7 @@ class _Run:
             versions=_versions(),
             on_bad_row=config.input.on_bad_row,
             rows_quarantined=written.quarantined,
+            lossy=plan.lossy,
         )
 
 

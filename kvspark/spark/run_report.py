@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, final
 
+from kvspark.errors import DataError
 from kvspark.model.stage import Stage
 from kvspark.stats import NOTHING, RunStats, StageStats
 
@@ -93,6 +94,33 @@ class RunReport:
         value["total_seconds"] = round(self.total_seconds, 3)
         return {"format": FORMAT, **value}
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunReport:
+        """The report that `to_json` wrote, by this version or one before it.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it is none.
+        """
+        if value["format"] != FORMAT:
+            raise ValueError(f"format {value['format']!r}, and {FORMAT} is read here")
+        counts, stages = {each.name for each in fields(StageStats)}, value["stages"]
+        stats = {
+            "rows": value["rows_in"],
+            "stages": {n: {k: v for k, v in s.items() if k in counts} for n, s in stages.items()},
+            **{name: value[name] for name in ("cache_errors", "degraded")},
+            "bad_rows": value.get("bad_rows", {}),
+        }
+        known = {each.name for each in fields(cls)} - {"stages", "stats", "inputs"}
+        return cls(
+            **{name: value[name] for name in value if name in known},
+            inputs=tuple(value["inputs"]),
+            stages=tuple(
+                StageReport(n, s["fingerprint"], tuple(s["upstream"]), s["seconds_per_row"])
+                for n, s in stages.items()
+            ),
+            stats=RunStats.from_json(stats),
+        )
+
     def write(self, folder: Path) -> None:
         """Writes `run.json` to `folder`, which is made."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,6 +165,26 @@ def seconds_saved(stages: Sequence[StageReport], stats: RunStats) -> float:
         saved += (counted.hits + counted.leased) * cost
         saved -= counted.seconds_lookup + counted.seconds_insert + counted.seconds_waited
     return saved
+
+
+def read_report(folder: Path) -> RunReport | None:
+    """The report in `folder`; None if there is none.
+
+    Raises:
+        DataError: there is one, and it is damaged or of another version.
+    """
+    path = folder / FILE_NAME
+    try:
+        return RunReport.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise DataError(f"{path} cannot be read ({exc.strerror}); nothing was changed") from exc
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise DataError(
+            f"{path} is no report that this version can read ({type(exc).__name__}); nothing was "
+            "changed, the next run writes a new one"
+        ) from exc
 
 
 def known_seconds(output: Path, folder: str) -> dict[str, float]:

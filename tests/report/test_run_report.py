@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kvspark.report.run_report import RunReport, StageReport
+from kvspark.errors import DataError
+from kvspark.report.run_report import RunReport, StageReport, read_report
 from kvspark.report.terminal import print_report
 from kvspark.spark.run_report import known_seconds, seconds_saved
 from kvspark.stats import RunStats, StageStats
@@ -119,12 +120,35 @@ def test_a_healthy_run_without_a_cache_speaks_of_neither() -> None:
     assert "saved" not in text
 
 
-def test_a_cache_that_costs_more_than_it_saves_is_told() -> None:
-    assert "the cache cost about 2.5 s more" in shown(replace(REPORT, seconds_saved=-2.5))
-
-
-def test_the_table_fits_a_terminal_of_80_columns() -> None:
+@pytest.mark.parametrize("times", [1, 1_000_000])
+def test_everything_fits_a_terminal_of_80_columns(times: int) -> None:
+    counts = {
+        "rows": 987 * times,
+        "lookups": 950 * times,
+        "hits": 850 * times,
+        "skipped": 5 * times,
+    }
+    stage = StageStats(
+        **counts, duplicates=50 * times, computed=100 * times, seconds_compute=99999.9
+    )
+    stats = replace(STATS, stages=dict.fromkeys(("trunk", "head"), stage))
+    long = replace(REPORT, stats=stats, rows_in=987 * times, output="/data/" + "x" * 100)
     written = io.StringIO()
-    print_report(REPORT, Console(file=written, width=80))
+    print_report(long, Console(file=written, width=80))
+    lines = written.getvalue().splitlines()
     assert "duplicates" in written.getvalue()
     assert "…" not in written.getvalue()
+    assert [line for line in lines if len(line) > 80] == [lines[-1]]  # no path is broken
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
+    REPORT.write(tmp_path)
+    assert read_report(tmp_path) == replace(REPORT, stats=replace(STATS, rows=REPORT.rows_in))
+    assert read_report(tmp_path / "gone") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}', '{"format": 1}', "\udcff"])
+def test_a_report_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(DataError, match=r"run\.json is no report that this version can read"):
+        read_report(tmp_path)

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from kvspark.errors import DataError, KvsparkError, RunLockedError, SchemaError, UsageError
 from kvspark.infer.model import Model
+from kvspark.spark.history import read_history
 from kvspark.spark.job import run_score
 from kvspark.spark.target import Target
 from tests.faults.matrix import covers
@@ -62,6 +63,21 @@ def test_a_rerun_replaces_and_never_appends(spark: SparkSession, folder: Path) -
     first = published(folder / "out")
     run_score(config, spark=spark)
     assert published(folder / "out").equals(first)
+
+
+def test_each_run_adds_to_the_history_of_the_output(
+    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    night = write_night(folder / "night")
+    with caplog.at_level(logging.INFO, logger="kvspark"):
+        run_score(job(folder, night, run={"id": "first"}), spark=spark)
+    assert "score: 200 rows (" in caplog.text
+    run_score(job(folder, night, run={"id": "second"}), spark=spark)
+    past = read_history(folder / "out")
+    assert [(run.run_id, run.rows_out, run.computed) for run in past] == [
+        ("first", 200, 200),
+        ("second", 200, 200),
+    ]
 
 
 @covers("B10")

@@ -1,0 +1,63 @@
+"""The history of an output on a terminal, a line a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kvspark.report.run_report import PastRun
+
+_COLUMNS = ("rows", "hit rate", "computed", "s", "saved s")
+_MARKS = {
+    "*": "what readers find now",
+    "d": "degraded: the cache was not used all the time",
+    "b": "had bad rows",
+}
+
+
+def print_history(
+    runs: Sequence[PastRun],
+    *,
+    published: tuple[str, str] | None,
+    last: int,
+    console: Console | None = None,
+) -> None:
+    """Prints the `last` of `runs` in 80 columns, the newest at the end.
+
+    `published` is the key of the run whose output readers find, which has a mark.
+    """
+    console = console or Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("started (UTC)", no_wrap=True)
+    table.add_column("run", overflow="fold", ratio=1)
+    for header in _COLUMNS:
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    used: set[str] = set()
+    for run in runs[-last:]:
+        marks = _marks(run, is_published=run.key == published)
+        used.update(marks)
+        table.add_row(
+            escape(run.started_at[:16].replace("T", " ")),
+            escape(run.run_id),
+            f"{run.rows_out:,}",
+            "-" if run.hit_rate is None else f"{run.hit_rate:.1%}",
+            f"{run.computed:,}",
+            f"{run.total_seconds:,.1f}",
+            "-" if run.seconds_saved is None else f"{run.seconds_saved:,.1f}",
+            marks,
+        )
+    console.print(table)
+    for mark in sorted(used):
+        console.print(f"{mark}  {_MARKS[mark]}", highlight=False, markup=False)
+    if len(runs) > last:
+        console.print(f"{len(runs) - last:,} older runs: --last {len(runs)}", highlight=False)
+
+
+def _marks(run: PastRun, *, is_published: bool) -> str:
+    has = {"*": is_published, "d": bool(run.degraded), "b": run.bad_row_count > 0}
+    return "".join(mark for mark in _MARKS if has[mark])
