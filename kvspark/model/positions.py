@@ -7,15 +7,13 @@ from typing import Any
 
 import torch
 
-from kvspark.spec import MicroBatch
-
 _TABLE = re.compile(r"(position_embeddings?|wpe|embed_positions)$")
 _NEAR = 8
 """A table may have rows that no token takes, before or behind: from so many below its size on a length is tried."""
 
 
 def most_tokens(network: Any) -> int | None:
-    """Tokens whose padded length `network` has positions for; None where it has no table of them.
+    """The tokens of a row that `network` has positions for; None where it has no table of them.
 
     Families begin to count at different rows of their table, so that the network itself is asked, once.
     """
@@ -29,12 +27,8 @@ def most_tokens(network: Any) -> int | None:
     most = min(table.num_embeddings - _unused(table) for table in tables)
     for length in range(most, max(most - _NEAR, 0), -1):
         if _takes(network, length):
-            most = length
-            break
-    length = most
-    while MicroBatch().bucket(length) > most:
-        length -= 1
-    return length
+            return length
+    return most
 
 
 def _unused(table: torch.nn.Embedding) -> int:

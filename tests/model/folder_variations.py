@@ -95,6 +95,13 @@ SETTINGS = [
         tokenizer=lambda: words_tokenizer(max_length=10**30),
         is_exported=True,
     ),
+    sentence(
+        "positions that are no multiple of the padding's step",
+        options={"max_position_embeddings": 30},
+        settings={},
+        tokenizer=lambda: words_tokenizer(max_length=10**30),
+        is_exported=True,
+    ),
     sentence("max_length as an argument", arguments={"max_length": 5}),
     sentence(
         "settings by another name",

@@ -226,10 +226,8 @@ def test_a_tokenizer_that_was_used_has_the_fingerprint_of_a_fresh_one(
 # ---------------------------------------------------------------- lengths
 
 
-def test_a_text_is_cut_where_its_padded_length_has_positions(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
-    """Of 50 positions 48 can be used: a row of 49 tokens would be padded to 52."""
+def test_a_text_is_cut_where_the_positions_end(folders: dict[str, Path], tmp_path: Path) -> None:
+    """50 positions, which are no multiple of the padding's step: a row of 49 tokens is padded to 50, not to 52."""
     folder = copied(folders["bert"], tmp_path / "m", max_position_embeddings=50)
     weights = load_file(folder / "model.safetensors")
     table = "bert.embeddings.position_embeddings.weight"
@@ -241,10 +239,10 @@ def test_a_text_is_cut_where_its_padded_length_has_positions(
     model = Model.from_pretrained(folder)
     long = "an oak is a tree and " * 30
     made = model.predict({"text": [long, "oak"]})["logits"]
-    short = Model.from_pretrained(folder, max_length=48).predict({"text": [long]})["logits"]
+    short = Model.from_pretrained(folder, max_length=50).predict({"text": [long]})["logits"]
     assert made[0].tobytes() == short[0].tobytes()
-    with pytest.raises(UsageError, match="max_length 49 is more than the 48 tokens"):
-        Model.from_pretrained(folder, max_length=49)
+    with pytest.raises(UsageError, match="max_length 51 is more than the 50 tokens"):
+        Model.from_pretrained(folder, max_length=51)
 
 
 # ---------------------------------------------------------------- refusals
