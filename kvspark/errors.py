@@ -91,6 +91,8 @@ class RowError(DataError):
         """What is wrong with the row, without where and what to do."""
         self.kind = kind or "RowError"
         """The class of what a decoder or a stage raised, or `NullValue`, `WrongValue`."""
+        self.batch: object | None = None
+        """What the caller calls the batch that has the row, where several are read; stays in the process."""
 
     def __str__(self) -> str:
         message = str(self.args[0])

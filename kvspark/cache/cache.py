@@ -36,6 +36,7 @@ from kvspark.cache.store.trouble import FULL, reason_of
 from kvspark.cache.url import cold_folder, open_store, resolved
 from kvspark.cache.warm import Warm
 from kvspark.cache.write_behind import WriteBehind
+from kvspark.config.arguments import named_as_arguments
 from kvspark.config.cache import TWO_WEEKS_S, CacheConfig
 from kvspark.config.sealing import SealingConfig
 from kvspark.errors import (
@@ -122,8 +123,8 @@ class Cache:
             UsageError: an argument is wrong.
             SecretError: a secret is named and cannot be read.
         """
-        return cls(
-            CacheConfig.checked(
+        with named_as_arguments():
+            config = CacheConfig.checked(
                 url=url,
                 namespace=namespace,
                 ttl_s=ttl_s,
@@ -139,7 +140,7 @@ class Cache:
                 tls_ca_file=tls_ca_file,
                 required=required,
             )
-        )
+            return cls(config)
 
     @classmethod
     def from_config(cls, config: CacheConfig) -> Cache:
@@ -168,17 +169,14 @@ class Cache:
             if tries_writing:
                 self._store.set_many([(key, b"")], ttl_s=1.0, timeout_s=timeout_s)
         except StoreRefusedError as exc:
-            raise SecretError(
-                f"{exc}; check cache.username, cache.password_env or password_file, "
-                "cache.tls_ca_file, and what the user may do"
-            ) from exc
+            raise SecretError(str(exc)) from exc
         except StoreFullError:
             return FULL
         except StoreError as exc:
             if self._config.required:
                 raise CacheRequiredError(
                     f"the cache is required and cannot be reached: {exc}; "
-                    "start the store, or leave cache.required out to compute everything"
+                    "start the store, or leave `required` out to compute everything"
                 ) from exc
             return reason_of(exc)
         return None

@@ -174,7 +174,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StoreRefusedError as exc:
-        raise SecretError(f"{exc}; check cache.username and its password") from exc
+        raise SecretError(f"{exc}") from exc
     except StoreError as exc:
         raise CacheRequiredError(f"{exc}; what was lifted stays, run kvspark warm again") from exc
     except OSError as exc:

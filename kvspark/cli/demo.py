@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.java import check_java
+from kvspark.spark.java import check_java
 
 
 @click.command()

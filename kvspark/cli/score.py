@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from kvspark.cli.group import CONF, SETS
-from kvspark.cli.java import check_java
 from kvspark.config.load import load_job_config
 from kvspark.errors import CacheRequiredError
 from kvspark.spark.interrupt import telling
+from kvspark.spark.java import check_java
 
 
 @click.command()

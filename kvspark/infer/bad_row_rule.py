@@ -18,6 +18,7 @@ from typing import final
 import numpy as np
 
 from kvspark.errors import KvsparkError, RowError
+from kvspark.infer.bad_row_reason import said_of
 from kvspark.infer.bad_rows import BadRow, Indices
 from kvspark.spec import Rows
 
@@ -65,9 +66,12 @@ class Refuse(BadRowRule):
             if not _is_of_a_row(exc):
                 raise
             row, error = _first_bad(rows, call, exc)
-            if isinstance(error, RowError):
-                raise error.at(row) from error.__cause__
-            raise _told(stage, error).refused(row) from error
+            if not isinstance(error, RowError):
+                raise _told(stage, error).refused(row) from error
+            # A decoder says what to do itself; an operator that was explained does not.
+            is_whole = error.trouble != error.args[0]
+            said = error.at(row) if is_whole else _told(stage, error).refused(row)
+            raise said from error.__cause__
         yield rows, made
 
     def portions(self, rows: Indices) -> list[Indices]:
@@ -138,6 +142,12 @@ def _first_bad(rows: Indices, call: Call, error: Exception) -> tuple[int, Except
             rows, error = left, exc
         else:
             rows = right
+    if isinstance(error, RowError):
+        return int(rows[place]), error
+    try:  # alone, a row is told apart from its company, and its trouble can be put in words
+        call(rows[place : place + 1])
+    except Exception as exc:  # noqa: BLE001 - a model raises what it likes
+        error = exc if _is_of_a_row(exc) else error
     return int(rows[place]), error
 
 
@@ -164,14 +174,17 @@ def _is_of_a_row(error: Exception) -> bool:
 def _told(stage: str, error: Exception) -> BadRow:
     if isinstance(error, RowError):
         return BadRow(stage, error.kind, error.trouble)
-    # Never the text of a foreign exception: it may quote the row.
+    said = said_of(error)
+    if said is not None:
+        return BadRow(stage, type(error).__name__, said)
+    # Never the text of a foreign exception that is not known: it may quote the row.
     where, name = error.__traceback__, type(error).__name__
     while where is not None and where.tb_next is not None:
         where = where.tb_next
     place = (
         "" if where is None else f" at {_file(where.tb_frame.f_code.co_filename)}:{where.tb_lineno}"
     )
-    return BadRow(stage, name, f"it raised {name}{place}")
+    return BadRow(stage, name, f"it raised {name}{place} (its text may quote the row)")
 
 
 def _file(name: str) -> str:

@@ -73,9 +73,9 @@ class Model(Predicting):
             example_inputs = features.example()
         bundle = bundle_from_torch(
             module,
-            dict(example_inputs),
+            example_inputs,
             features=features,
-            cuts=None if cuts == "auto" else list(cuts or ()),
+            cuts=None if cuts == "auto" else (cuts or ()),
             variable_length=variable_length,
             name=name or type(module).__name__,
             micro_batch=micro_batch or MicroBatch(),
@@ -168,7 +168,7 @@ class Model(Predicting):
         return cls(
             bundle_from_onnx(
                 Path(path),
-                cuts=list(cuts or ()),
+                cuts=cuts or (),
                 variable_length=variable_length,
                 name=name or Path(path).stem,
                 micro_batch=micro_batch or MicroBatch(),

@@ -21,6 +21,7 @@ from kvspark.errors import ModelError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.registry import MLMODEL, checked_uri, download, flavor_of, is_registry_uri
 from kvspark.model.bundle import MANIFEST, Bundle
+from kvspark.model.folder_kind import TENSORFLOW
 from kvspark.spec import MicroBatch
 
 _TORCHSCRIPT = (".pt", ".jit", ".ts", ".torchscript")
@@ -141,6 +142,18 @@ def _advice(kind: str) -> str:
             "may be a pickle, which runs code when it is read; save the model with save_pretrained, as ONNX "
             "or with Model.from_torch(...).save(folder)"
         )
+    if kind == ".safetensors":
+        return (
+            "holds weights and no model; name the folder that it lies in, with its config.json, or make a "
+            "bundle with Model.from_torch(...).save(folder)"
+        )
+    if kind == ".gguf":
+        return (
+            "is of llama.cpp, whose weights are packed for it alone; name the folder of the model that it was "
+            "made from"
+        )
+    if kind == ".pb":
+        return f"is of TensorFlow; {TENSORFLOW}"
     if kind in _OLD_KERAS:
         return "is of the old Keras; load it there, save it as a .keras file, and name that"
     return "is no model file that is known; expected .onnx or .keras, or the folder of a model"

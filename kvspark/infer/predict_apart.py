@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kvspark.errors import UsageError
 from kvspark.infer.array_columns import numpy_column
-from kvspark.infer.bad_rows import ERROR_COLUMN, OnBadRow
+from kvspark.infer.bad_rows import ERROR_COLUMN, BadRows, OnBadRow
 from kvspark.infer.predictor import Predictor
 from kvspark.spec import TensorSpec
 
@@ -43,9 +43,15 @@ def predict_apart(
     return outputs
 
 
+def bad_rows(predictor: Predictor, arrays: Mapping[str, pa.Array]) -> BadRows:
+    """The rows of `arrays` that cannot be scored, by place."""
+    ((_, _, bad),) = predictor.stream_apart([(None, arrays)])
+    return bad
+
+
 def good_rows(predictor: Predictor, arrays: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     """The rows of `arrays` that can be scored."""
-    ((_, _, bad),) = predictor.stream_apart([(None, arrays)])
+    bad = bad_rows(predictor, arrays)
     count = len(next(iter(arrays.values())))
     good = pa.array(np.setdiff1d(np.arange(count), list(bad)))
     return {name: array.take(good) for name, array in arrays.items()}

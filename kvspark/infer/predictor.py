@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final
 import numpy as np
 import pyarrow as pa
 
-from kvspark.errors import SchemaError, UsageError
+from kvspark.errors import RowError, SchemaError, UsageError
 from kvspark.infer.arrow import output_array
 from kvspark.infer.bad_rows import BadRow, BadRows
 from kvspark.infer.plan import Plan
@@ -156,6 +156,10 @@ class Predictor:
                     self._bad_rows.update((why.stage, why.error) for why in bad.values())
                     outputs = _with_nulls(outputs, batch, failed)
                 yield batch.tag, outputs, bad
+        except RowError as error:
+            if isinstance(error.batch, _Batch):
+                error.batch = error.batch.tag
+            raise
         finally:
             self._resolver.flush()
 
@@ -210,7 +214,11 @@ class Predictor:
             if len(set(counts.values())) > 1:
                 raise SchemaError(f"the inputs have different numbers of rows: {counts}")
             count = next(iter(counts.values()))
-            found = read(arrays, self.bundle.inputs, count)
+            try:
+                found = read(arrays, self.bundle.inputs, count)
+            except RowError as error:
+                error.batch = tag
+                raise
             self._rows += count
             yield _Batch(tag, count, found), bound(found, arrays, self._cache), len(found.good)
 

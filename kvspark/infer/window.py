@@ -112,7 +112,7 @@ class Window(Generic[T]):
             try:
                 made = self._resolver.make(self._stage, list(self._pool), columns)
             except RowError as error:
-                raise error.at(self._row_of(error.row or 0)) from error.__cause__
+                raise self._placed(error) from error.__cause__
         self._forget()
         self._pool, self._pooled, self._held_bytes = {}, [], 0
         while self._held:
@@ -125,13 +125,15 @@ class Window(Generic[T]):
             ahead.forget()
         self._before = []
 
-    def _row_of(self, place: int) -> int:
-        """The row, in its own batch, that asked first for what is at `place` of the pool."""
+    def _placed(self, error: RowError) -> RowError:
+        """The error with the row, in its own batch, that asked first for what is at its place of the pool."""
         for held in self._held:
-            asking = np.flatnonzero(held.index == -1 - place)
+            asking = np.flatnonzero(held.index == -1 - (error.row or 0))
             if len(asking):
-                return int(asking[0])
-        return place
+                placed = error.at(int(asking[0]))
+                placed.batch = held.tag
+                return placed
+        return error
 
     def _rows(self, held: _Held[T], made: Values | None) -> tuple[Rows, ...]:
         found = len(held.values.columns[0])

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
-from kvspark.errors import BundleError
+from kvspark.errors import BundleError, UsageError
 from kvspark.fingerprint import Fingerprint, file_sha256
 from kvspark.model.audio import AudioComputation
 from kvspark.model.callable_source import CallableComputation
@@ -232,6 +232,11 @@ def write_bundle(
     stages: Sequence[tuple[Stage, Callable[[Path], None]]],
 ) -> Bundle:
     """A bundle in a temporary folder that lives as long as it; each stage writes its own files."""
+    if not isinstance(micro_batch, MicroBatch):
+        raise UsageError(
+            f"micro_batch: expected a kvspark.MicroBatch, for example MicroBatch(rows=32), got "
+            f"{type(micro_batch).__name__}"
+        )
     root = Path(tempfile.mkdtemp(prefix="kvspark-model-"))
     files: dict[str, dict[str, Any]] = {}
     items = []

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.errors import BundleError
+from kvspark.errors import BundleError, RowError
 from kvspark.model.stage import Stage
 from kvspark.spec import Rows
 
@@ -68,7 +68,20 @@ class GraphComputation(Computation):
                 self._tensor(array, dtype)
                 for array, dtype in zip(arguments, self._dtypes, strict=True)
             ]
-            return tuple(self._array(result) for result in self._program(*tensors))
+            try:
+                made = self._program(*tensors)
+            except (IndexError, RuntimeError) as error:
+                raise self._explained(error, tensors) from error
+            return tuple(self._array(result) for result in made)
+
+    def _explained(self, error: Exception, tensors: Sequence[Any]) -> Exception:
+        """The error of a row that was tried alone, in words where an index of it is outside a table."""
+        if not all(bool((tensor == tensor[:1]).all()) for tensor in tensors):
+            return error  # rows are tried alone until the bad one is known
+        from kvspark.model.index_outside import index_outside
+
+        said = index_outside(self._program, tensors)
+        return error if said is None else RowError(said, kind=type(error).__name__)
 
     def _tensor(self, array: Array, dtype: str) -> Any:
         # numpy aligns to 16 bytes, torch to 64: kernels may take another path at another alignment.

@@ -23,6 +23,7 @@ from torch import fx
 
 from kvspark.errors import CutError
 from kvspark.model.export import Exported, live_nodes, row_symbols
+from kvspark.model.names import names_of
 from kvspark.model.operators import is_heavy, module_paths
 from kvspark.model.program import Slice
 
@@ -50,7 +51,7 @@ def cut_graph(exported: Exported, cuts: Sequence[str]) -> tuple[Piece, ...]:
     nodes = list(exported.graph.graph.nodes)
     live = live_nodes(exported.results)
     rows = row_symbols(exported.placeholders[0])
-    results = {path: _crossing(nodes, path, live, rows) for path in cuts}
+    results = {path: _crossing(nodes, path, live, rows) for path in names_of("cuts", cuts)}
     order = {node: position for position, node in enumerate(nodes)}
     paths = sorted(results, key=lambda path: max(order[node] for node in results[path]))
     cutter = _Cutter(exported, order)

@@ -13,10 +13,11 @@ from torch import fx, nn
 
 from kvspark.errors import ExportError
 from kvspark.model.companions import check_companions
+from kvspark.model.names import names_of
 from kvspark.model.operators import WRAPPER, check_repeatable, operator_name, place
 from kvspark.model.outputs import Named
 from kvspark.model.recurrent import recurrent_shapes
-from kvspark.model.refusal import Dims, refusal
+from kvspark.model.refusal import Dims, check_runs, refusal
 from kvspark.model.regions import drop_writes, inline_regions, is_plain
 from kvspark.spec import ITEM_BYTES, TensorSpec
 
@@ -59,11 +60,15 @@ def export_module(
         ExportError: the module is in training mode, or torch.export cannot capture it; says why.
     """
     module = unwrapped(module)
-    names = tuple(example_inputs)
     _check_module(module)
-    _check_inputs(example_inputs, variable_length)
+    _check_inputs(example_inputs, names_of("variable_length", variable_length))
+    names = tuple(example_inputs)
     wrapper = Named(module, names, dtype)
-    examples = tuple(_at_least_two_rows(tensor).detach() for tensor in example_inputs.values())
+    examples = tuple(
+        _at_least_two(tensor, varies=name in variable_length).detach()
+        for name, tensor in example_inputs.items()
+    )
+    check_runs(wrapper, examples)
     dynamic = torch.export.Dim.DYNAMIC
     free: Dims = tuple(
         {0: dynamic, 1: dynamic} if name in variable_length else {0: dynamic} for name in names
@@ -135,12 +140,22 @@ def _is_quantised(part: nn.Module) -> bool:
 
 
 def _check_inputs(example_inputs: Tensors, variable_length: Sequence[str]) -> None:
+    if not isinstance(example_inputs, Mapping):
+        raise ExportError(
+            f"example_inputs is a {type(example_inputs).__name__}; pass a dict of tensors, named as forward "
+            "names its arguments: {'x': tensor}"
+        )
     if not example_inputs:
         raise ExportError("example_inputs is empty; pass a dict of tensors with the batch first")
     for name, tensor in example_inputs.items():
         # getattr: the caller may pass anything, an array say.
         if not getattr(tensor, "shape", ()) or not hasattr(tensor, "element_size"):
-            raise ExportError(f"example input {name!r} must be a tensor with the batch first")
+            raise ExportError(
+                f"example input {name!r} must be a tensor with the batch first, got "
+                f"{type(tensor).__name__}; torch.as_tensor makes one"
+            )
+        if not len(tensor):
+            raise ExportError(f"example input {name!r} has no rows; give it one or more")
         if _dtype_name(tensor.dtype) not in ITEM_BYTES:
             raise ExportError(
                 f"example input {name!r} has dtype {tensor.dtype}, which no column can hold"
@@ -155,9 +170,11 @@ def _check_inputs(example_inputs: Tensors, variable_length: Sequence[str]) -> No
         )
 
 
-def _at_least_two_rows(tensor: torch.Tensor) -> torch.Tensor:
+def _at_least_two(tensor: torch.Tensor, *, varies: bool) -> torch.Tensor:
+    """`tensor` with two rows or more, and a length of two or more where it `varies`."""
     # torch.export takes a size of 1 for a constant.
-    return tensor if len(tensor) > 1 else torch.cat([tensor, tensor])
+    rows = tensor if len(tensor) > 1 else torch.cat([tensor, tensor])
+    return torch.cat([rows, rows], 1) if varies and rows.shape[1:2] == (1,) else rows
 
 
 def _exported(program: torch.export.ExportedProgram, inputs: tuple[str, ...]) -> Exported:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from kvspark.errors import CutError
+from kvspark.model.names import names_of
 from kvspark.model.onnx_graph import OnnxGraph, needed
 
 LAST = "output"
@@ -45,7 +46,7 @@ def cut_onnx(graph: OnnxGraph, cuts: Sequence[str]) -> tuple[OnnxPiece, ...]:
     Raises:
         CutError: a cut is no value of the graph, or what crosses there has no rows.
     """
-    for cut in cuts:
+    for cut in names_of("cuts", cuts):
         _check_cut(graph, cut)
     ordered = sorted(dict.fromkeys(cuts), key=lambda cut: graph.producers[cut])
     names = [*map(stage_name, ordered), LAST]

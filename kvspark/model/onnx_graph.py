@@ -13,6 +13,7 @@ import onnx
 from onnx import helper
 
 from kvspark.errors import ExportError, ModelError
+from kvspark.model.names import names_of
 from kvspark.model.onnx_computation import first_line, open_session
 from kvspark.model.onnx_file import load_file
 from kvspark.model.onnx_outputs import output_specs
@@ -98,7 +99,9 @@ def read_graph(
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     values = [value for value in model.graph.input if value.name not in weights]
     unknown = [
-        name for name in variable_length or () if name not in {value.name for value in values}
+        name
+        for name in names_of("variable_length", variable_length or ())
+        if name not in {value.name for value in values}
     ]
     if unknown or not values:
         raise ExportError(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 from kvspark.errors import ExportError
+from kvspark.model.names import names_of
 from kvspark.spec import TensorSpec
 
 
@@ -22,7 +23,7 @@ def output_specs(
     if chosen is None:
         names = [value.name for value in graph.output]
     else:
-        names = list(dict.fromkeys(chosen))
+        names = list(dict.fromkeys(names_of("outputs", chosen)))
         _check_known(graph, names)
     return tuple(_spec(graph, name, specs) for name in names)
 

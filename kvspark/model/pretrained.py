@@ -21,6 +21,7 @@ import torch
 from kvspark.errors import ModelError, UsageError
 from kvspark.model.features import Features
 from kvspark.model.folder import check_folder
+from kvspark.model.folder_kind import check_says_its_model
 from kvspark.model.image_processor import image_features
 from kvspark.model.positions import most_tokens
 from kvspark.model.prompt import Prompt
@@ -63,6 +64,7 @@ def load_pretrained(
 def _loaded(
     folder: Path, max_length: int | None, prompt: Prompt, truncate_dim: int | None
 ) -> tuple[torch.nn.Module, Features]:
+    check_says_its_model(folder)
     if (folder / "modules.json").exists() or not (folder / CONFIG_FILE).exists():
         return load_sentence_encoder(
             folder, max_length=max_length, prompt=prompt, truncate_dim=truncate_dim

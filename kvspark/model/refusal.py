@@ -15,8 +15,36 @@ import torch
 from kvspark.errors import ExportError
 from kvspark.model.operators import WRAPPER
 
+_MOST = 160
+"""Characters of what torch says."""
+
 Dims = tuple[dict[int, object], ...]
 """For each input: the dimensions that are free, and how."""
+
+
+def check_runs(wrapper: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> None:
+    """Does nothing if `wrapper` takes the `examples` as it is.
+
+    Raises:
+        ExportError: it fails; names the module, the line and what torch says.
+    """
+    module = wrapper.get_submodule(WRAPPER)
+    try:
+        _run(wrapper, examples)
+    except ExportError:
+        raise
+    except Exception as failed:  # the module's own code raises what it likes
+        raise ExportError(
+            f"{type(module).__name__} fails on the example inputs{_where(module, failed)}: "
+            f"{_first_line(failed)[:_MOST]}; pass examples that it takes"
+        ) from failed
+
+
+def _run(wrapper: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
+    # The caller's module is not changed, also where a call of it changes its buffers.
+    buffers = {name: buffer.clone() for name, buffer in wrapper.named_buffers()}
+    with torch.no_grad():
+        torch.func.functional_call(wrapper, buffers, tuple(tensor.clone() for tensor in examples))
 
 
 def refusal(
@@ -29,27 +57,16 @@ def refusal(
 ) -> ExportError:
     """The refusal of `wrapper`, which `export` could not capture with `free` because of `error`.
 
-    Runs the module once as it is, and exports it once more with sizes that may become fixed, to
-    tell a model that fails anyway, or that has a size written into it, from one that has another
-    reason; names the module and the line where there is one.
+    Exports it once more with sizes that may become fixed, to tell a model that has a size written into
+    it from one that has another reason; names the module and the line where there is one.
     """
     module = wrapper.get_submodule(WRAPPER)
     kind = type(module).__name__
-    try:
-        with torch.no_grad():
-            wrapper(*(tensor.clone() for tensor in examples))
-    except ExportError as refused:
-        return refused
-    except Exception as failed:  # noqa: BLE001 - the module's own code raises what it likes
-        return ExportError(
-            f"{kind} fails on the example inputs{_where(module, failed)}: {_first_line(failed)}; "
-            "pass examples that it takes"
-        )
     fixed = _fixed_size(names, free, export)
     if fixed is not None:
         return _of_one_size(wrapper, kind, fixed, examples)
     return ExportError(
-        f"torch.export cannot capture {kind}{_where(module, error)}: {_first_line(error)}; "
+        f"torch.export cannot capture {kind}{_where(module, error)}: {_first_line(error)[:_MOST]}; "
         "rewrite that line without Python that depends on values, and with torch's own operators"
     )
 
@@ -79,8 +96,7 @@ def _takes_another(
         for tensor, dim in zip(examples, fixed.dims, strict=True)
     ]
     try:
-        with torch.no_grad():
-            wrapper(*(tensor.clone() for tensor in larger))
+        _run(wrapper, larger)
     except Exception:  # noqa: BLE001 - whatever it is, it does not take them
         return False
     return True

@@ -18,6 +18,9 @@ from kvspark.infer.predict_apart import check_on_bad_row
 Scored = tuple[pa.RecordBatch, pa.RecordBatch, BadRows]
 """A batch as it was read, the same with its outputs, and which of its rows are bad."""
 
+_LONGEST = 60
+"""Characters of a value that names a row."""
+
 _FIELDS = ("stage", "error", "message")
 _ARROW = pa.struct([(name, pa.string()) for name in _FIELDS])
 
@@ -37,6 +40,11 @@ class BadRowOutput(ABC):
     def extra(self) -> int:
         """How many of the last columns that are read are for bad rows alone."""
         return 0
+
+    def named(self, batch: pa.RecordBatch, row: int) -> str | None:
+        """What the user calls the row at place `row` of `batch`; None if that is not known."""
+        del batch, row
+        return None
 
     @abstractmethod
     def kept(self, scored: Iterable[Scored]) -> Iterator[pa.RecordBatch]:
@@ -60,7 +68,15 @@ class BadRowOutput(ABC):
 class NoBadRows(BadRowOutput):
     """A bad row is an error, so there are none."""
 
+    ids: tuple[tuple[str, int], ...] = ()
+    """The columns that name a row, and their places in the batches that are read."""
     sets_aside: ClassVar[bool] = False
+
+    def named(self, batch: pa.RecordBatch, row: int) -> str | None:
+        if not self.ids:
+            return None
+        values = [(name, str(batch.column(at)[row].as_py())) for name, at in self.ids]
+        return "row with " + ", ".join(f"{name} {value[:_LONGEST]}" for name, value in values)
 
     def kept(self, scored: Iterable[Scored]) -> Iterator[pa.RecordBatch]:
         return (made for _, made, _ in scored)

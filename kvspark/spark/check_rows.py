@@ -49,7 +49,7 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     yield Finding("ok" if level == "ok" else "warn", "preflight", text), None
     if source.rows == 0:
         return
-    sample = first_rows(source, columns, plan, None, sets_aside=sets_aside)
+    sample, _ = first_rows(source, columns, plan, None, sets_aside=sets_aside)
     if unchecked is None:
         yield _verified(model, sample)
         yield _expected(model, plan, source, sample, cores), None

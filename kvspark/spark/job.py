@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, final
 
 import pyspark
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from kvspark import __version__
@@ -24,9 +23,10 @@ from kvspark.errors import KvsparkError, WeightsUnavailableError
 from kvspark.infer.budget import within_budget
 from kvspark.infer.plan import Plan
 from kvspark.spark.bad_rows import BadRowOutput
-from kvspark.spark.column_map import ColumnMap, check_columns, quoted
+from kvspark.spark.column_map import ColumnMap, check_columns
 from kvspark.spark.failure import explained
 from kvspark.spark.fault import fault_point
+from kvspark.spark.first_bad_row import naming_the_row
 from kvspark.spark.history import write_report
 from kvspark.spark.interrupt import telling
 from kvspark.spark.job_target import target_of
@@ -40,6 +40,7 @@ from kvspark.spark.run_report import RunReport, known_seconds, seconds_saved, st
 from kvspark.spark.score import task_spec, with_outputs
 from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
+from kvspark.spark.spread import spread
 from kvspark.spark.stock_taking import take_stock, told_what_is_empty
 from kvspark.spark.tally import Tally
 from kvspark.spark.target import REPORT_FOLDER, Target
@@ -157,9 +158,10 @@ class _Run:
             done = RowsDone(spark, tally, source.rows)
             with self._phases.phase("score") as told, done.shown("score"):
                 spec = task_spec(spark, model.bundle, cache, plan, weights)
-                rows = _spread(given, source.rows, columns)
+                rows = spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
-                _write(df, staged, self._config.output.compression)
+                with naming_the_row(source, columns, model.bundle, spec, bad_rows):
+                    _write(df, staged, self._config.output.compression)
                 spec.shipped.destroy()
                 told.append(tally.stats.line())
             fault_point("staged")
@@ -247,19 +249,6 @@ def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
                 "stage %s: %.0f %% of its rows fit into the cache's budget", name, 100 * stage.share
             )
     return plan
-
-
-def _spread(df: DataFrame, rows: int, columns: ColumnMap) -> DataFrame:
-    """The rows on all cores, where the input comes in fewer pieces than there are cores.
-
-    By a hash of what the model takes: rows that are equal for the model meet in one task, and a
-    task that Spark repeats gets the same rows again, which round robin does not promise.
-    """
-    cores = df.sparkSession.sparkContext.defaultParallelism
-    if rows == 0 or df.rdd.getNumPartitions() >= cores:
-        return df
-    keys = [F.col(quoted(column)) for column in dict.fromkeys(columns.inputs.values())]
-    return df.repartition(cores, *keys)
 
 
 def _write(df: DataFrame, staged: Path, compression: str) -> None:

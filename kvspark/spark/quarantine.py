@@ -41,7 +41,7 @@ QUARANTINE_FOLDER = f"{REPORT_FOLDER}/quarantine"
 """Inside the output."""
 
 _METADATA = "_metadata"
-_LOCATOR = {"file": "file_path", "row": "row_index"}
+LOCATOR = {"file": "file_path", "row": "row_index"}
 _WHY = (
     ("stage", pa.string()),
     ("error", pa.string()),
@@ -175,16 +175,11 @@ def quarantine_of(
         UsageError: `ids` names a column that is not there, that a quarantine table has itself, or
             that is what the model reads; or the rows cannot be named without it.
     """
-    _check_ids(df, columns, ids)
+    check_ids(df, columns, ids)
     names = {name: df.columns.index(name) for name in ids}
     if not ids:
-        names = {name: len(df.columns) + place for place, name in enumerate(_LOCATOR)}
-        # Under names of our own while the table is scored: it may have columns of the same names.
-        located = [
-            F.col(f"{_METADATA}.{field}").alias(f"_kvspark_{name}")
-            for name, field in _LOCATOR.items()
-        ]
-        df = df.select("*", *located)
+        names = {name: len(df.columns) + place for place, name in enumerate(LOCATOR)}
+        df = located(df)
     kinds = [df.schema.fields[place].dataType for place in names.values()]
     fields = [(name, to_arrow_type(kind)) for name, kind in zip(names, kinds, strict=True)]
     files = df.sparkSession.sparkContext.accumulator({}, _ByPartition())
@@ -193,7 +188,21 @@ def quarantine_of(
     return df, Quarantine(folder, names, not ids, files, empty, most)
 
 
-def _check_ids(df: DataFrame, columns: ColumnMap, ids: tuple[str, ...]) -> None:
+def located(df: DataFrame) -> DataFrame:
+    """`df`, which reads files, with the file of each row and its place there behind its own columns."""
+    # Under names of our own while the table is scored: it may have columns of the same names.
+    places = [
+        F.col(f"{_METADATA}.{field}").alias(f"_kvspark_{name}") for name, field in LOCATOR.items()
+    ]
+    return df.select("*", *places)
+
+
+def check_ids(df: DataFrame, columns: ColumnMap, ids: tuple[str, ...]) -> None:
+    """Does nothing if the columns `ids` can name a row, or files and places can where there are none.
+
+    Raises:
+        UsageError: a column is not there, is a quarantine table's own, or is what the model reads.
+    """
     taken = {name for name, _ in _WHY}
     for name in ids:
         if df.columns.count(name) != 1:

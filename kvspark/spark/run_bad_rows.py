@@ -10,7 +10,7 @@ from kvspark.config.job import InputConfig
 from kvspark.errors import BadRowsError
 from kvspark.spark.bad_rows import BadRowOutput, NoBadRows, NullOutputs
 from kvspark.spark.column_map import ColumnMap
-from kvspark.spark.quarantine import quarantine_of
+from kvspark.spark.quarantine import check_ids, quarantine_of
 from kvspark.spark.source import Source
 from kvspark.stats import RunStats
 
@@ -24,7 +24,9 @@ def bad_rows_of(
         UsageError: `input.id` names no column that can name a row.
     """
     if config.on_bad_row == "error":
-        return source.df, NoBadRows()
+        if config.id:
+            check_ids(source.df, columns, config.id)
+        return source.df, NoBadRows(tuple((n, source.df.columns.index(n)) for n in config.id))
     most = most_bad_rows(config, source.rows)
     if config.on_bad_row == "null":
         return source.df, NullOutputs(most)

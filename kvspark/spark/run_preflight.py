@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING
@@ -9,12 +10,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from kvspark.errors import DataError
+from kvspark.errors import DataError, RowError
+from kvspark.infer.bad_rows import BadRows
 from kvspark.infer.plan import Plan
 from kvspark.model.device import CPU, has_gpu
 from kvspark.spark.column_map import ColumnMap, quoted
+from kvspark.spark.first_bad_row import can_locate, is_located, place_in_file
+from kvspark.spark.quarantine import located
 from kvspark.spark.source import Source
 from kvspark.spark.subject import subject_inputs
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -44,11 +50,11 @@ def checked_sample(
     device = model.bundle.device or CPU
     if device != CPU and not has_gpu():
         return "nothing was checked: tasks compute on GPUs, and the driver has none", "unchecked"
-    from kvspark.infer.predict_apart import good_rows
+    from kvspark.infer.predict_apart import bad_rows, good_rows
     from kvspark.infer.predictor import Predictor
     from kvspark.infer.preflight import preflight
 
-    arrays = first_rows(source, columns, plan, cache, sets_aside=sets_aside)
+    arrays, table = first_rows(source, columns, plan, cache, sets_aside=sets_aside)
     count = len(next(iter(arrays.values())))
     context = source.df.sparkSession.sparkContext
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
@@ -56,9 +62,12 @@ def checked_sample(
     try:
         checked = check(arrays)
     except DataError as exc:
+        predictor = Predictor(model.bundle, plan=plan, threads=threads)
         if not sets_aside:
-            raise exc from None  # what a model raised may quote the row, and logs show causes
-        arrays = good_rows(Predictor(model.bundle, plan=plan, threads=threads), arrays)
+            log.debug("what the model says of the first bad row", exc_info=True)
+            # What a model raised may quote the row, and logs show causes.
+            raise (_of_a_file(bad_rows(predictor, arrays), table) or exc) from None
+        arrays = good_rows(predictor, arrays)
         checked = check(arrays)
     if not len(next(iter(arrays.values()))):
         return f"none of {count} rows can be scored", "unchecked"
@@ -88,10 +97,23 @@ def _probed(
     return f"; lossy codecs change outputs by up to {error or 0:.2g} of their largest number"
 
 
+def _of_a_file(bad: BadRows, table: pa.Table) -> RowError | None:
+    """The error of the first of the `bad` rows of `table`, whose last columns say where they are."""
+    if not bad or not is_located(table.column_names):
+        return None
+    row = min(bad)
+    file, place = (table.column(name)[row].as_py() for name in table.column_names[-2:])
+    said = bad[row].refused(row, more=len(bad) - 1).args[0]
+    return RowError(f"{place_in_file(file, place)}: {said}; nothing was written")
+
+
 def first_rows(
     source: Source, columns: ColumnMap, plan: Plan, cache: Cache | None, *, sets_aside: bool
-) -> dict[str, pa.Array]:
-    """The inputs of the first rows, by the model's names; without rows that lack one, if it `sets_aside`."""
+) -> tuple[dict[str, pa.Array], pa.Table]:
+    """The inputs of the first rows, by the model's names, and the table that they are in.
+
+    Without rows that lack one, if it `sets_aside`; with where they are in the input's files, if not.
+    """
     from kvspark.infer.lossy_probe import PROBE_ROWS
     from kvspark.infer.preflight import SAMPLE_ROWS
 
@@ -99,8 +121,10 @@ def first_rows(
     subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
     names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
     inputs = {**columns.inputs, **subject}
-    chosen = source.df.select([F.col(quoted(c)) for c in dict.fromkeys(inputs.values())])
+    df = located(source.df) if can_locate(source.df) else source.df
+    added = df.columns[len(source.df.columns) :]
+    chosen = df.select([F.col(quoted(c)) for c in [*dict.fromkeys(inputs.values()), *added]])
     if sets_aside:
         chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
     sample = chosen.limit(most).toArrow()
-    return {name: sample.column(column).combine_chunks() for name, column in inputs.items()}
+    return {name: sample.column(column).combine_chunks() for name, column in inputs.items()}, sample

@@ -16,7 +16,13 @@ from pyspark.sql.types import StructType
 from kvspark.cache.given import given_cache
 from kvspark.config.cache import CacheConfig
 from kvspark.config.model import Way
-from kvspark.errors import DataError, KvsparkError, ModelError, OutputMismatchError
+from kvspark.errors import (
+    DataError,
+    KvsparkError,
+    ModelError,
+    OutputMismatchError,
+    RowError,
+)
 from kvspark.fingerprint import digest
 from kvspark.infer.bad_rows import OnBadRow
 from kvspark.infer.plan import Plan
@@ -29,6 +35,7 @@ from kvspark.spark.shipped import Shipped
 from kvspark.spark.subject import subject_inputs
 from kvspark.spark.tally import Tally, tally_for
 from kvspark.spark.task_device import on_task_devices
+from kvspark.spark.unread import end_if_unread
 from kvspark.spark.worker import TaskSpec, predictor_for
 from kvspark.spark.worker_python import check_worker_python
 
@@ -157,6 +164,12 @@ class ScoreTask:
         predictor.drain()  # of tasks whose counts nobody asked for
         try:
             yield from self.bad_rows.kept(self._scored(predictor, feed))
+        except GeneratorExit as exc:
+            predictor.drain()  # what was computed is remembered, also where nobody reads it
+            end_if_unread(exc)
+            raise
+        except RowError as exc:
+            raise RowError(f"{feed.place_of(exc)}: {exc.args[0]}") from None
         except DataError as exc:
             raise type(exc)(f"partition {_partition()}: {exc}") from None
         except KvsparkError:
@@ -198,6 +211,9 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
         self._task = task
         self._first: pa.RecordBatch | None = first
         self._rest = rest
+        self._rows = 0
+        self._starts: dict[int, int] = {}
+        """By the identity of a batch: its first row among those of the partition."""
         self.failure: Exception | None = None
 
     def __next__(self) -> tuple[pa.RecordBatch, dict[str, pa.Array]]:
@@ -210,20 +226,34 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
             except Exception as exc:
                 self.failure = exc
                 raise
+        self._starts[id(batch)] = self._rows
+        self._rows += batch.num_rows
         arrays = {name: batch.column(place) for name, place in self._task.places.items()}
         if not self._task.bad_rows.sets_aside:
             for name, column in self._task.columns.inputs.items():
-                _refuse_nulls(column, arrays[name])
+                _refuse_nulls(column, arrays[name], batch)
         return batch, arrays
 
+    def place_of(self, error: RowError) -> str:
+        """Where the row is that `error` refuses: by what names rows, else by its place in the partition."""
+        batch = error.batch
+        if not isinstance(batch, pa.RecordBatch) or error.row is None:
+            return f"partition {_partition()}"
+        named = self._task.bad_rows.named(batch, error.row)
+        place = self._starts.get(id(batch), 0) + error.row
+        return named or f"row {place} of partition {_partition()}"
 
-def _refuse_nulls(column: str, array: pa.Array) -> None:
+
+def _refuse_nulls(column: str, array: pa.Array, batch: pa.RecordBatch) -> None:
     if array.null_count:
-        first = array.is_null().index(True).as_py()
-        raise DataError(
-            f"column {column!r}: {array.null_count} nulls in a batch of {len(array)} rows, the first in "
-            f"row {first}; the model takes none, filter them out, fill them, or choose on_bad_row"
+        more = f" (and {array.null_count - 1:,} more of {len(array):,} rows)"
+        error = RowError(
+            f"column {column!r} is null{more if array.null_count > 1 else ''}; the model takes no nulls, "
+            "filter them out, fill them, or choose on_bad_row",
+            array.is_null().index(True).as_py(),
         )
+        error.batch = batch
+        raise error
 
 
 def _plainly_named(df: DataFrame) -> DataFrame:

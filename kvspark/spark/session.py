@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from kvspark.config.job import SparkConfig, holds_secret
 from kvspark.errors import UsageError
 from kvspark.spark.interrupt import handler_kept
+from kvspark.spark.java import check_java
 
 # local[*] alone fails a job at the first failed task: the second number is the attempts of a task.
 LOCAL_MASTER = "local[*,4]"
@@ -44,7 +45,7 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
     The master is that of the conf, else spark-submit's, else every core of this machine.
 
     Raises:
-        UsageError: a setting looks like a secret.
+        UsageError: a setting looks like a secret, or there is no Java that Spark runs on.
     """
     running = SparkSession.getActiveSession()
     if running is not None:
@@ -52,6 +53,7 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
         return running
     check_settings(config.conf)
     master = _master(config)
+    check_java(master)
     settings = _DEFAULTS if master is None else {**_DEFAULTS, "spark.master": master}
     if master is not None and master.startswith("local"):
         settings = {**settings, **_LOCAL_DEFAULTS, **_quiet_log(config)}

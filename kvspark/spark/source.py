@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.analysis import analysis_text, shortened
 from kvspark.spark.column_map import quoted
 from kvspark.spark.footers import Footer, read_footers
 from kvspark.spark.listing import (
@@ -161,8 +162,8 @@ def _filtered(df: DataFrame, config: InputConfig) -> DataFrame:
         return df.where(config.filter)
     except (AnalysisException, ParseException) as exc:
         raise UsageError(
-            f"input.filter {config.filter!r} is not a condition on this table: "
-            f"{str(exc).splitlines()[0]} (columns: {', '.join(df.columns)})"
+            f"input.filter {shortened(config.filter)!r} is not a condition on this table: "
+            f"{analysis_text(exc, df.columns)}"
         ) from None
 
 

@@ -32,6 +32,10 @@ def server(tmp_path_factory) -> Iterator[RedisAddress]:
         password = PASSWORDS.get(line.split()[1])
         digest = "" if password is None else f"#{sha256(password.encode()).hexdigest()}"
         lines.append(line.replace(" on resetpass ", f" on resetpass {digest} "))
+    # Somebody who may come in and ask whether the server is there.
+    lines.append(
+        f"user kvspark-looker on #{sha256(b'third').hexdigest()} ~k1* +ping +client +hello +select"
+    )
     users.write_text("\n".join(lines) + "\n")
     with running_redis("--include", str(CONF / "redis.conf"), "--aclfile", str(users)) as running:
         yield running
@@ -97,3 +101,23 @@ def test_a_job_s_user_cannot_look_for_entries_or_remove_them(server):
 def test_nobody_comes_in_without_a_name(server):
     with pytest.raises(SecretError, match="refuses us"):
         Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS).check()
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "said"),
+    [
+        (None, None, r"it wants a password and was given none; name .*password_env, password_file"),
+        ("kvspark", "wrong", r"it does not know this user with this password; check username"),
+        ("nobody", "first", r"it does not know this user with this password; check username"),
+        ("kvspark-looker", "third", r"its user may not run mget; allow it as .* \(\+mget\)"),
+    ],
+    ids=["none", "wrong", "unknown", "may-not"],
+)
+def test_what_a_user_lacks_is_said_in_words(server, monkeypatch, user, password, said):
+    if password is not None:
+        monkeypatch.setenv("PASSWORD", password)
+    given = {} if password is None else {"username": user, "password_env": "PASSWORD"}
+    cache = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS, sealed=False, **given)
+    with pytest.raises(SecretError, match=said) as caught:
+        cache.check()
+    assert len(caught.value.line()) <= 400

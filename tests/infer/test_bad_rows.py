@@ -264,7 +264,7 @@ def test_outputs_of_varying_length_hold_none_for_a_bad_row() -> None:
 @covers("B22")
 def test_by_default_the_row_on_which_the_model_raises_is_named() -> None:
     with pytest.raises(
-        RowError, match=r"row 5 of the batch: stage 'layer': it raised IndexError at "
+        RowError, match=r"row 5 of the batch: stage 'layer': id 57 outside 0\.\.49; filter"
     ) as bad:
         embedder().predict(token_rows(list(range(9)), {5: 0}))
     assert isinstance(bad.value.__cause__, IndexError)

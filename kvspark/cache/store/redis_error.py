@@ -7,6 +7,7 @@ and cluster errors are no RedisErrors, so the order of these questions matters.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 
@@ -52,11 +53,39 @@ def store_error(exc: BaseException, place: object) -> StoreError:
     names = {each.__name__ for each in type(exc).__mro__}
     if "AskError" in names:
         said = "this key is on another server of its cluster; write redis+cluster:// in the URL"
+    elif words := _access_words(exc, names):
+        said = words
     if names & _REFUSED or said.startswith(_REFUSED_TEXTS) or _is_tls_refusal(exc):
         return StoreRefusedError(f"{place} refuses us: {said}")
     if names & _FULL or said.startswith(_FULL_TEXTS):
         return StoreFullError(f"{place} takes no writes: {said}")
     return StoreUnavailableError(f"{place} did not answer: {said}")
+
+
+def _access_words(exc: BaseException, names: set[str]) -> str:
+    """What a user lacks who may not come in, or not do this; "" for other trouble."""
+    said = str(exc)
+    if "NoPermissionError" in names:
+        command = re.search(r"run the '([\w|-]{1,40})' command", said)
+        if command:
+            return f"its user may not run {command[1]}; allow it as conf/redis/users.acl does (+{command[1]})"
+        if "key" in said:
+            return "its user may not touch our keys; allow them as conf/redis/users.acl does (~k1*)"
+    if "AuthenticationError" not in names:
+        return ""
+    if "required" in said.lower() or "already authenticated" in said:
+        return (
+            "it wants a password and was given none; name the environment variable or the file that holds "
+            "it (password_env, password_file), and username unless it is the default user's"
+        )
+    if "invalid username-password" in said or "invalid password" in said.lower():
+        return (
+            "it does not know this user with this password; check username, and what password_env or "
+            "password_file holds (ACL LIST on the server shows whether the user is on)"
+        )
+    if "without any password configured" in said:
+        return "it has no password and was given one; leave password_env and password_file out"
+    return ""
 
 
 def is_forbidden(exc: BaseException) -> bool:
