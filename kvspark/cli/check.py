@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from kvspark.cli.group import CONF, SETS
-from kvspark.cli.java import check_java
 from kvspark.config.load import load_job_config
 from kvspark.errors import UsageError
+from kvspark.spark.java import check_java
 
 if TYPE_CHECKING:
     from kvspark.config.job import JobConfig
