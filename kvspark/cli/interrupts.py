@@ -68,17 +68,16 @@ class _Handler:
         return self._raised is not None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        del frame
         # Alive: it is on its way up, and what it passes cleans up. Dead: somebody has swallowed it.
         if self._raised is not None and self._raised() is not None:
             return
         error = Interrupted(number)
         self._raised = weakref.ref(error)
         try:
-            halt_spark()
+            halt_spark(frame)
             raise error
         finally:
-            del error  # with it, the frame would keep it alive
+            del error, frame  # with it, the frame would keep it alive
 
     def was_lost(self, lost: UnraisableHookArgs) -> None:
         """Python calls this for what is raised where nobody can catch it, as in a finalizer of py4j."""

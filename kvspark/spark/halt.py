@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 _GRACE_S = 15.0
 _EXIT_S = 10.0
 
 
-def halt_spark() -> None:
+def halt_spark(frame: FrameType | None = None) -> None:
     """Ends Spark's jobs, Spark, and its JVM where this process has started it; does nothing without.
+
+    `frame` is where a signal has interrupted the main thread.
 
     To be called before anybody asks Spark for something else: the main thread's connection is in the
     midst of a call that was interrupted, and the next one on it would wait for that. What cannot be ended
@@ -35,6 +40,21 @@ def halt_spark() -> None:
     process = getattr(kind._gateway, "proc", None)  # noqa: SLF001
     if process is not None:
         _end(process)
+    starting = _starting(frame)
+    if starting is not None:  # it would go on, and complain of what pyspark has taken away
+        with suppress(ProcessLookupError):
+            os.kill(starting, signal.SIGKILL)
+
+
+def _starting(frame: FrameType | None) -> int | None:
+    """The process of the JVM that pyspark starts in `frame`, if it does; nobody else knows of it yet."""
+    opening: Any = None
+    while frame is not None and frame.f_code.co_name != "launch_gateway":
+        here = frame.f_locals.get("self")
+        opening = here if isinstance(here, subprocess.Popen) else opening
+        frame = frame.f_back
+    found = None if frame is None else frame.f_locals.get("proc", opening)
+    return getattr(found, "pid", None)
 
 
 def _silence(accumulators: Any) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ import yaml
 
 from kvspark.infer.model import Model
 from kvspark.spark.fault import FAULT_POINT_ENV, FAULT_SIGNAL_ENV
+from kvspark.spark.target_interrupted import interrupted_run
 from kvspark.spec import TensorSpec
 from tests.callables import doubled, stuck
 from tests.spark.publishing import content_of, publish, target_at
@@ -56,6 +58,8 @@ def start(command: list[str], folder: Path, **environ: str) -> subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Under nohup it would be ignored, as it should.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
@@ -105,6 +109,37 @@ def test_a_run_that_is_interrupted_before_spark_starts_ends_at_once(conf: Path) 
     told = interrupted_at("locked", "SIGTERM", "score", str(conf))
     assert told == (143, ["interrupted in stage open; nothing was published"])
     assert content_of(conf.parent / "out") == "second"
+
+
+def test_what_was_staged_and_is_still_there_is_named(tmp_path: Path) -> None:
+    target = target_at(tmp_path / "out")
+    with target.lock("night"):
+        staged = target.stage("night")
+        staged.mkdir()
+        told = interrupted_run("score", target)
+        assert told.startswith("interrupted in stage score; nothing was published; ")
+        assert f"{staged} could not be removed" in told
+        target.discard(staged)
+        told = interrupted_run(None, target)
+        assert told == "interrupted in stage open; nothing was published"
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_a_java_that_is_only_starting_is_ended_too(conf: Path) -> None:
+    running = start([sys.executable, "-m", "kvspark.cli", "score", str(conf)], conf.parent)
+    java: list[psutil.Process] = []
+    while not java:
+        assert running.poll() is None
+        time.sleep(0.05)
+        java = psutil.Process(running.pid).children()
+    os.kill(running.pid, signal.SIGTERM)
+    _, told = running.communicate(
+        timeout=START_S
+    )  # its end is the end of Java's standard error too
+    assert ours(told.splitlines()) == ["interrupted in stage open; nothing was published"]
+    assert running.returncode == 143
+    assert not java[0].is_running()
 
 
 @pytest.mark.spark
