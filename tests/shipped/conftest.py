@@ -18,8 +18,12 @@ from kvspark.demo.classifier import Trunk, load_trunk
 from kvspark.demo.models import Models
 from kvspark.demo.night import shipped_nights
 from kvspark.infer.model import Model
+from tests.redis_server import PATIENT_MS
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = {"KVSPARK__CACHE__TIMEOUT_MS": str(PATIENT_MS)}
+"""For jobs on a busy machine, which is no fault of the cache's."""
+
 OWN = Path(sys.executable).parent
 ROWS = 240
 
@@ -93,7 +97,7 @@ def bare_environment(programs: Path = OWN, **more: str) -> dict[str, str]:
     kept = ("HOME", "LANG", "TMPDIR", "JAVA_HOME", "SPARK_SUBMIT_OPTS", "HF_HUB_OFFLINE")
     own = {name: os.environ[name] for name in kept if name in os.environ}
     path = os.pathsep.join([str(programs), str(OWN), os.environ["PATH"]])
-    return {**own, "PATH": path, **more}
+    return {**own, **PATIENCE, "PATH": path, **more}
 
 
 @pytest.fixture(scope="session")
