@@ -77,6 +77,11 @@ def without_java(folder: Path, patched: pytest.MonkeyPatch) -> list[str]:
     return []
 
 
+def wrong_java(folder: Path, patched: pytest.MonkeyPatch) -> list[str]:
+    patched.setenv("JAVA_HOME", str(folder / "jdk"))
+    return []
+
+
 def without_keys(_: Path, patched: pytest.MonkeyPatch) -> list[str]:
     patched.delenv("KVSPARK_SEALING_KEYS", raising=False)
     return ["--set", "cache=redis://127.0.0.1:1"]
@@ -106,6 +111,7 @@ MISTAKES = {
     "output that is not ours": Mistake(own_files, 73, ("out", "thesis.txt")),
     "output below a file": Mistake(locked, 73, ("file",)),
     "no java": Mistake(without_java, 64, ("Java 17", "JAVA_HOME"), in_fresh_process=True),
+    "wrong JAVA_HOME": Mistake(wrong_java, 64, ("JAVA_HOME", "jdk"), in_fresh_process=True),
     "URL without its kind": Mistake(sets("cache=localhost:6379"), 64, ("redis://localhost:6379",)),
     "no sealing keys": Mistake(without_keys, 77, ("kvspark keygen", "cache.sealing.key_file")),
     "a password in the URL": Mistake(sets("cache=redis://:hunter2@h"), 64, ("password_file",)),
