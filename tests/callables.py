@@ -70,7 +70,7 @@ def dear(x: Any) -> Any:
 
 def plain_mean(x: Any) -> Any:
     """x: float32 (rows, length) -> float32 (rows,); padding weighs in it."""
-    return x.mean(axis=1)
+    return x.sum(axis=1) / np.float32(max(x.shape[1], 1))
 
 
 def masked_mean(x: Any) -> Any:

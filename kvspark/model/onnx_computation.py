@@ -61,8 +61,8 @@ def open_session(model: Path | bytes, *, threads: int) -> onnxruntime.InferenceS
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
-    # Errors only: its warnings name tensors of a file that the user did not write.
-    options.log_severity_level = 3
+    # What is fatal only: its errors, which are raised as well, name values of rows.
+    options.log_severity_level = 4
     # A pool that spins while it waits takes the core of the worker beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)

@@ -12,6 +12,7 @@ Rounding at another shape changes up to 4e-6 of it (MiniLM), a model that looks 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -270,7 +271,9 @@ class _Trial:
 
 def _tried(run: Run, values: Values) -> Results:
     try:
-        return run(values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that no row has
+            return run(values)
     except Exception:  # noqa: BLE001 - a model raises what it likes where it has no result
         return None
 

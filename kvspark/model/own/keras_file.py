@@ -42,7 +42,7 @@ class KerasFile(OwnRuntime):
                 # Keras warns of a tensor where a list of one was in the file.
                 warnings.simplefilter("ignore")
                 made = model(given if by_name else next(iter(given.values())), training=False)
-            return named(_arrays(made, keras), outputs)
+                return named(_arrays(made, keras), outputs)
 
         return run
 
