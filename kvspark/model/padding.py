@@ -265,7 +265,8 @@ class _Trial:
         is_half = self._captured.is_half or spec.dtype in ("float16", "bfloat16")
         bound, rounding = _HALF if is_half else _SINGLE
         spread, greatest = _spread([_plain(spec, array) for array in company])
-        apart = np.abs(one - two, where=is_finite, out=np.zeros_like(one)).max(initial=0.0)
+        apart = np.subtract(one, two, where=is_finite, out=np.zeros_like(one))
+        apart = np.abs(apart).max(initial=0.0)
         return None if apart <= bound * spread + rounding * greatest else f"by {apart:.2g}"
 
 
