@@ -151,8 +151,7 @@ class _Run:
         weights: Way,
     ) -> RunReport:
         spark = source.df.sparkSession
-        tally = Tally(spark)
-        staged = self._target.stage(self._run_id)
+        tally, staged = Tally(spark), self._target.stage(self._run_id)
         given, bad_rows = bad_rows_of(self._config.input, source, columns, staged)
         try:
             done = RowsDone(spark, tally, source.rows)

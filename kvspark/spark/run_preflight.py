@@ -56,8 +56,7 @@ def checked_sample(
 
     arrays, table = first_rows(source, columns, plan, cache, sets_aside=sets_aside)
     count = len(next(iter(arrays.values())))
-    context = source.df.sparkSession.sparkContext
-    threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    threads = _threads(source)
     check = partial(preflight, model.bundle, plan=plan, cache=cache, threads=threads, device=device)
     try:
         checked = check(arrays)
@@ -75,9 +74,14 @@ def checked_sample(
     if not plan.lossy:
         return told, None
     predictor = Predictor(model.bundle, threads=threads, device=device)
-    # The check before looked at the first few only.
-    arrays = good_rows(predictor, arrays) if sets_aside else arrays
+    arrays = good_rows(predictor, arrays) if sets_aside else arrays  # all, not the first few
     return told + _probed(model, arrays, plan, cache, threads, device), None
+
+
+def _threads(source: Source) -> int:
+    """With how many threads a task computes."""
+    conf = source.df.sparkSession.sparkContext.getConf()
+    return int(conf.get("spark.task.cpus", "1") or 1)
 
 
 def _probed(
