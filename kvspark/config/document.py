@@ -116,7 +116,9 @@ def _mapping(
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise UsageError(f"{name} line {line}: a key must be text")
+            raise UsageError(
+                f"{name} line {line}: a key must be text; write '{{{{ ... }}}}' in quotes"
+            )
         # A key is always text, also where it looks like a number.
         key = str(key_node.value)
         here = (*trail, key)

@@ -83,6 +83,9 @@ def section_at(section: type[BaseModel], path: Sequence[str]) -> type[BaseModel]
             # The keys of a mapping of sections are free; the next part is a field again.
             inside_mapping = False
             continue
+        if part.isdigit():
+            # A place in a list of sections.
+            continue
         field = current.model_fields.get(part) if current else None
         if field is None:
             return None
@@ -108,11 +111,18 @@ def is_mapping(annotation: Any) -> bool:
     return any(typing.get_origin(candidate) is dict for candidate in candidates)
 
 
+def is_list(annotation: Any) -> bool:
+    """True for a list of sections, with or without `| None`."""
+    if typing.get_origin(annotation) is tuple:
+        return section_in(annotation) is not None
+    return any(is_list(argument) for argument in typing.get_args(annotation))
+
+
 def paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The dotted path of every key; a free key of a mapping is written `<name>`."""
     for name, field in section.model_fields.items():
         inner = section_in(field.annotation)
-        if inner is None:
+        if inner is None or is_list(field.annotation):
             yield f"{prefix}{name}"
         else:
             free = ".<name>" if is_mapping(field.annotation) else ""

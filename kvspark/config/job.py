@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -10,12 +13,12 @@ from typing_extensions import Self
 
 from kvspark.config.base import Name, Section, Text, Texts
 from kvspark.config.cache import CacheConfig, with_namespace
+from kvspark.config.inputs import InputColumns
 from kvspark.config.model import ModelConfig
+from kvspark.config.placeholders import filled_in
+from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
 from kvspark.config.secret import has_password
 from kvspark.fingerprint import digest
-
-ROUNDING_CODECS = frozenset({"bf16", "fp16", "int8"})
-"""Codecs of a stage that change results."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 
@@ -45,6 +48,11 @@ class InputConfig(Section):
     )
     strict_files: bool = Field(
         default=False, description="Fail on a file of zero bytes; a warning otherwise."
+    )
+    merge_schema: bool = Field(
+        default=False,
+        description="Read the union of the columns of all files, null where a file lacks one, in the wider of two types "
+        "(`int` and `bigint`); files that do not agree are an error otherwise.",
     )
     fail_on_empty: bool = Field(
         default=False,
@@ -87,67 +95,22 @@ class InputConfig(Section):
 
 
 @final
-class StageConfig(Section):
-    """What is remembered of one stage."""
-
-    cached: bool = Field(
-        description="Look this stage up in the store, and insert what is computed."
-    )
-    codec: Name = Field(
-        default="raw",
-        description="How its entries are written: `raw`, `zstd`, `lz4`, `snappy`, `zlib`, `shuffle-zstd`, ..., "
-        "or rounded to fewer bits: `bf16`, `fp16`, `int8`. Rounding changes results, the same way for rows that are "
-        "computed and found; a preflight refuses it where a prediction changes.",
-    )
-    share: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="The share of distinct rows that are remembered, the same ones every night; what "
-        "`cache.budget_bytes` affords without it.",
-    )
-
-
-@final
-class PlanConfig(Section):
-    """Which stages are remembered, and how much work is gathered before the model is called."""
-
-    stages: dict[str, StageConfig] = Field(
-        default_factory=dict,
-        description="By stage name; a stage that is left out is cached if its rows are of one size.",
-    )
-    max_pending_rows: int = Field(
-        default=4096, gt=0, description="Rows that may wait for full micro-batches."
-    )
-    max_held_bytes: int = Field(
-        default=128 * 1024 * 1024, gt=0, description="Bytes that the waiting rows may take."
-    )
-    distinct_first: Texts = Field(
-        default=(),
-        description="Stages to compute for the distinct values of their inputs before rows are scored, so "
-        "that no two workers compute one of them at the same time: towers that are dear.",
-    )
-    lossy_tolerance: float = Field(
-        default=0.02,
-        ge=0,
-        description="What a rounding codec may change of an output in the preflight, as a part of the output's largest "
-        "number.",
-    )
-    memo_bytes: int = Field(
-        default=64 * 1024 * 1024,
-        ge=0,
-        description="Bytes of each worker that hold the latest results of towers, stages that some "
-        "inputs of the model do not reach.",
-    )
-
-
-@final
 class OutputConfig(Section):
     """The table that is written."""
 
     path: Name = Field(description="The folder that the run publishes.")
     compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
         default="zstd", description="The Parquet compression."
+    )
+    partition_by: Annotated[Texts, BeforeValidator(_list_of_one)] = Field(
+        default=(),
+        description="Columns whose values become folders (`dt=2026-01-01`), outermost first. Readers see null for an "
+        "empty text there, as with every table of Spark.",
+    )
+    mode: Literal["replace", "append"] = Field(
+        default="replace",
+        description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "
+        "the same `run.id` or date replaces what it added. Columns must be the same.",
     )
     keep: int = Field(
         default=1,
@@ -176,7 +139,8 @@ class RunConfig(Section):
     )
     logical_date: Text | None = Field(
         default=None,
-        description="The date that the run is for, as the scheduler says it; part of a derived id.",
+        description="The date that the run is for, as the scheduler says it: `{{ run.date }}`, `{{ run.date - 1d }}` in "
+        "paths, partitions, filters and expressions; part of a derived id.",
     )
     require_cache: bool = Field(
         default=False,
@@ -251,6 +215,10 @@ def holds_secret(key: str, value: str) -> bool:
     return has_password(value) or _SECRET_OPTION.search(value) is not None
 
 
+def _plain(path: str) -> str:
+    return os.path.normpath(Path(path).absolute())
+
+
 @final
 class JobConfig(Section):
     """One scoring job."""
@@ -258,9 +226,10 @@ class JobConfig(Section):
     run: RunConfig = Field(description="The name of the job and of this run of it.")
     input: InputConfig = Field(description="The table that is read.")
     model: ModelConfig = Field(description="The model that is applied.")
-    inputs: dict[str, Name] = Field(
+    inputs: dict[str, InputColumns] = Field(
         default_factory=dict,
-        description="The column of each model input; an input that is left out has its column's name.",
+        description="The column of each model input, or columns that are joined to it: `{x: features, amounts: [amount, "
+        "fee]}`; an input that is left out has its column's name.",
     )
     outputs: dict[str, Name] | None = Field(
         default=None,
@@ -277,6 +246,11 @@ class JobConfig(Section):
         description="Which stages are remembered, and how much work is gathered.",
     )
     spark: SparkConfig = Field(default_factory=SparkConfig, description="The Spark session.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _placeholders_have_values(cls, values: Any) -> Any:
+        return filled_in(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="before")
     @classmethod
@@ -297,8 +271,17 @@ class JobConfig(Section):
         return outputs
 
     @model_validator(mode="after")
+    def _what_is_added_has_a_name(self) -> Self:
+        if self.output.mode == "append" and self.run.id is None and self.run.logical_date is None:
+            raise ValueError(
+                "output.mode: append needs run.id or run.logical_date (--run-id, --run-date): a run replaces what "
+                "one of the same name added, and adds to all others"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _output_is_not_the_input(self) -> Self:
-        if self.output.path.rstrip("/") in {path.rstrip("/") for path in self.input.paths}:
+        if _plain(self.output.path) in {_plain(path) for path in self.input.paths}:
             raise ValueError(
                 "output.path is also in input.paths; a run would replace what it reads"
             )

@@ -2,7 +2,7 @@
 
 A value of the environment or of `--set` is written as in YAML: `KVSPARK__CACHE__TTL_S=3600`,
 `--set input.paths=[a, b]`; nothing stands for null. A mapping that is set as a whole replaces the
-one in the file. The keys of free mappings keep their case and may hold dots:
+one in the file. Relative paths in the file begin in its folder, others in the working directory. The keys of free mappings keep their case and may hold dots:
 `--set spark.conf.spark.executor.memory=4g`, `KVSPARK__INPUT__PARTITIONS__dt=2026-01-01`.
 """
 
@@ -18,7 +18,9 @@ from pydantic import BaseModel
 
 from kvspark.config.document import Trail, parse_document, read_document
 from kvspark.config.explain import is_mapping, origin_of, section_at, section_in
+from kvspark.config.inputs import InputColumns
 from kvspark.config.job import JobConfig
+from kvspark.config.relative import based_on
 from kvspark.config.secret import has_password
 from kvspark.errors import UsageError
 
@@ -55,11 +57,17 @@ def load_job_config(
     tree: dict[str, Any] = document.value or {}
     origins = {trail: f"{path} line {line}" for trail, line in document.lines.items()}
     origins[()] = str(path)
+    in_file = frozenset(origins.values())
     environment = os.environ if environ is None else environ
     for override in (*environment_overrides(environment), *set_overrides(sets)):
         _apply(tree, origins, override)
     _refuse_secrets(tree, (), origins)
+    based_on(Path(path).parent, tree, lambda trail: _origin(trail, origins) in in_file)
     return JobConfig.check(tree, origins)
+
+
+def _origin(trail: Trail, origins: Mapping[Trail, str]) -> str:
+    return origin_of(trail, origins).removesuffix(": ")
 
 
 def environment_overrides(environ: Mapping[str, str]) -> Iterator[Override]:
@@ -102,7 +110,10 @@ def trail_of(parts: Sequence[str], value: object, section: type[BaseModel]) -> T
 
 def _free_keys(parts: Sequence[str], value: object, inner: type[BaseModel] | None) -> Trail:
     # A free key may hold dots: a column, a stage at a module path, a Spark setting.
-    if inner is not None and len(parts) > 1 and not isinstance(value, dict):
+    is_whole = isinstance(value, dict) or (
+        inner is InputColumns and parts[-1] not in inner.model_fields
+    )
+    if inner is not None and len(parts) > 1 and not is_whole:
         return (".".join(parts[:-1]), *trail_of(parts[-1:], value, inner))
     return (".".join(parts),) if parts else ()
 

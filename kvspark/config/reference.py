@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kvspark.config.explain import is_mapping, section_in
+from kvspark.config.explain import is_list, is_mapping, section_in
 from kvspark.config.job import JobConfig
 from kvspark.errors import UsageError
 
@@ -58,10 +58,10 @@ def main(arguments: list[str]) -> None:
 def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         inner = section_in(field.annotation)
-        if inner is None or is_mapping(field.annotation) or _is_optional(field.annotation):
+        if inner is None or _is_told(field.annotation):
             cells = (f"`{prefix}{name}`", _type(field.annotation), _default(field), _text(field))
             yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
-        if inner is not None:
+        if inner is not None and not is_list(field.annotation):
             free = ".<name>" if is_mapping(field.annotation) else ""
             yield from _rows(inner, f"{prefix}{name}{free}.")
 
@@ -77,7 +77,7 @@ def _type(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
     if origin is tuple:
-        return "list of texts"
+        return "list" if section_in(annotation) else "list of texts"
     return "section" if section_in(annotation) and origin is not dict else "mapping"
 
 
@@ -92,6 +92,11 @@ def _default(field: FieldInfo) -> str:
     if default in ({}, ()):
         return "empty"
     return f"`{default:.12g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def _is_told(annotation: Any) -> bool:
+    """True for what has a row of its own beside those of the section inside."""
+    return is_mapping(annotation) or is_list(annotation) or _is_optional(annotation)
 
 
 def _is_optional(annotation: Any) -> bool:

@@ -31,16 +31,34 @@ _COLUMN_TYPES = {
 """The column type of each dtype. Spark has neither half floats nor unsigned integers: both widen exactly."""
 
 _WIDENINGS = {
-    "float32": ("halffloat",),
-    "float64": ("halffloat", "float"),
-    "int16": ("int8", "uint8"),
-    "int32": ("int8", "int16", "uint8", "uint16"),
-    "int64": ("int8", "int16", "int32", "uint8", "uint16", "uint32"),
-    "uint8": ("int16",),
-    "float16": ("float",),
-    "bfloat16": ("float",),
+    "float32": ("halffloat", "int8", "int16", "uint8", "uint16", "bool"),
+    "float64": (
+        "halffloat",
+        "float",
+        "int8",
+        "int16",
+        "int32",
+        "uint8",
+        "uint16",
+        "uint32",
+        "bool",
+    ),
+    "int8": ("bool",),
+    "int16": ("int8", "uint8", "bool"),
+    "int32": ("int8", "int16", "uint8", "uint16", "bool"),
+    "int64": ("int8", "int16", "int32", "uint8", "uint16", "uint32", "bool"),
+    "uint8": ("int16", "int8", "bool"),
+    "float16": ("float", "int8", "bool"),
+    "bfloat16": ("float", "int8", "bool"),
 }
-"""Column types besides its own that an input takes, because each value keeps its meaning."""
+"""Column types besides its own that an input takes, because each value keeps its meaning. A value of
+`uint8`, `float16` and `bfloat16`, which Spark lacks, is looked at one by one."""
+
+
+def exact_types(dtype: str) -> tuple[str, ...]:
+    """The Arrow types of columns that are the dtype `dtype` of a model, or become it without loss."""
+    own = "bool" if dtype == "bool" else str(_COLUMN_TYPES[dtype])
+    return (own, dtype, *_WIDENINGS.get(dtype, ()))
 
 
 def arrow_type(spec: TensorSpec) -> pa.DataType:
@@ -67,8 +85,7 @@ def check_input_type(type_: pa.DataType, spec: TensorSpec) -> None:
     elif spec.dtype == BINARY:
         is_right = pa.types.is_binary(item) or pa.types.is_large_binary(item)
     else:
-        own = "bool" if spec.dtype == "bool" else str(_COLUMN_TYPES[spec.dtype])
-        is_right = str(item) in (own, spec.dtype, *_WIDENINGS.get(spec.dtype, ()))
+        is_right = str(item) in exact_types(spec.dtype)
     is_flat = depth == 1 and len(spec.shape) > 1 and None not in spec.shape
     if not is_right or not (depth == len(spec.shape) or is_flat):
         raise SchemaError(

@@ -21,6 +21,7 @@ from kvspark.spark.column_map import ColumnMap, column_map
 from kvspark.spark.failure import explained
 from kvspark.spark.job_target import target_of
 from kvspark.spark.listing import resolve_paths
+from kvspark.spark.nanoseconds import asked_as_long
 from kvspark.spark.opened import open_model, plan_of
 from kvspark.spark.source import InputFiles, find_files
 
@@ -111,7 +112,9 @@ class _Check:
 
     def _open_input(self) -> Iterator[Looked]:
         # Without columns: those that are missing are all told, by `_check_columns`.
-        self._files = files = find_files(self._config.input, columns=[])
+        self._files = files = find_files(
+            self._config.input, columns=[], nanos_as_long=asked_as_long(self._config.spark.conf)
+        )
         rows = sum(footer.rows for footer in files.footers) if files.selected else 0
         got = f"{len(files.selected):,} files with {rows:,} rows"
         if self._config.input.filter is not None:

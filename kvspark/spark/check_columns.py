@@ -13,8 +13,9 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import DataError, KvsparkError, SchemaError, UsageError
 from kvspark.infer.arrow import arrow_type
 from kvspark.model.bundle import Bundle
-from kvspark.spark.column_map import ColumnMap, check_columns
+from kvspark.spark.column_map import ColumnMap, check_columns, check_made_input
 from kvspark.spark.footer_schema import UNKNOWN, schema_of
+from kvspark.spark.nanoseconds import asked_as_long
 from kvspark.spark.source import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.subject import subject_inputs
 
@@ -32,8 +33,10 @@ def column_faults(
     yield from _raised(partial(_check_subject, config, schema))
     if told or config.input.filter is not None or config.input.on_bad_row != "error":
         return
-    names = list(columns.inputs.values())
-    counted = find_files(config.input, columns=names)
+    names = [name for name in columns.reads if name not in columns.defaulted]
+    counted = find_files(
+        config.input, columns=names, nanos_as_long=asked_as_long(config.spark.conf)
+    )
     for name in names if counted.selected else ():
         yield from _raised(partial(refuse_known_nulls, counted.footers, [name]))
 
@@ -45,7 +48,7 @@ def _schema_faults(
     types = {spec.name: from_arrow_type(arrow_type(spec)) for spec in bundle.inputs}
     right = {column: types[name] for name, column in columns.inputs.items()}
     there = {field.name: field for field in schema.fields}
-    alone = replace(columns, outputs={})  # which are looked at below
+    alone = replace(columns, outputs={}, made={})  # which are looked at below
     for name, column in columns.inputs.items():
         if column not in there:
             yield SchemaError(
@@ -55,9 +58,12 @@ def _schema_faults(
         elif there[column].dataType != UNKNOWN:
             tried = [there[column], *_fields(right, without=column)]
             yield from _raised(partial(check_columns, alone, StructType(tried), bundle))
+    for spec in bundle.inputs:
+        if spec.name in columns.made:
+            yield from _raised(partial(check_made_input, spec, columns.made[spec.name], schema))
     others = [field for field in schema.fields if field.name not in right]
     for name, column in columns.outputs.items():
-        one = replace(columns, outputs={name: column})
+        one = replace(columns, outputs={name: column}, made={})
         tried = [*_fields(right), *others]
         yield from _raised(partial(check_columns, one, StructType(tried), bundle))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from kvspark.cache.doctor.finding import Finding, size_text
 from kvspark.config.job import JobConfig
 from kvspark.errors import KvsparkError, ModelError
 from kvspark.infer.plan import Plan
-from kvspark.spark.column_map import ColumnMap, check_columns
+from kvspark.spark.column_map import ColumnMap
+from kvspark.spark.prepared import ready
 from kvspark.spark.run_preflight import checked_sample, first_rows
 from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
@@ -40,8 +42,9 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     spark = open_session(config.spark, name=config.run.name)
     device = on_task_devices(spark, model.bundle).device
     model = model if device is None else model.with_device(device)
-    source = read_source(spark, config.input, columns=list(columns.inputs.values()))
-    check_columns(columns, source.df.schema, model.bundle)
+    source = read_source(spark, config.input, columns=columns.reads, defaulted=columns.defaulted)
+    df, columns = ready(columns, model.bundle, source.df)
+    source = replace(source, df=df)
     cores = spark.sparkContext.defaultParallelism
     sets_aside = config.input.on_bad_row != "error"
     text, unchecked = checked_sample(source, model, columns, plan, None, sets_aside=sets_aside)

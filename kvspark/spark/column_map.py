@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from pyspark.errors import PySparkException
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import DataType, DecimalType, NullType, StructField, StructType
 
 from kvspark.errors import SchemaError, UsageError
 from kvspark.infer.arrow import arrow_type, check_input_type
 from kvspark.model.bundle import Bundle
+from kvspark.spark.input_faults import InputFaults
+from kvspark.spark.input_parts import InputOf, MadeInput, input_of
+from kvspark.spark.input_values import check_made, is_exact
 from kvspark.spec import TensorSpec
 
 
@@ -27,6 +31,24 @@ class ColumnMap:
     """Model input -> column, for every input of the model."""
     outputs: Mapping[str, str]
     """Model output -> new column, in the model's order."""
+    made: Mapping[str, MadeInput] = field(default_factory=dict)
+    """The inputs that are still to be made of columns (`kvspark.spark.prepared`); not in `inputs` yet."""
+    hidden: tuple[str, ...] = ()
+    """Columns at the end of the table that were made so and that no reader sees."""
+    faults: InputFaults | None = None
+    """What the last of them says of rows that have no value for an input."""
+
+    reads: tuple[str, ...] = ()
+    """The table's own columns that the model reads by name."""
+    defaulted: frozenset[str] = frozenset()
+    """Those of `reads` whose nulls stand for a value."""
+    expressions: tuple[str, ...] = ()
+    """The Spark SQL that the model reads."""
+
+    def may_read(self, column: str) -> bool:
+        """False if the model does not see the values of `column`."""
+        mentioned = (re.search(rf"(?i)\b{re.escape(column)}\b", text) for text in self.expressions)
+        return column in self.reads or any(mentioned)
 
     def places(self, schema: StructType) -> dict[str, int]:
         """Model input -> position of its column in `schema`."""
@@ -42,7 +64,7 @@ class ColumnMap:
 
 
 def column_map(
-    bundle: Bundle, inputs: Mapping[str, str] | None, outputs: Mapping[str, str] | None
+    bundle: Bundle, inputs: Mapping[str, InputOf] | None, outputs: Mapping[str, str] | None
 ) -> ColumnMap:
     """The columns of `bundle`; an input that is not named, or outputs without names, have their own.
 
@@ -60,9 +82,20 @@ def column_map(
         raise UsageError(f"outputs names column {twice[0]!r} for two outputs; give each its own")
     if not outputs:
         raise UsageError(f"outputs is empty; keep one of {', '.join(own_outputs)}")
+    given = {name: input_of(name, inputs.get(name, name)) for name in own_inputs}
+    plain = {name: column for name, column in given.items() if isinstance(column, str)}
+    made = {name: each for name, each in given.items() if isinstance(each, MadeInput)}
+    parts = [part for each in made.values() for part in each.parts]
+    named = [part for part in parts if part.column is not None]
+    needed = {*plain.values(), *(part.column for part in named if part.default is None)}
+    reads = tuple(dict.fromkeys([*plain.values(), *(str(part.column) for part in named)]))
     return ColumnMap(
-        {name: inputs.get(name, name) for name in own_inputs},
+        plain,
         {name: outputs[name] for name in own_outputs if name in outputs},
+        made,
+        reads=reads,
+        defaulted=frozenset(reads) - needed,
+        expressions=tuple(str(part) for part in parts if part.expr is not None),
     )
 
 
@@ -74,9 +107,12 @@ def check_columns(columns: ColumnMap, schema: StructType, bundle: Bundle) -> Non
         UsageError: the table has a column of an output's name.
     """
     for spec in bundle.inputs:
-        _check_input(columns.inputs[spec.name], spec, schema)
+        if spec.name in columns.inputs:
+            _check_input(columns.inputs[spec.name], spec, schema)
+        elif spec.name in columns.made:
+            check_made_input(spec, columns.made[spec.name], schema)
     # Spark and Parquet readers do not tell Score from score.
-    there = {name.lower(): name for name in schema.names}
+    there = {name.lower(): name for name in schema.names if name not in columns.hidden}
     for output, column in columns.outputs.items():
         if column.lower() in there:
             raise UsageError(
@@ -91,7 +127,7 @@ def quoted(name: str) -> str:
 
 
 def _check_known(
-    what: str, kind: str, given: Mapping[str, str], own: Collection[str], bundle: Bundle
+    what: str, kind: str, given: Mapping[str, object], own: Collection[str], bundle: Bundle
 ) -> None:
     for name in given:
         if name not in own:
@@ -103,18 +139,54 @@ def _check_known(
             )
 
 
-def _check_input(column: str, spec: TensorSpec, schema: StructType) -> None:
+def place_of(column: str, schema: StructType, *, what: str) -> int:
+    """The place of `column` in `schema`.
+
+    Raises:
+        SchemaError: it is missing, or there twice; says of what it should be the column.
+    """
     count = schema.names.count(column)
     if count == 0:
         raise SchemaError(
-            f"input {spec.name!r}: there is no column {column!r} (found: "
+            f"{what}: there is no column {column!r} (found: "
             f"{', '.join(schema.names) or 'none'}); map the input to a column in inputs"
         )
     if count > 1:
         raise SchemaError(
-            f"input {spec.name!r}: column {column!r} is there {count} times; drop one"
+            f"{what}: column {column!r} is there {count} times; drop one, rename one, or name it as a Column"
         )
-    kind = schema[column].dataType
+    return schema.names.index(column)
+
+
+def check_made_input(spec: TensorSpec, made: MadeInput, schema: StructType) -> None:
+    """Does nothing if the columns of a table of `schema` become the input `spec`.
+
+    A type that nobody knows yet (void) is not looked at.
+
+    Raises:
+        SchemaError: a column is missing, there twice, or of a type that does not become the input's.
+        UsageError: a default is no value of the input.
+    """
+    kinds = [None if isinstance(k, NullType) else k for k in _kinds(made, spec, schema)]
+    check_made(spec, made, kinds)
+
+
+def _kinds(made: MadeInput, spec: TensorSpec, schema: StructType) -> list[DataType | None]:
+    """The types of the parts of `made` in a table of `schema`; None for what Spark computes."""
+    what = f"input {spec.name!r}"
+    return [
+        None
+        if part.column is None
+        else schema.fields[place_of(part.column, schema, what=what)].dataType
+        for part in made.parts
+    ]
+
+
+def _check_input(column: str, spec: TensorSpec, schema: StructType) -> None:
+    place = place_of(column, schema, what=f"input {spec.name!r}")
+    kind = schema.fields[place].dataType
+    if isinstance(kind, DecimalType) and not spec.shape and is_exact(kind, spec.dtype):
+        return  # it is made a number before the model sees it
     try:
         arrow = to_arrow_type(kind)
     except PySparkException:

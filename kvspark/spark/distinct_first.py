@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from kvspark.model.stage import Stage
-from kvspark.spark.column_map import ColumnMap, quoted
+from kvspark.spark.column_map import ColumnMap
 from kvspark.spark.ship import is_connect
 from kvspark.spark.subject import subject_inputs
 from kvspark.spark.tally import Tally
@@ -43,11 +43,13 @@ def distinct_first(
     """
     scored = df
     subject = subject_inputs(spec.cache, df.schema)
+    # By place: names may be there twice, or differ in case only.
+    numbered = df.toDF(*(f"_{place}" for place in range(len(df.columns))))
     for stage in stages:
         task = _WarmTask(spec, stage.name, (*stage.inputs, *subject), call, stats)
         names = [{**columns.inputs, **subject}[name] for name in task.inputs]
-        inputs = [F.col(quoted(name)).alias(f"_{i}") for i, name in enumerate(names)]
-        rows = df.select(inputs).distinct()
+        inputs = [F.col(f"_{df.columns.index(name)}") for name in names]
+        rows = numbered.select(*inputs).toDF(*(f"_{i}" for i in range(len(inputs)))).distinct()
         cores = _cores(df.sparkSession)
         # Spread by hand: Spark would put so few bytes into one task, whatever they cost to compute.
         made = rows.repartition(cores, *rows.columns).mapInArrow(task.run, f"{_COUNT} long")

@@ -17,6 +17,10 @@ _FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _UNREADABLE = re.compile(
     r"FAILED_READ_FILE|checksum|ParquetDecodingException|is not a Parquet file"
 )
+_NO_VALUE = re.compile(
+    r"\[((?:CAST|ARITHMETIC|BINARY_ARITHMETIC|DATETIME)_(?:INVALID_INPUT|OVERFLOW)|DIVIDE_BY_ZERO|INVALID_ARRAY_INDEX|"
+    r"NUMERIC_VALUE_OUT_OF_RANGE)[\].]"
+)
 _DIED = re.compile(r"Python worker exited unexpectedly \(crashed\)")
 _SILENT = re.compile(r"terminated due to idle timeout \(timeout: (\d+) seconds\)")
 _TASK = re.compile(r"Task (\d+) in stage \S+ failed (\d+) times")
@@ -40,6 +44,11 @@ def explained(exc: Exception) -> KvsparkError | None:
         return DataError(
             f"{where} cannot be read to its end (a damaged page, or it changed); nothing was "
             "published, write it again"
+        )
+    if found := _NO_VALUE.search(text):  # the rest of Spark's message quotes the row
+        return DataError(
+            f"an expression of inputs, or input.filter, has no value for a row ({found.group(1)}); nothing was published, "
+            "write it with try_cast, try_divide or coalesce"
         )
     if found := _SILENT.search(text):
         return KvsparkError(

@@ -10,6 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import DataType, NullType, StringType, StructField, StructType
 
+from kvspark.spark.footers import Footer
 from kvspark.spark.source import InputFiles
 
 _WIDER = {
@@ -29,14 +30,32 @@ def schema_of(files: InputFiles) -> StructType:
 
     A type that cannot be told without Spark is `UNKNOWN`.
     """
-    footer = files.footers[0]
+    fields = _fields_of(files.footers[0])
+    if files.merges:
+        fields = _all_fields(files)
+    inside = {field.name for field in fields}
+    outside = [name for name in files.partition_columns if name not in inside]
+    return StructType([*fields, *(StructField(name, StringType()) for name in outside)])
+
+
+def _fields_of(footer: Footer) -> list[StructField]:
     fields = _spark_fields(footer.spark_schema)
     if fields is None:
         schema = pq.read_schema(footer.path)
         fields = [StructField(field.name, _spark_type(field.type)) for field in schema]
-    inside = {field.name for field in fields}
-    outside = [name for name in files.partition_columns if name not in inside]
-    return StructType([*fields, *(StructField(name, StringType()) for name in outside)])
+    return fields
+
+
+def _all_fields(files: InputFiles) -> list[StructField]:
+    """The columns of all files; Spark tells the type of one on which they do not agree."""
+    samples = {str(f.columns) + str(f.spark_schema): f for f in files.footers}
+    found: dict[str, StructField] = {}
+    for footer in samples.values():
+        for field in _fields_of(footer):
+            known = found.setdefault(field.name, field)
+            if known.dataType != field.dataType:
+                found[field.name] = StructField(field.name, UNKNOWN)
+    return list(found.values())
 
 
 def _spark_fields(text: str | None) -> list[StructField] | None:

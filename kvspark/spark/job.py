@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import shutil
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,17 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import pyspark
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.types import StructType
 
 from kvspark import __version__
-from kvspark.config.job import JobConfig
+from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.config.model import Way
-from kvspark.errors import KvsparkError, WeightsUnavailableError
+from kvspark.errors import KvsparkError, UsageError, WeightsUnavailableError
 from kvspark.infer.budget import within_budget
 from kvspark.infer.plan import Plan
+from kvspark.spark.appended import add_to
 from kvspark.spark.bad_rows import BadRowOutput
-from kvspark.spark.column_map import ColumnMap, check_columns
+from kvspark.spark.column_map import ColumnMap
 from kvspark.spark.failure import explained
 from kvspark.spark.fault import fault_point
 from kvspark.spark.first_bad_row import naming_the_row
@@ -31,8 +33,9 @@ from kvspark.spark.history import write_report
 from kvspark.spark.interrupt import telling
 from kvspark.spark.job_target import target_of
 from kvspark.spark.listing import resolve_paths
-from kvspark.spark.opened import check_cache, open_parts
+from kvspark.spark.opened import Opened, check_cache, open_parts
 from kvspark.spark.phases import Phases
+from kvspark.spark.prepared import ready
 from kvspark.spark.rows_done import RowsDone
 from kvspark.spark.run_bad_rows import bad_rows_of, check_bad_rows
 from kvspark.spark.run_preflight import checked_sample
@@ -112,9 +115,7 @@ class _Run:
                 model = opened.model if device is None else opened.model.with_device(device)
                 told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
             with self._phases.phase("read") as told:
-                names = list(columns.inputs.values())
-                source = read_source(spark, config.input, columns=names, files=opened.files)
-                check_columns(columns, source.df.schema, model.bundle)
+                source, columns = _read(spark, config, opened)
                 told.append(f"{source.rows:,} rows in {len(source.files):,} files")
             plan = _affordable(config, model, plan, source.rows)
             with self._phases.phase("preflight") as told:
@@ -160,7 +161,7 @@ class _Run:
                 rows = spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
-                    _write(df, staged, self._config.output.compression)
+                    _write(df, staged, self._config.output)
                 spec.shipped.destroy()
                 told.append(tally.stats.line())
             fault_point("staged")
@@ -187,9 +188,15 @@ class _Run:
             quarantined = bad_rows.collect(staged)
             fault_point("collected")
             written = check_written(
-                staged, rows=source.rows, schema=schema, quarantined=quarantined
+                staged,
+                rows=source.rows,
+                schema=schema,
+                quarantined=quarantined,
+                partition_by=self._config.output.partition_by,
             )
             source.check_unchanged()
+            if self._config.output.mode == "append":
+                add_to(self._target.path, staged, self._run_id)
             aside = f", {quarantined:,} quarantined" if quarantined else ""
             told.append(f"{written.rows:,} rows in {written.files:,} files{aside}")
         return written
@@ -235,6 +242,21 @@ class _Run:
         )
 
 
+def _read(spark: SparkSession, config: JobConfig, opened: Opened) -> tuple[Source, ColumnMap]:
+    """The rows with the inputs that are made of their columns, and where these are."""
+    columns, bundle = opened.columns, opened.model.bundle
+    source = read_source(
+        spark,
+        config.input,
+        columns=columns.reads,
+        defaulted=columns.defaulted,
+        files=opened.files,
+        check=partial(ready, columns, bundle),
+    )
+    df, columns = ready(columns, bundle, source.df)
+    return replace(source, df=df), columns
+
+
 def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
     """`plan` with the shares that the cache's budget affords, where it has one."""
     budget_bytes = None if config.cache is None else config.cache.entries_budget_bytes
@@ -250,14 +272,27 @@ def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
     return plan
 
 
-def _write(df: DataFrame, staged: Path, compression: str) -> None:
-    (
+def _write(df: DataFrame, staged: Path, config: OutputConfig) -> None:
+    missing = [name for name in config.partition_by if name not in df.columns]
+    if missing or len(set(config.partition_by)) >= len(df.columns):
+        raise UsageError(
+            f"output.partition_by names {', '.join(config.partition_by)}; name columns of the output, and leave some "
+            f"(it has {', '.join(df.columns)})"
+        )
+    _writer(df, config).partitionBy(*config.partition_by).parquet(str(staged))
+    if config.partition_by and not any(staged.rglob("part-*.parquet")):
+        # Without rows there are no folders, and nothing would say what the columns are.
+        shutil.rmtree(staged)
+        _writer(df, config).parquet(str(staged))
+
+
+def _writer(df: DataFrame, config: OutputConfig) -> DataFrameWriter:
+    return (
         df.write.mode("errorifexists")
-        .option("compression", compression)
+        .option("compression", config.compression)
         .option("parquet.page.write-checksum.enabled", "true")
         # Version 2 lets the files of a failed task be seen.
         .option("mapreduce.fileoutputcommitter.algorithm.version", "1")
-        .parquet(str(staged))
     )
 
 

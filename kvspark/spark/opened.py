@@ -14,6 +14,7 @@ from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.spark.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.footer_schema import UNKNOWN, schema_of
+from kvspark.spark.nanoseconds import asked_as_long
 from kvspark.spark.source import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.subject import subject_inputs
 
@@ -54,7 +55,10 @@ def open_parts(config: JobConfig) -> Opened:
     model = open_model(config)
     columns = column_map(model.bundle, config.inputs, config.outputs)
     plan = plan_of(config).for_bundle(model.bundle)
-    files = find_files(config.input, columns=list(columns.inputs.values()))
+    as_long = asked_as_long(config.spark.conf)
+    files = find_files(
+        config.input, columns=columns.reads, defaulted=columns.defaulted, nanos_as_long=as_long
+    )
     check_files(config, files, columns, model.bundle)
     return Opened(model, columns, plan, files, open_cache(config))
 
@@ -108,11 +112,13 @@ def check_files(config: JobConfig, files: InputFiles, columns: ColumnMap, bundle
     """
     schema = schema_of(files)
     kinds = {field.name: field.dataType for field in schema.fields}
-    if UNKNOWN not in (kinds.get(name) for name in columns.inputs.values()):
+    if UNKNOWN not in (kinds.get(name) for name in columns.reads):
         check_columns(columns, schema, bundle)
     subject_inputs(config.cache, schema)
     if config.input.filter is None and config.input.on_bad_row == "error" and files.selected:
-        refuse_known_nulls(files.footers, list(columns.inputs.values()))
+        refuse_known_nulls(
+            files.footers, [name for name in columns.reads if name not in columns.defaulted]
+        )
 
 
 def open_cache(config: JobConfig) -> Cache | None:

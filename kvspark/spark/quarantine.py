@@ -216,7 +216,7 @@ def check_ids(df: DataFrame, columns: ColumnMap, ids: tuple[str, ...]) -> None:
                 "itself; name another one, or leave input.id out"
             )
         kind = df.schema[name].dataType.simpleString()
-        if name in columns.inputs.values() and not _is_number(kind):
+        if columns.may_read(name) and not _is_number(kind):
             raise UsageError(
                 f"input.id names column {name!r}, which the model reads: the quarantine table would "
                 "hold the rows' content; name another one, or leave input.id out"

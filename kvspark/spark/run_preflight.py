@@ -125,10 +125,15 @@ def first_rows(
     subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
     names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
     inputs = {**columns.inputs, **subject}
+    faults = columns.faults
+    told: tuple[str, ...] = () if faults is None else (columns.hidden[-1],)
     df = located(source.df) if can_locate(source.df) else source.df
     added = df.columns[len(source.df.columns) :]
-    chosen = df.select([F.col(quoted(c)) for c in [*dict.fromkeys(inputs.values()), *added]])
+    read = dict.fromkeys([*inputs.values(), *told])
+    chosen = df.select([F.col(quoted(c)) for c in [*read, *added]])
     if sets_aside:
         chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
     sample = chosen.limit(most).toArrow()
+    if faults is not None and not sets_aside:
+        faults.refuse(sample.column(told[0]))
     return {name: sample.column(column).combine_chunks() for name, column in inputs.items()}, sample

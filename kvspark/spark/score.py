@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, final
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import StructType
 
 from kvspark.cache.given import given_cache
 from kvspark.config.cache import CacheConfig
@@ -28,8 +27,11 @@ from kvspark.infer.bad_rows import OnBadRow
 from kvspark.infer.plan import Plan
 from kvspark.model.bundle import Bundle
 from kvspark.spark.bad_rows import BadRowOutput, NoBadRows, Scored, bad_row_output, check_added
-from kvspark.spark.column_map import ColumnMap, check_columns, column_map
+from kvspark.spark.carried import brought_back, carried, carried_schema
+from kvspark.spark.column_map import ColumnMap, column_map
 from kvspark.spark.distinct_first import distinct_first
+from kvspark.spark.input_parts import InputOf
+from kvspark.spark.prepared import ready
 from kvspark.spark.ship import ship
 from kvspark.spark.shipped import Shipped
 from kvspark.spark.subject import subject_inputs
@@ -49,7 +51,7 @@ def score(
     df: DataFrame,
     model: Model,
     *,
-    inputs: Mapping[str, str] | None = None,
+    inputs: Mapping[str, InputOf] | None = None,
     outputs: Mapping[str, str] | None = None,
     cache: Cache | str | None = None,
     plan: Plan | None = None,
@@ -61,8 +63,10 @@ def score(
 
     `inputs` maps a model input to a column, `outputs` a model output to the name of a new column;
     an input or output that is not named has its own name, and where `outputs` is given only the
-    outputs in it are kept. `cache` is where results are found and left, or its URL: the model's name is the
-    namespace then. What crosses to the workers is its conf. `stats` receives what the tasks count, and `cache.stats()` gives it. `weights` says how the model gets to
+    outputs in it are kept. An input may also be a list, whose columns are joined to one tensor, a
+    pyspark Column, or a mapping as in a conf: `{"expr": "fee / amount", "cast": "float", "default": 0.0}`.
+    `cache` is where results are found and left, or its URL: the model's name is the namespace then. What
+    crosses to the workers is its conf. `stats` receives what the tasks count, and `cache.stats()` gives it. `weights` says how the model gets to
     the workers, as `model.weights` of the conf: by broadcast, or as an artifact of a session of Spark
     Connect. Also works as `df.transform(kvspark.score, model, inputs={"text": "body"})`.
 
@@ -82,9 +86,8 @@ def score(
         DataError for a bad row, its place and trouble; ModelError for a model that fails.
     """
     bad_rows = bad_row_output(on_bad_row)
-    columns = column_map(model.bundle, inputs, outputs)
-    check_columns(columns, df.schema, model.bundle)
     check_added(bad_rows, df.columns)
+    df, columns = ready(column_map(model.bundle, inputs, outputs), model.bundle, df)
     cache = given_cache(cache, namespace=model.name)
     spec = task_spec(df.sparkSession, model.bundle, cache, plan, weights)
     stats = tally_for(cache, stats, df.sparkSession)
@@ -103,18 +106,21 @@ def with_outputs(
 
     The last columns of `df` are left out where `bad_rows` needs them and nobody else.
     """
-    own = df.schema.fields[: len(df.schema.fields) - bad_rows.extra]
-    schema = StructType([*own, *columns.added(bundle), *bad_rows.added])
-    names = (*(field.name for field in own), *columns.outputs.values())
+    fields = df.schema.fields
+    last = len(fields) - bad_rows.extra
+    kept = tuple(n for n in range(last) if fields[n].name not in columns.hidden)
+    own, added = [fields[n] for n in kept], [*columns.added(bundle), *bad_rows.added]
+    names = tuple(f"_{place}" for place in range(len(kept) + len(columns.outputs)))
     places = columns.places(df.schema)
     for name, column in subject_inputs(spec.cache, df.schema).items():
         places[name] = df.schema.names.index(column)
     call = secrets.token_hex(4)
-    task = ScoreTask(spec, columns, places, names, call, stats, bad_rows)
+    task = ScoreTask(spec, columns, places, names, call, stats, bad_rows, kept)
     if spec.cache is not None and spec.plan.distinct_first:
         first = [stage for stage in bundle.stages if stage.name in spec.plan.distinct_first]
         df = distinct_first(df, columns, first, spec, call, stats)
-    return _plainly_named(df).mapInArrow(task.run, schema)
+    made = carried(df).mapInArrow(task.run, carried_schema(df, own, added))
+    return brought_back(made, df, own, added)
 
 
 def task_spec(
@@ -152,6 +158,8 @@ class ScoreTask:
     """Tells the counts of one `score` call from those of another."""
     stats: Tally | None
     bad_rows: BadRowOutput = NoBadRows()  # noqa: RUF009 - a frozen value
+    kept: tuple[int, ...] | None = None
+    """Places of the columns that come out again; the first ones without it."""
 
     def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The batches with the outputs behind their own columns."""
@@ -183,14 +191,19 @@ class ScoreTask:
 
     def _scored(self, predictor: Predictor, feed: _Feed) -> Iterator[Scored]:
         if self.bad_rows.sets_aside:
+            faults = self.columns.faults
             for batch, made, bad in predictor.stream_apart(feed):
-                yield batch, self._joined(batch, made), bad
+                told = bad if faults is None else faults.explained(batch, bad)
+                yield batch, self._joined(batch, made), told
         else:
             for batch, made in predictor.stream(feed):
                 yield batch, self._joined(batch, made), {}
 
     def _joined(self, batch: pa.RecordBatch, made: Mapping[str, pa.Array]) -> pa.RecordBatch:
-        arrays = batch.columns[: len(self.names) - len(self.columns.outputs)]
+        kept = (
+            range(len(self.names) - len(self.columns.outputs)) if self.kept is None else self.kept
+        )
+        arrays = [batch.column(place) for place in kept]
         for output in self.columns.outputs:
             if len(made[output]) != batch.num_rows:
                 raise OutputMismatchError(
@@ -230,6 +243,13 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
         self._rows += batch.num_rows
         arrays = {name: batch.column(place) for name, place in self._task.places.items()}
         if not self._task.bad_rows.sets_aside:
+            faults = self._task.columns.faults
+            if faults is not None:
+                try:
+                    faults.refuse(batch.column(faults.place))
+                except RowError as exc:
+                    exc.batch = batch
+                    raise
             for name, column in self._task.columns.inputs.items():
                 _refuse_nulls(column, arrays[name], batch)
         return batch, arrays
@@ -254,16 +274,6 @@ def _refuse_nulls(column: str, array: pa.Array, batch: pa.RecordBatch) -> None:
         )
         error.batch = batch
         raise error
-
-
-def _plainly_named(df: DataFrame) -> DataFrame:
-    """`df` with names that mapInArrow takes: it reads a dot as a field, and looks names up again."""
-    names = df.columns
-    if len({name.lower() for name in names}) == len(names) and not any(
-        c in n for n in names for c in ".`"
-    ):
-        return df
-    return df.toDF(*(f"_{place}" for place in range(len(names))))
 
 
 def _key(shipped: Shipped, plan: Plan, cache: CacheConfig | None) -> bytes:

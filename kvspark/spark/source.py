@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
@@ -26,6 +27,8 @@ from kvspark.spark.listing import (
     resolve_paths,
     snapshot_of,
 )
+from kvspark.spark.merged_schema import merged
+from kvspark.spark.nanoseconds import refuse_nanoseconds
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ class InputFiles:
     """The files of the partitions that are read."""
     footers: tuple[Footer, ...]
     """Of the selected files; of one other file where none is selected."""
+    merges: bool = False
+    """True if their columns need not agree."""
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -81,8 +86,18 @@ class InputFiles:
         return tuple(column for column, _ in full.partition)
 
 
-def find_files(config: InputConfig, *, columns: Sequence[str]) -> InputFiles:
+def find_files(
+    config: InputConfig,
+    *,
+    columns: Sequence[str],
+    defaulted: Collection[str] = (),
+    nanos_as_long: bool | None = None,
+) -> InputFiles:
     """The files that `config` names; needs no Spark. `columns` are those that the model takes.
+
+    Nulls in those of them that are `defaulted` have a value.
+
+    `nanos_as_long` says whether the session reads time stamps of nanoseconds as numbers; None: ask it.
 
     Raises:
         DataError: no file, a file that is not readable Parquet, one of a table that is more than its
@@ -98,10 +113,14 @@ def find_files(config: InputConfig, *, columns: Sequence[str]) -> InputFiles:
     selected = [file for file in full if file.is_in(config.partitions)]
     wanted = [name for name in columns if name not in dict(full[0].partition)]
     footers = read_footers([file.path for file in selected or full[:1]], counted=wanted)
-    _check_columns(footers, wanted)
+    _check_columns(footers, wanted, merges=config.merge_schema)
+    refuse_nanoseconds(footers, as_long=nanos_as_long)
     if config.on_bad_row == "error" and config.filter is None:
-        _refuse_null_partitions(selected, footers, columns)
-    return InputFiles(tuple(roots), tuple(found), tuple(selected), tuple(footers))
+        needed = [name for name in columns if name not in defaulted]
+        _refuse_null_partitions(selected, footers, needed)
+    return InputFiles(
+        tuple(roots), tuple(found), tuple(selected), tuple(footers), config.merge_schema
+    )
 
 
 def read_source(
@@ -110,8 +129,13 @@ def read_source(
     *,
     columns: Sequence[str],
     files: InputFiles | None = None,
+    defaulted: Collection[str] = (),
+    check: Callable[[DataFrame], object] = lambda _: None,
 ) -> Source:
     """The table that `config` names; `columns` are those that the model takes.
+
+    Nulls in those of them that are `defaulted` have a value. `check` raises where types are wrong:
+    before nulls are looked for.
 
     Partition values stay text as they are written in the folder names ('007' is not 7), and page
     checksums are verified where the files have them. `files` are those of `config`, found before.
@@ -122,11 +146,13 @@ def read_source(
         SchemaError: a column is missing, or files do not agree on a column.
         UsageError: the filter is not a condition on this table.
     """
-    files = files or find_files(config, columns=columns)
+    files = files or find_files(config, columns=columns, defaulted=defaulted)
     selected = files.selected
-    df = _filtered(_read(spark, files.roots, files.footers[0].path), config)
+    df = _filtered(_read(spark, files), config)
+    check(df)
     footers = files.footers if selected else ()
-    checked = columns if config.on_bad_row == "error" else ()
+    checked = [name for name in columns if name not in defaulted]
+    checked = checked if config.on_bad_row == "error" else []
     rows = _checked_rows(df, footers, checked, is_filtered=config.filter is not None)
     if rows == 0 and config.fail_on_empty:
         raise DataError(f"input matched 0 rows ({_described(config)}); nothing was written")
@@ -134,17 +160,29 @@ def read_source(
     return Source(df, rows, selected, empty, snapshot_of(selected))
 
 
-def _read(spark: SparkSession, roots: Sequence[Path], sample: Path) -> DataFrame:
+def _read(spark: SparkSession, files: InputFiles) -> DataFrame:
     before = spark.conf.get(_INFERENCE, "true")
     spark.conf.set(_INFERENCE, "false")
     try:
         reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
         # The checked files agree on their columns. Spark would take those of any file it likes,
         # also one of a partition that is not read.
-        schema = reader.parquet(_literal(sample)).schema
-        return reader.schema(schema).parquet(*map(_literal, roots))
+        samples = {str(f.columns) + str(f.spark_schema): f.path for f in files.footers}
+        paths = list(samples.values()) if files.merges else [files.footers[0].path]
+        schema = merged([(path, _schema(reader, path)) for path in paths])
+        return reader.schema(schema).parquet(*map(_literal, files.roots))
     finally:
         spark.conf.set(_INFERENCE, before or "true")
+
+
+def _schema(reader: DataFrameReader, path: Path) -> StructType:
+    try:
+        return reader.parquet(_literal(path)).schema
+    except AnalysisException as exc:
+        raise SchemaError(
+            f"input file {path}: Spark cannot read its columns ({str(exc).splitlines()[0]}); nothing was "
+            "written, write it without that column, or with another type"
+        ) from None
 
 
 def _literal(path: Path) -> str:
@@ -193,23 +231,23 @@ def _check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str |
             )
 
 
-def _check_columns(footers: Sequence[Footer], wanted: Sequence[str]) -> None:
+def _check_columns(footers: Sequence[Footer], wanted: Sequence[str], *, merges: bool) -> None:
     first = footers[0]
     for name in wanted:
         lacking = [footer.path for footer in footers if name not in footer.columns]
-        if lacking:
+        if lacking and (not merges or len(lacking) == len(footers)):
             raise SchemaError(
                 f"input has no column {name!r} (found: {', '.join(first.columns)}); files: "
                 f"{_named(lacking)}; nothing was written, map the model's input to a column in inputs"
             )
-    for footer in footers[1:]:
+    for footer in () if merges else footers[1:]:
         for name in {**first.columns, **footer.columns}:
             here, there = first.columns.get(name), footer.columns.get(name)
             if here != there:
                 raise SchemaError(
                     f"input files do not agree on column {name!r}: {here or 'missing'} in "
                     f"{first.path}, {there or 'missing'} in {footer.path}; nothing was written, "
-                    "rewrite one of them"
+                    "rewrite one of them, or read what both hold with input.merge_schema: true"
                 )
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
+from urllib.parse import unquote
 
 from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructType
 
 from kvspark.errors import DataError, ValidationError
 from kvspark.spark.footers import Footer, read_footers
 
-_PART = re.compile(r"part-[^/]+\.parquet")
+_PART = re.compile(r"((?:[^/]+=[^/]*/)*)part-[^/]+\.parquet")
 _ALLOWED = re.compile(
-    r"part-[^/]+\.parquet|_SUCCESS|\.[^/]+\.crc|_kvspark/quarantine/part-\d+\.parquet"
+    r"(?:[^/]+=[^/]*/)*(?:part-[^/]+\.parquet|\.[^/]+\.crc)|_SUCCESS|_kvspark/quarantine/part-\d+\.parquet"
 )
 
 
@@ -33,10 +34,18 @@ class Written:
     """Rows that lie beside the others."""
 
 
-def check_written(staged: Path, *, rows: int, schema: StructType, quarantined: int = 0) -> Written:
+def check_written(
+    staged: Path,
+    *,
+    rows: int,
+    schema: StructType,
+    quarantined: int = 0,
+    partition_by: Sequence[str] = (),
+) -> Written:
     """What is in `staged`, once it is known to be what the run should have written.
 
-    `rows` were read; those that are quarantined lie beside the others.
+    `rows` were read; those that are quarantined lie beside the others. The columns `partition_by` are
+    in the folders' names.
 
     Raises:
         ValidationError: other rows than were read, other columns than were asked for, an unfinished
@@ -48,15 +57,21 @@ def check_written(staged: Path, *, rows: int, schema: StructType, quarantined: i
         raise ValidationError(f"{_where(staged)} holds a file that no task wrote: {stray[0]}")
     if "_SUCCESS" not in names:
         raise ValidationError(f"{_where(staged)} has no _SUCCESS: Spark did not finish it")
-    parts = [staged / name for name in names if _PART.fullmatch(name)]
+    found = [part for name in names if (part := _PART.fullmatch(name))]
+    for part in found:
+        if part.group(1) and _folders(part.group(1)) != list(partition_by):
+            raise ValidationError(f"{_where(staged)} holds a file in other folders: {part.group()}")
+    parts = [staged / part.group() for part in found]
     if not parts:
         raise ValidationError(f"{_where(staged)} holds no part file")
     try:
         footers = read_footers(parts)
     except DataError as exc:
         raise ValidationError(f"{_where(staged)} is damaged: {exc}") from exc
+    inside = StructType([field for field in schema.fields if field.name not in partition_by])
     for footer in footers:
-        _check_schema(footer, schema)
+        is_below = footer.path.parent != staged
+        _check_schema(footer, inside if is_below else schema)
     written = sum(footer.rows for footer in footers)
     if written + quarantined != rows:
         aside = f" with {quarantined:,} quarantined ones" if quarantined else ""
@@ -66,6 +81,11 @@ def check_written(staged: Path, *, rows: int, schema: StructType, quarantined: i
         )
     size_bytes = sum(part.stat().st_size for part in parts)
     return Written(written, len(parts), size_bytes, quarantined)
+
+
+def _folders(path: str) -> list[str]:
+    """The columns of `dt=1/hour=2/`."""
+    return [unquote(folder.partition("=")[0]) for folder in path.strip("/").split("/")]
 
 
 def _where(staged: Path) -> str:

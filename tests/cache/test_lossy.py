@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as npst
 
 from kvspark.cache.codec import CODEC_NAMES
 from kvspark.cache.lossy import LOSSY_NAMES, LossyCodec, holds, lossy_named
-from kvspark.config.job import ROUNDING_CODECS
+from kvspark.config.plan import ROUNDING_CODECS
 from kvspark.spec import TensorSpec
 
 FLOATS = st.floats(width=32)

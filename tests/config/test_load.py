@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kvspark.config import JobConfig, load_job_config
+from kvspark.config.inputs import InputColumns
 from kvspark.errors import UsageError
 
 MINIMAL = """\
@@ -37,7 +38,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
 def test_a_minimal_conf_is_enough(load: Load) -> None:
     config = load()
-    assert config.input.paths == ("in",)
+    assert config.input.paths == (str(Path.cwd() / "in"),)
     assert config.cache is None
     assert config.output.compression == "zstd"
 
@@ -72,7 +73,7 @@ def test_the_environment_of_the_process_is_read(
         ("input.fail_on_empty=true", "input.fail_on_empty", True),
         ("model.micro_batch={rows: 8}", "model.micro_batch.rows", 8),
         ("model.micro_batch.tokens=64", "model.micro_batch.tokens", 64),
-        ("inputs.text=gloss", "inputs", {"text": "gloss"}),
+        ("inputs.text=gloss", "inputs", {"text": InputColumns.checked(column="gloss")}),
         ("outputs={label: x}", "outputs", {"label": "x"}),
         ("spark.conf.spark.executor.memory=4g", "spark.conf", {"spark.executor.memory": "4g"}),
         ("spark.conf.spark.ui.enabled=false", "spark.conf", {"spark.ui.enabled": "false"}),
@@ -131,7 +132,9 @@ def test_the_cache_can_be_switched_off(load: Load, off: str) -> None:
 
 
 def test_a_mapping_that_is_set_replaces_the_one_in_the_file(load: Load) -> None:
-    assert load(MINIMAL + "inputs: {a: x}\n", ["inputs={b: y}"]).inputs == {"b": "y"}
+    assert load(MINIMAL + "inputs: {a: x}\n", ["inputs={b: y}"]).inputs == {
+        "b": InputColumns.checked(column="y")
+    }
 
 
 BAD_FILES = {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 import kvspark
 from kvspark.errors import UsageError
@@ -45,13 +45,31 @@ def main(folder: Path, store: str) -> dict[str, Any]:
         told["scores"][name] = [row.scores for row in scored.orderBy("id").collect()]
     made = df.select("id", kvspark.udf(model, output="scores")("x").alias("scores"))
     told["scores"]["udf"] = [row.scores for row in made.orderBy("id").collect()]
+    columns, joined = _joined(df, model)
+    told["scores"].update(joined)
+    chance = {"x": [{"expr": "rand()", "cast": "float"}] * 8}
     refusing: list[Callable[[], object]] = [
         lambda: kvspark.score(df, model, weights="broadcast"),
         lambda: Tally(spark),
+        lambda: kvspark.score(columns, model, inputs=chance),
     ]
     told["refused"] = [_refusal(call) for call in refusing]
     spark.stop()
     return told
+
+
+def _joined(df: DataFrame, model: Model) -> tuple[DataFrame, dict[str, Any]]:
+    """Columns of one number, and what two ways give for the input that they are joined to."""
+    columns = df.selectExpr("id", "x[0] AS a", "double(x[0]) AS b")
+    inputs: dict[str, Any] = {
+        "x": ["a", {"column": "b", "cast": "float"}, {"expr": "a"}, *["a"] * 5]
+    }
+    joined = columns.transform(kvspark.score, model, inputs=inputs)
+    scored = [row.scores for row in joined.orderBy("id").collect()]
+    bound = kvspark.udf(model, output="scores", inputs=inputs)
+    bound_rows = columns.select("id", bound().alias("scores")).orderBy("id")
+    by_udf = [row.scores for row in bound_rows.collect()]
+    return columns, {"joined": scored, "joined udf": by_udf}
 
 
 def _refusal(call: Callable[[], object]) -> str:

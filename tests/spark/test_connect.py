@@ -43,9 +43,19 @@ def test_a_session_of_spark_connect_scores_by_artifact_path_and_redis(tmp_path: 
     x = np.repeat(np.arange(100, dtype="float32")[:, None] % 7 - 3, 8, axis=1)
     wanted = model.predict({"x": x}, threads=1)["scores"]
     assert told["ended"] >= 6  # Spark's own progress handlers see what `score` and `udf` run
-    assert set(told["scores"]) == {"default", "again", "path", "redis", "hits", "udf"}
+    assert set(told["scores"]) == {
+        "default",
+        "again",
+        "path",
+        "redis",
+        "hits",
+        "udf",
+        "joined",
+        "joined udf",
+    }
     for scores in told["scores"].values():
         assert np.array(scores, dtype="float32").tobytes() == wanted.tobytes()
-    broadcast, accumulators = told["refused"]
+    broadcast, accumulators, chance = told["refused"]
+    assert "rand is drawn by chance" in chance
     assert "Spark Connect has no broadcasts" in broadcast
     assert "Spark Connect has no accumulators" in accumulators

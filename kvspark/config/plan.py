@@ -1,0 +1,67 @@
+"""What of a model is remembered, and how much work is gathered before it is called."""
+
+from __future__ import annotations
+
+from typing import final
+
+from pydantic import Field
+
+from kvspark.config.base import Name, Section, Texts
+
+ROUNDING_CODECS = frozenset({"bf16", "fp16", "int8"})
+"""Codecs of a stage that change results."""
+
+
+@final
+class StageConfig(Section):
+    """What is remembered of one stage."""
+
+    cached: bool = Field(
+        description="Look this stage up in the store, and insert what is computed."
+    )
+    codec: Name = Field(
+        default="raw",
+        description="How its entries are written: `raw`, `zstd`, `lz4`, `snappy`, `zlib`, `shuffle-zstd`, ..., "
+        "or rounded to fewer bits: `bf16`, `fp16`, `int8`. Rounding changes results, the same way for rows that are "
+        "computed and found; a preflight refuses it where a prediction changes.",
+    )
+    share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="The share of distinct rows that are remembered, the same ones every night; what "
+        "`cache.budget_bytes` affords without it.",
+    )
+
+
+@final
+class PlanConfig(Section):
+    """Which stages are remembered, and how much work is gathered before the model is called."""
+
+    stages: dict[str, StageConfig] = Field(
+        default_factory=dict,
+        description="By stage name; a stage that is left out is cached if its rows are of one size.",
+    )
+    max_pending_rows: int = Field(
+        default=4096, gt=0, description="Rows that may wait for full micro-batches."
+    )
+    max_held_bytes: int = Field(
+        default=128 * 1024 * 1024, gt=0, description="Bytes that the waiting rows may take."
+    )
+    distinct_first: Texts = Field(
+        default=(),
+        description="Stages to compute for the distinct values of their inputs before rows are scored, so "
+        "that no two workers compute one of them at the same time: towers that are dear.",
+    )
+    lossy_tolerance: float = Field(
+        default=0.02,
+        ge=0,
+        description="What a rounding codec may change of an output in the preflight, as a part of the output's largest "
+        "number.",
+    )
+    memo_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Bytes of each worker that hold the latest results of towers, stages that some "
+        "inputs of the model do not reach.",
+    )

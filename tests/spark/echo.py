@@ -1,0 +1,23 @@
+"""A model that gives back what it is given, so that its output shows what it saw."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+
+from kvspark.infer.model import Model
+
+
+@final
+class Echo(torch.nn.Module):
+    """Gives back what it is given, so that outputs show what the model saw."""
+
+    def forward(self, amounts: torch.Tensor) -> torch.Tensor:
+        return amounts * 1
+
+
+def echo(dtype: torch.dtype = torch.float32, width: int = 3) -> Model:
+    return Model.from_torch(
+        Echo().eval(), {"amounts": torch.zeros(2, width, dtype=dtype)}, name="echo"
+    )
