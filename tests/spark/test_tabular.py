@@ -27,7 +27,7 @@ from tests.spark.jobs import job, published
 
 pytestmark = pytest.mark.spark
 
-INPUTS = {"amounts": ["amount", "fee", {"column": "tax", "default": 0.5}]}
+INPUTS: dict[str, InputOf] = {"amounts": ["amount", "fee", {"column": "tax", "default": 0.5}]}
 
 
 @pytest.fixture(scope="module")
