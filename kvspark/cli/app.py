@@ -83,7 +83,9 @@ def _run(arguments: Sequence[str]) -> int:
         exc.show()
         return UsageError.exit_code
     except click.ClickException as exc:
-        return _fail(UsageError(f"{exc.format_message()} See kvspark --help."))
+        command = getattr(exc, "ctx", None)
+        asked = command.command_path if command is not None else "kvspark"
+        return _fail(UsageError(f"{exc.format_message()} See {asked} --help."))
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was published before is untouched", err=True)
         return _INTERRUPTED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvspark.cli.group import CONF, SETS
+from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 from kvspark.errors import UsageError
 from kvspark.spark.java import check_java
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @CONF
-@SETS
+@with_sets
 def check(conf: Path, sets: Sequence[str]) -> int:
     """Try the job that the file CONF names, and write nothing: no output, no entry, no lock.
 

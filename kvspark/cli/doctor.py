@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import CONF, SETS
+from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 from kvspark.errors import UsageError
 
@@ -17,7 +17,7 @@ _UNWELL = 1
 
 @click.command()
 @CONF
-@SETS
+@with_sets
 @click.option("--as", "user", help="A user of the server who may look where the job's may not.")
 @click.option("--password-env", help="The environment variable with that user's password.")
 @click.option("--password-file", help="The file with that user's password.")

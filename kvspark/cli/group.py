@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from kvspark import __version__
+from kvspark.config.placeholders import day_of
+from kvspark.errors import UsageError
+
+_Result = TypeVar("_Result")
 
 CONF = click.argument("conf", type=click.Path(path_type=Path))
 """The conf of a job."""
 
-SETS = click.option(
-    "--set", "sets", metavar="A.B=VALUE", multiple=True, help="Replace a value of CONF."
-)
-"""Values that replace some of the conf's."""
+
+def with_sets(command: Callable[..., _Result]) -> Callable[..., _Result]:
+    """`command` with what replaces values of CONF, as `sets`: `--set`, and `--run-date` behind it."""
+
+    @functools.wraps(command)
+    def called(*args: object, sets: Sequence[str], run_date: str | None, **rest: object) -> _Result:
+        dated = [] if run_date is None else [f"run.logical_date={json.dumps(_day(run_date))}"]
+        return command(*args, sets=[*sets, *dated], **rest)
+
+    dated = click.option(
+        "--run-date", metavar="DAY", help="The day of {{ run.date }} in CONF, as 2026-01-31."
+    )
+    replaced = click.option(
+        "--set", "sets", metavar="A.B=VALUE", multiple=True, help="Replace a value of CONF."
+    )
+    return replaced(dated(called))
+
+
+def _day(text: str) -> str:
+    try:
+        return str(day_of(text))
+    except ValueError as exc:
+        raise UsageError(f"--run-date: {exc}") from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -19,4 +19,9 @@ def keygen(file: Path, *, primary: bool) -> None:
     from kvspark.cache.keyring import write_keys
 
     number = write_keys(file, is_primary=primary)
-    click.echo(f"{file} has key {number}; name it as cache.sealing.key_file, and keep it secret")
+    if number == 1:
+        told = "name it as cache.sealing.key_file, and keep it secret"
+    else:
+        told = "it seals" if primary else "it opens entries, and seals none"
+        told += "; put the file on every machine"
+    click.echo(f"{file} has key {number}; {told}")

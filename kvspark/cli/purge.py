@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import CONF, SETS
+from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 
 
 @click.command()
 @CONF
-@SETS
+@with_sets
 @click.option("--input", "rows", type=click.Path(path_type=Path), help="Rows, one JSON a line.")
 @click.option(
     "--subject", "subjects", type=click.Path(path_type=Path), help="Subjects, one a line."

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import SETS
+from kvspark.cli.group import with_sets
 from kvspark.config.load import load_job_config
 from kvspark.errors import UsageError
 
 
 @click.command()
 @click.argument("place", metavar="CONF|FOLDER", type=click.Path(path_type=Path))
-@SETS
+@with_sets
 @click.option(
     "--last", type=click.IntRange(min=1), default=10, show_default=True, help="Runs of the history."
 )

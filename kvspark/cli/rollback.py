@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import CONF, SETS
+from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 
 
 @click.command()
 @CONF
-@SETS
+@with_sets
 @click.option("--to", metavar="RUN_ID", help="Go back to this run's output, not to the last one.")
 @click.option("--list", "lists", is_flag=True, help="Say what can be restored, and change nothing.")
 def rollback(conf: Path, sets: Sequence[str], to: str | None, *, lists: bool) -> None:

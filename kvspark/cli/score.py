@@ -8,34 +8,28 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import CONF, SETS
+from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
-from kvspark.config.placeholders import day_of
-from kvspark.errors import CacheRequiredError, UsageError
+from kvspark.errors import CacheRequiredError
 from kvspark.spark.interrupt import telling
 from kvspark.spark.java import check_java
 
 
 @click.command()
 @CONF
-@SETS
+@with_sets
 @click.option("--run-id", help="Names the run; a run of the same id is replaced.")
-@click.option(
-    "--run-date", help="The day that the run is for, as 2026-01-31: {{ run.date }} in CONF."
-)
 @click.option("--require-cache", is_flag=True, help="Exit with 69 if the cache was not used.")
 def score(
     conf: Path,
     sets: Sequence[str],
     run_id: str | None,
-    run_date: str | None,
     *,
     require_cache: bool,
 ) -> None:
     """Score the table that the file CONF names, and publish the result."""
     # JSON text is YAML text in quotes: a run id of digits stays what it is.
     chosen = [f"run.id={json.dumps(run_id)}"] if run_id is not None else []
-    chosen += [] if run_date is None else [f"run.logical_date={json.dumps(_day(run_date))}"]
     required = ["run.require_cache=true"] if require_cache else []
     config = load_job_config(conf, sets=[*sets, *chosen, *required])
     check_java(config.spark.master)
@@ -53,10 +47,3 @@ def score(
             f"the cache was required and the run is degraded ({', '.join(degraded)}); the output "
             "is complete and published"
         )
-
-
-def _day(text: str) -> str:
-    try:
-        return str(day_of(text))
-    except ValueError as exc:
-        raise UsageError(f"--run-date: {exc}") from None

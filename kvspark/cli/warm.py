@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import CONF, SETS
+from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 
 
 @click.command()
 @CONF
-@SETS
+@with_sets
 @click.option("--bytes", "most", type=click.IntRange(min=1), help="Memory that may be filled.")
 def warm(conf: Path, sets: Sequence[str], most: int | None) -> None:
     """Lift entries of CONF's namespace from its cold tier into the store, the newest first.

@@ -77,9 +77,7 @@ def _in_python(home: Path) -> dict[str, str]:
 
 def _in_yaml(home: Path) -> dict[str, str]:
     # JSON's texts are YAML's, whatever is in them.
-    paths = {name: str(home / name) for name in ("data", "model", "scored")}
-    values = {"name": home.name, "cache": f"embedded:{home / 'cache'}", **paths}
-    return {name: json.dumps(value) for name, value in values.items()}
+    return {"name": json.dumps(home.name)}
 
 
 def _in_crontab(home: Path) -> dict[str, str]:

@@ -88,10 +88,12 @@ def check_input_type(type_: pa.DataType, spec: TensorSpec) -> None:
         is_right = str(item) in exact_types(spec.dtype)
     is_flat = depth == 1 and len(spec.shape) > 1 and None not in spec.shape
     if not is_right or not (depth == len(spec.shape) or is_flat):
+        advice = "cast the column, or map another one to this input"
+        if depth == 0 and len(spec.shape) == 1:
+            advice = f"join columns to it by a list, also one alone: inputs: {{{spec.name}: [...]}}"
         raise SchemaError(
             f"input {spec.name!r}: the column has type {type_}, the model takes {arrow_type(spec)}"
-            f"{f' of shape {shape_text(spec)}' if spec.shape else ''}; cast the column, or map another one "
-            "to this input"
+            f"{f' of shape {shape_text(spec)}' if spec.shape else ''}; {advice}"
         )
 
 
@@ -162,7 +164,8 @@ def _fixed(items: Array, offsets: list[Array], count: int, spec: TensorSpec) -> 
         if len(wrong):
             raise DataError(
                 f"input {spec.name!r}: an array of {lengths[wrong[0]]} values where {dim} are expected; "
-                f"the shape of a row is {shape_text(spec)}"
+                f"the shape of a row is {shape_text(spec)}, as in the example that the model was made with "
+                f"(for rows of any length, make it with variable_length=[{spec.name!r}])"
             )
     return items.reshape(count, *shape)
 

@@ -99,7 +99,7 @@ def _opened(
     if runtime is not None:
         chosen = runtime_of(runtime, [spec.name for spec in bundle.inputs])
         return chosen, chosen.open(bundle.inputs, bundle.outputs), ""
-    note = "a saved bundle does not hold what it was made of; pass runtime="
+    note = "a saved bundle does not hold what it was made of; in Python, verify(..., runtime=module) has it"
     if origin is not None:
         try:
             return origin, origin.open(bundle.inputs, bundle.outputs), ""

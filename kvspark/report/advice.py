@@ -8,6 +8,9 @@ from kvspark.stats import StageStats
 _COLD = 0.5
 """Of what was computed: where so much was written and little was found, it was a first night."""
 
+_UNSEEN_S = 0.05
+"""Seconds that are 0.0 as they are printed: no ground for an advice."""
+
 
 def told_cache(report: RunReport) -> list[str]:
     """What the cache did, in lines; none for a run without a cache."""
@@ -22,6 +25,8 @@ def told_cache(report: RunReport) -> list[str]:
     if unmeasured:
         names = ", ".join(unmeasured)
         return [f"how much the cache saved is not known: no run has computed {names} here yet"]
+    if abs(saved) < _UNSEEN_S:
+        return ["the cache saved about as much as it cost, to a tenth of a second"]
     if saved >= 0:
         return [f"the cache saved about {saved:.1f} s of computing"]
     return [f"the cache cost about {-saved:.1f} s more than it saved: {_why(report)}"]

@@ -31,7 +31,7 @@ def print_history(
     `published` is the key of the run whose output readers find, which has a mark.
     """
     console = console or Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("started (UTC)", no_wrap=True)
     table.add_column("run", overflow="fold", ratio=1)
     for header in _COLUMNS:
@@ -48,7 +48,7 @@ def print_history(
             "-" if run.hit_rate is None else f"{run.hit_rate:.1%}",
             f"{run.computed:,}",
             f"{run.total_seconds:,.1f}",
-            "-" if run.seconds_saved is None else f"{run.seconds_saved:,.1f}",
+            "-" if run.seconds_saved is None else _seconds(run.seconds_saved),
             marks,
         )
     console.print(table)
@@ -56,6 +56,11 @@ def print_history(
         console.print(f"{mark}  {_MARKS[mark]}", highlight=False, markup=False)
     if len(runs) > last:
         console.print(f"{len(runs) - last:,} older runs: --last {len(runs)}", highlight=False)
+
+
+def _seconds(seconds: float) -> str:
+    # Minus zero plus zero is zero.
+    return f"{round(seconds, 1) + 0.0:,.1f}"
 
 
 def _marks(run: PastRun, *, is_published: bool) -> str:

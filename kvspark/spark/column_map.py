@@ -108,7 +108,8 @@ def check_columns(columns: ColumnMap, schema: StructType, bundle: Bundle) -> Non
     """
     for spec in bundle.inputs:
         if spec.name in columns.inputs:
-            _check_input(columns.inputs[spec.name], spec, schema)
+            column = columns.inputs[spec.name]
+            _check_input(column, spec, schema, is_own=column not in columns.hidden)
         elif spec.name in columns.made:
             check_made_input(spec, columns.made[spec.name], schema)
     # Spark and Parquet readers do not tell Score from score.
@@ -182,7 +183,7 @@ def _kinds(made: MadeInput, spec: TensorSpec, schema: StructType) -> list[DataTy
     ]
 
 
-def _check_input(column: str, spec: TensorSpec, schema: StructType) -> None:
+def _check_input(column: str, spec: TensorSpec, schema: StructType, *, is_own: bool) -> None:
     place = place_of(column, schema, what=f"input {spec.name!r}")
     kind = schema.fields[place].dataType
     if isinstance(kind, DecimalType) and not spec.shape and is_exact(kind, spec.dtype):
@@ -197,4 +198,6 @@ def _check_input(column: str, spec: TensorSpec, schema: StructType) -> None:
     try:
         check_input_type(arrow, spec)
     except SchemaError as exc:
-        raise SchemaError(f"column {column!r} ({kind.simpleString()}): {exc}") from None
+        # The name of a column that kvspark made says nothing to anybody.
+        told = f"column {column!r} ({kind.simpleString()}): " if is_own else ""
+        raise SchemaError(f"{told}{exc}") from None

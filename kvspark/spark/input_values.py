@@ -152,6 +152,7 @@ def check_made(spec: TensorSpec, made: MadeInput, kinds: Sequence[DataType | Non
         SchemaError, UsageError: as `made_value`.
     """
     _check_shape(spec, made, kinds)
+    lossy: list[str] = []
     for part, kind in zip(made.parts, kinds, strict=True):
         leaf = kind
         while isinstance(leaf, ArrayType):
@@ -161,11 +162,11 @@ def check_made(spec: TensorSpec, made: MadeInput, kinds: Sequence[DataType | Non
                 f"input {spec.name!r}: {part} is cast to {part.cast}, {_advice(spec)}"
             )
         if part.cast is None and leaf is not None and not is_exact(leaf, spec.dtype):
-            raise SchemaError(
-                f"input {spec.name!r}: {part} has type {leaf.simpleString()}, {_advice(spec)}"
-            )
+            lossy.append(f"{part} has type {leaf.simpleString()}")
         if part.default is not None:
             _check_default(spec, part, is_array=isinstance(kind, ArrayType))
+    if lossy:
+        raise SchemaError(f"input {spec.name!r}: {', '.join(lossy)}, {_advice(spec)}")
 
 
 def _parsed(cast: str) -> DataType:
@@ -173,9 +174,10 @@ def _parsed(cast: str) -> DataType:
 
 
 def _advice(spec: TensorSpec) -> str:
+    name = _spark_name(spec)
     return (
         f"which does not become the model's {spec.dtype} without loss; ask for the cast: "
-        f"{{column: ..., cast: {_spark_name(spec)}}}"
+        f"{{column: ..., cast: {name}}}, or {{columns: [...], cast: {name}}} for all"
     )
 
 

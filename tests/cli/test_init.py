@@ -49,7 +49,7 @@ def test_a_project_is_right_whatever_its_folder_is_called(
         ast.parse((home / file).read_text())
     table = pq.read_table(home / "data")
     assert table.num_rows == ROWS
-    assert set(config.inputs.values()) <= set(table.column_names)
+    assert {each.column for each in config.inputs.values()} <= set(table.column_names)
     (line,) = (x for x in (home / "crontab").read_text().splitlines() if not x.startswith("#"))
     command = line.split(None, 5)[5].replace("\\%", "%")
     assert shlex.split(command)[:2] == ["cd", str(home)]
@@ -66,6 +66,19 @@ def test_no_file_is_overwritten_and_none_is_written_beside_it(
     assert f"{tmp_path / file} is there already" in said
     assert said.count("\n") == 1
     assert files(tmp_path) == {file: b"mine"}
+
+
+def test_the_conf_of_a_project_that_was_moved_reads_and_writes_its_new_place(
+    tmp_path: Path,
+) -> None:
+    assert cli.run(["init", str(tmp_path / "old")]) == 0
+    new = (tmp_path / "old").rename(tmp_path / "new")
+    config = load_job_config(new / "conf/score.yaml")
+    assert config.input.paths == (str(new / "data"),)
+    assert config.model.path == str(new / "model")
+    assert config.output.path == str(new / "scored")
+    assert config.cache is not None
+    assert config.cache.url == f"embedded:{new / 'cache'}"
 
 
 def test_what_else_is_in_the_folder_stays(tmp_path: Path) -> None:

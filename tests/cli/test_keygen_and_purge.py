@@ -162,3 +162,17 @@ def test_a_row_of_a_subject_is_erased_with_the_subject_beside_it(conf, server, c
     assert "removed 2 entries" in capsys.readouterr().out
     (tmp_path / "subjects").write_text("")
     assert run(["purge", str(conf), *bound, "--subject", str(tmp_path / "subjects")]) == 64
+
+
+def test_keygen_says_what_a_key_that_is_added_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for flags in ([], [], ["--primary"]):
+        assert run(["keygen", *flags, str(tmp_path / "keys")]) == 0
+        told.append(capsys.readouterr().out.partition(" has key ")[2].strip())
+    assert told == [
+        "1; name it as cache.sealing.key_file, and keep it secret",
+        "2; it opens entries, and seals none; put the file on every machine",
+        "3; it seals; put the file on every machine",
+    ]

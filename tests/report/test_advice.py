@@ -26,6 +26,12 @@ def test_a_cache_that_saved_says_how_much() -> None:
     assert line == "the cache saved about 10.0 s of computing"
 
 
+def test_what_is_printed_as_nothing_is_no_ground_for_an_advice() -> None:
+    for hits in (1, 3):
+        (line,) = told_cache(ran(head=StageStats(lookups=3, hits=hits, seconds_lookup=0.02)))
+        assert line == "the cache saved about as much as it cost, to a tenth of a second"
+
+
 def test_without_a_cache_nothing_is_said() -> None:
     assert told_cache(replace(REPORT, seconds_saved=None)) == []
 
