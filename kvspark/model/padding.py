@@ -5,8 +5,10 @@ agree but for rounding, rows may be padded to buckets, as most text models allow
 Where they do not (a mean over tokens, the last token, a convolution, attention without a mask), or where a
 result is not as long as its row, rows are computed at their own lengths: that is right for every model.
 
-The bound: what padding may change, in units of the spread of an output over all rows that are tried.
-Rounding at another shape changes up to 4e-6 of it (MiniLM), a model that looks at its padding 2e-4 and more.
+That is not enough: a maximum over positive numbers, or a threshold that no tried row reaches, hides what padding does.
+So other values are put in the padding too, huge ones. Where a mask hides them, nothing that stands there reaches a
+result. Where they change one, padding is right for the padding value only, if at all: that is believed of ids, of
+which one may stand for padding, after a walk through their table, and of nothing else.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
 from kvspark.errors import ExportError
 from kvspark.model.bundle import Bundle
+from kvspark.model.rounding import cut_to, difference, follows, is_constant, shows_numbers
 from kvspark.model.trial_values import KINDS, ROWS, Array, Key, TrialValues, Values, sources_of
 from kvspark.spec import LengthRule, TensorSpec
 
@@ -33,12 +36,11 @@ _LONGEST_TRIED = 1024
 _MOST_BYTES = 1 << 26
 """Of the values of one row, while its greatest length is looked for."""
 
+_LONG = (67, 261, 577, 1023)
+"""Some models do something else from a length on."""
 _WHOLE_KINDS = 2
 _BEFORE_FIRST = 5
 """Tables of positions may begin with up to so many that no token has: RoBERTa's with two."""
-
-_SINGLE, _HALF = (3e-5, 16 * 2.0**-23), (1e-2, 2 * 2.0**-7)
-"""What padding may change: a part of the spread, and of the greatest number, which rounding hangs on."""
 
 _OTHERWISE = (
     "the exported graph and the module differ for {rows} rows of length {length}: the module does "
@@ -140,7 +142,14 @@ class _Trial:
         for rows in (1, self._full):
             self._alone("example", taken[-1], rows)
         shortest, longest = self._shortest(taken[0]), self._longest(taken[-1])
-        reason = _gap(taken) or next(self._differences(taken, longest), "")
+        for length in self._long(longest):
+            self._alone("example", length, 1)
+        changes = chain(
+            self._differences(taken, longest),
+            self._reached(taken),
+            (self._long_change(length) for length in self._long(longest)),
+        )
+        reason = _gap(taken) or next(filter(None, changes), "")
         if not reason and not self._compared:
             reason = "no values were found that show what padding does"
         pads_empty = True
@@ -176,7 +185,7 @@ class _Trial:
 
     def _agree(self, made: Sequence[Array], right: Sequence[Array]) -> bool:
         return len(made) == len(right) and all(
-            self._apart(spec, a, b, [b]) is None
+            self._apart(spec, a, b, [b], each=False) is None
             for spec, a, b in zip(self._outputs, made, right, strict=True)
         )
 
@@ -220,54 +229,104 @@ class _Trial:
         for place, kind in enumerate(KINDS):
             some = [length for length in taken if length in _FEWER] or taken[:1]
             for length in taken if place < _WHOLE_KINDS else some:
-                near = self._bucket(length)
-                for to in (near, self._bucket(2 * near + length)):
+                for to in self._filled_to(length):
                     if to > length and (longest is None or to <= longest):
                         why = self._change(kind, length, to)
                         if why is not None:
                             yield why
 
-    def _change(self, kind: str, length: int, to: int) -> str | None:
+    def _long(self, longest: int | None) -> list[int]:
+        """Lengths of rows that are much longer than the others, as far as they are taken."""
+        row_bytes = sum(array.nbytes for array in self._values.rows("example", 1, 1).values())
+        most = min(longest or _LONGEST_TRIED, _MOST_BYTES // max(1, row_bytes))
+        return [length for length in _LONG if self._bucket(length) <= most]
+
+    def _long_change(self, length: int) -> str | None:
+        return self._change("wide", length, self._bucket(length), rows=1)
+
+    def _reached(self, taken: Sequence[int]) -> Iterator[str]:
+        """The inputs whose padding no mask hides, where it is not known to be harmless; in words."""
+        for key in self._values.reaching():
+            lengths = [length for length in taken if length in _FEWER] or taken[:1]
+            if not any(
+                self._reaches(key, kind, length)
+                for length in lengths
+                for kind in KINDS[:_WHOLE_KINDS]
+            ):
+                continue
+            if not self._values.is_table(key):
+                yield f"what stands in the padding of {key[1]!r} reaches a result"
+            elif not all("float" in spec.dtype for spec in self._outputs):
+                yield f"what stands in the padding of {key[1]!r} reaches whole numbers"
+            elif taken[0] == 1:
+                yield from self._swept(key)
+
+    def _reaches(self, key: Key, kind: str, length: int) -> bool:
+        """True if other values in the padding of `key` change a result."""
+        if self._alone(kind, length) is None:
+            return False
+        values, to = self._values.rows(kind, length), self._filled_to(length)[-1]
+        padded = _tried(self._run, self._values.padded(values, to))
+        other = _tried(self._run, self._values.with_others(key, values, to))
+        if padded is None or other is None:
+            return True
+        return any(
+            self._apart(spec, a, cut_to(spec, b, length), [a]) is not None
+            for spec, b, a in zip(
+                self._outputs,
+                other,
+                (cut_to(s, p, length) for s, p in zip(self._outputs, padded, strict=True)),
+                strict=True,
+            )
+        )
+
+    def _swept(self, key: Key) -> Iterator[str]:
+        """What padding changes for one id of the whole table or the other, in words."""
+        self._values.widen(key, lambda values: _tried(self._run, values) is not None)
+        values = self._values.swept(key)
+        alone = _tried(self._run, values)
+        filled = _tried(self._run, self._values.padded(values, self._filled_to(1)[0]))
+        if alone is None or filled is None:
+            yield f"not all values of {key[1]!r} are taken"
+            return
+        for spec, a, b in zip(self._outputs, alone, filled, strict=True):
+            why = self._apart(spec, a, cut_to(spec, b, 1), [a])
+            if why is not None:
+                yield f"{spec.name!r} changes {why} for some {key[1]!r} when a row of 1 is padded"
+            elif is_constant(spec, [a]):
+                yield f"{spec.name!r} was the same number for all rows that were tried"
+
+    def _filled_to(self, length: int) -> tuple[int, int]:
+        """The lengths that rows are filled up to: a little, and much."""
+        near = self._bucket(length)
+        return near, self._bucket(2 * near + length)
+
+    def _change(self, kind: str, length: int, to: int, rows: int = ROWS) -> str | None:
         """What differs where rows of `length` are padded to `to`; None if nothing does."""
-        alone = self._alone(kind, length)
+        alone = self._alone(kind, length, rows)
         if alone is None:
             return None
-        filled = _tried(self._run, self._values.padded(self._values.rows(kind, length), to))
+        values = self._values.rows(kind, length, rows)
+        filled = _tried(self._run, self._values.padded(values, to))
         if filled is None:
             return f"it takes rows of {length} and not when they are padded to {to}"
         for place, (spec, a, b) in enumerate(zip(self._outputs, alone, filled, strict=True)):
-            if not _follows(spec, a, length) or not _follows(spec, b, to):
+            if not follows(spec, a, length) or not follows(spec, b, to):
                 return f"{spec.name!r} is not as long as its row"
             company = [self._alone(kind, other) for other in _FEWER]
             others = [made[place] for made in company if made is not None]
-            why = self._apart(spec, a, _cut(spec, b, length), [a, b, *others])
+            why = self._apart(spec, a, cut_to(spec, b, length), [a, b, *others])
             if why is not None:
                 return (
                     f"{spec.name!r} of rows of {length} changes {why} when they are padded to {to}"
                 )
         return None
 
-    def _apart(self, spec: TensorSpec, a: Array, b: Array, company: Sequence[Array]) -> str | None:
-        """How two results of the same rows differ, in words; None if by rounding only.
-
-        `company` are results among which a change is large or small.
-        """
-        if a.shape != b.shape:
-            return f"from shape {a.shape[1:]} to {b.shape[1:]}"
-        if "float" not in spec.dtype:
-            self._compared += 1
-            return None if np.array_equal(a, b) else "its whole numbers"
-        one, two = _plain(spec, a), _plain(spec, b)
-        is_finite = np.isfinite(one)
-        if not np.array_equal(one[~is_finite], two[~is_finite], equal_nan=True):
-            return "what is finite"
-        self._compared += bool(is_finite.any())
-        is_half = self._captured.is_half or spec.dtype in ("float16", "bfloat16")
-        bound, rounding = _HALF if is_half else _SINGLE
-        spread, greatest = _spread([_plain(spec, array) for array in company])
-        apart = np.subtract(one, two, where=is_finite, out=np.zeros_like(one))
-        apart = np.abs(apart).max(initial=0.0)
-        return None if apart <= bound * spread + rounding * greatest else f"by {apart:.2g}"
+    def _apart(
+        self, spec: TensorSpec, a: Array, b: Array, company: Sequence[Array], *, each: bool = True
+    ) -> str | None:
+        self._compared += shows_numbers(spec, a)
+        return difference(spec, a, b, company, is_half=self._captured.is_half, each=each)
 
 
 def _tried(run: Run, values: Values) -> Results:
@@ -277,34 +336,6 @@ def _tried(run: Run, values: Values) -> Results:
             return run(values)
     except Exception:  # noqa: BLE001 - a model raises what it likes where it has no result
         return None
-
-
-def _follows(spec: TensorSpec, array: Array, length: int) -> bool:
-    """True if each varying dimension of an output is the length of its rows."""
-    dims = zip(spec.shape, array.shape[1:], strict=True)
-    return all(want is not None or dim == length for want, dim in dims)
-
-
-def _cut(spec: TensorSpec, array: Array, length: int) -> Array:
-    """The part of padded results that belongs to rows of `length`."""
-    cut = tuple(slice(0, length if want is None else None) for want in spec.shape)
-    whole: tuple[slice, ...] = (slice(None), *cut)
-    return array[whole]
-
-
-def _plain(spec: TensorSpec, array: Array) -> Array:
-    if spec.dtype == "bfloat16":
-        return (array.astype("<u4") << 16).view("<f4").astype(np.float64)
-    return array.astype(np.float64)
-
-
-def _spread(arrays: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float]:
-    """The distance of the least and the greatest finite number in `arrays`, and the greatest magnitude."""
-    flat = np.concatenate([array.reshape(-1) for array in arrays])
-    flat = flat[np.isfinite(flat)]
-    if not len(flat):
-        return 0.0, 0.0
-    return float(flat.max() - flat.min()), float(np.abs(flat).max())
 
 
 def _gap(taken: Sequence[int]) -> str:

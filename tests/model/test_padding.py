@@ -161,17 +161,16 @@ def test_a_branch_on_a_size_is_refused(dim: int, message: str) -> None:
         Model.from_torch(Branch(dim).eval(), IDS, variable_length=["ids"])
 
 
-@pytest.mark.parametrize(("function", "is_exact"), [(plain_mean, True), (masked_mean, False)])
-def test_a_function_is_tried_too(
-    function: Callable[..., np.ndarray], is_exact: bool, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("function", [plain_mean, masked_mean])
+def test_a_function_is_tried_too(function: Callable[..., np.ndarray], tmp_path: Path) -> None:
     model = Model.from_callable(
         function,
         fingerprint="1",
         inputs=[TensorSpec("x", "float32", (None,))],
         outputs=[TensorSpec("y", "float32", ())],
     )
-    assert model.bundle.length_rule.is_exact == is_exact
+    # Of numbers that mask themselves too: a threshold on any of them looks the same from outside.
+    assert model.bundle.length_rule.is_exact
     rows = [[1.0, 2.0, 4.0], [3.0]]
     assert model.predict({"x": rows})["y"].tolist() == pytest.approx([7 / 3, 3.0])
     model.save(tmp_path / "m")
