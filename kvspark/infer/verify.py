@@ -29,6 +29,12 @@ TOLERANCE = {"float64": 1e-10, "float32": 3e-5, "float16": 1e-2, "bfloat16": 1e-
 that of the median row. Other shapes of a call move a logit of MiniLM by 4e-6 at the most; padding that is
 not masked by 2e-4 and more."""
 
+_OF_A_PLACE = 32
+"""How many tolerances a number may be off in units of the largest one at its own place in any row: beside a
+number of millions, a wrong one near 1 is no rounding."""
+_ENOUGH_ROWS = 8
+"""For a place's largest number to say how large its numbers are; a single one may be near 0 by chance."""
+
 _TORCHSCRIPT = (".pt", ".jit", ".ts", ".torchscript")
 
 
@@ -178,6 +184,7 @@ def _compared(
     pairs = [(row, *_alike(spec, ours[row], theirs[row][spec.name])) for row in rows]
     sizes = [_magnitude(their) for _, _, their in pairs]
     typical = float(np.median(sizes)) if sizes else 0.0
+    of_places = _of_places(spec, [their for _, _, their in pairs], tolerance)
     largest, least, first = 0.0, np.inf, None
     is_equal = True
     for (row, our, their), size in zip(pairs, sizes, strict=True):
@@ -185,7 +192,8 @@ def _compared(
         apart = _apart(our, their)
         largest, least = max(largest, apart), min(least, allowed)
         is_equal &= our.shape == their.shape and our.tobytes() == their.tobytes()
-        if not apart <= allowed and first is None:
+        is_off = not apart <= allowed or bool((np.abs(_minus(our, their)) > of_places).any())
+        if is_off and first is None:
             first = row
     verdict: Verdict = "differs" if first is not None else "within bound"
     if is_equal:
@@ -207,6 +215,27 @@ def _plain(value: Any, dtype: str) -> Array:
 def _magnitude(array: Array) -> float:
     wide = array.astype(np.float64)
     return float(np.abs(wide[np.isfinite(wide)]).max(initial=0.0))
+
+
+def _of_places(spec: TensorSpec, theirs: Sequence[Array], tolerance: float) -> Array | float:
+    """What is allowed for each number of a row, as those at its place are; infinite where nobody knows."""
+    if "float" not in spec.dtype or not spec.shape or None in spec.shape:
+        return np.inf
+    if len(theirs) < _ENOUGH_ROWS or any(their.shape != spec.shape for their in theirs):
+        return np.inf
+    wide = np.stack(theirs).astype(np.float64)
+    sizes = np.abs(wide).max(axis=0, where=np.isfinite(wide), initial=0.0)
+    allowed: Array = _OF_A_PLACE * tolerance * sizes
+    return allowed
+
+
+def _minus(ours: Array, theirs: Array) -> Array:
+    """The differences of finite numbers, 0 elsewhere: `_apart` tells the others."""
+    if ours.shape != theirs.shape or ours.dtype.kind != "f":
+        return np.zeros(())
+    one, two = ours.astype(np.float64), theirs.astype(np.float64)
+    both = np.isfinite(one) & np.isfinite(two)
+    return np.subtract(one, two, where=both, out=np.zeros_like(one))
 
 
 def _apart(ours: Array, theirs: Array) -> float:

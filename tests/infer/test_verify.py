@@ -189,6 +189,20 @@ def test_a_rows_bound_is_its_own_and_not_that_of_larger_rows() -> None:
     assert model.verify({"x": given}, runtime=off, tolerance=1e-3).verdict == "within bound"
 
 
+def test_a_wrong_number_beside_a_large_one_is_found() -> None:
+    scale = torch.tensor([1e6, 1.0, 1e-3, 0.0])
+
+    class Scaled(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * scale
+
+    model = Model.from_torch(Scaled().eval(), {"x": torch.zeros(2, 4)})
+    assert model.verify({"x": rows(40, 4)}).ok
+    others = np.array([1e6, 1.1, 1e-3, 0], dtype="float32")
+    found = model.verify({"x": rows(40, 4)}, runtime=lambda x: x * others)
+    assert (found.verdict, found.outputs[0].first_row) == ("differs", 0)
+
+
 def test_a_row_that_one_side_refuses_is_told() -> None:
     spec = TensorSpec("x", "float32", (4,))
     model = Model.from_callable(strict, fingerprint="1", inputs=[spec], outputs=[spec])
