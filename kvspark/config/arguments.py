@@ -6,9 +6,22 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kvspark.config.cache import CacheConfig
+from kvspark.config.model import ModelConfig
+from kvspark.config.sealing import SealingConfig
 from kvspark.errors import SecretError, UsageError
 
-_KEY = re.compile(r"\b(?:cache|input|model)\.(?:sealing\.)?([a-z_]+)\b")
+_KEYS = {
+    "cache": (*CacheConfig.model_fields, *SealingConfig.model_fields),
+    "model": tuple(ModelConfig.model_fields),
+}
+_KEY = re.compile(
+    "|".join(
+        rf"\b{section}\.(?:sealing\.)?({'|'.join(names)})\b(?!\.|:\d)"
+        for section, names in _KEYS.items()
+    )
+)
+"""The keys themselves, and not a host that is called `cache.internal`."""
 _VALUE = re.compile(r"\b([a-z_]+)=(true|false)\b")
 
 
@@ -30,4 +43,7 @@ def named_as_arguments() -> Iterator[None]:
 
 def as_arguments(text: str) -> str:
     """`text` with the names and values that Python has."""
-    return _VALUE.sub(lambda found: f"{found[1]}={found[2].title()}", _KEY.sub(r"\1", text))
+    return _VALUE.sub(
+        lambda found: f"{found[1]}={found[2].title()}",
+        _KEY.sub(lambda found: found[found.lastindex or 0], text),
+    )

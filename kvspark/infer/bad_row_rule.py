@@ -132,6 +132,7 @@ class SetAside(BadRowRule):
 
 def _first_bad(rows: Indices, call: Call, error: Exception) -> tuple[int, Exception]:
     """The first of `rows` on which `call` raises, and what it raises there; `error` for all of them."""
+    is_alone = len(rows) == 1
     while (place := _place(error, len(rows))) is None:
         left, right = np.array_split(rows, 2)
         try:
@@ -139,10 +140,10 @@ def _first_bad(rows: Indices, call: Call, error: Exception) -> tuple[int, Except
         except Exception as exc:
             if not _is_of_a_row(exc):
                 raise
-            rows, error = left, exc
+            rows, error, is_alone = left, exc, len(left) == 1
         else:
-            rows = right
-    if isinstance(error, RowError):
+            rows, is_alone = right, False
+    if is_alone or isinstance(error, RowError):
         return int(rows[place]), error
     try:  # alone, a row is told apart from its company, and its trouble can be put in words
         call(rows[place : place + 1])

@@ -171,7 +171,7 @@ def test_100_000_mutated_entries_are_misses_and_take_no_memory(width):
 
 def test_a_cache_seals_where_others_reach_the_store_and_refuses_without_keys(monkeypatch):
     monkeypatch.delenv("KVSPARK_SEALING_KEYS")
-    with pytest.raises(SecretError, match=r"keygen.*sealed=false") as caught:
+    with pytest.raises(SecretError, match=r"keygen.*sealed=False") as caught:
         Cache.connect("redis://127.0.0.1:1", namespace="n")
     assert "\n" not in str(caught.value)
     assert not Cache.connect("redis://127.0.0.1:1", namespace="n", sealed=False).config.is_sealed

@@ -38,7 +38,15 @@ class Source:
     """Spark's type of them."""
 
 
-IDS: tuple[list[int], ...] = ([3], [4, 5], [7, 8, 9], [], [1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 8, 9], [11] * 21)
+IDS: tuple[list[int], ...] = (
+    [3],
+    [4, 5],
+    [7, 8, 9],
+    [],
+    [1, 2, 3, 4, 5, 6, 7, 8, 9],
+    [7, 8, 9],
+    [11] * 21,
+)
 NUMBERS = tuple([float(i) for i in row] for row in IDS)
 TEXTS = (
     "oak",

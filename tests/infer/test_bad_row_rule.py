@@ -65,7 +65,8 @@ def test_one_bad_row_costs_two_calls_a_halving(row: int) -> None:
     refused = Calls({row})
     with pytest.raises(RowError, match=f"row {row} of the batch"):
         list(Refuse().results("head", np.arange(32), refused, {}))
-    assert len(refused.made) - 1 <= 5
+    # Who is found by elimination is called once more, alone: only then there are words for it.
+    assert len(refused.made) - 1 <= 5 + (row % 2)
 
 
 def test_a_row_that_is_named_costs_no_halving() -> None:

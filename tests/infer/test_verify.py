@@ -335,20 +335,11 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     assert "is gone; put the folder" in found.note
 
 
-def test_nothing_of_a_row_is_told() -> None:
-    spec = TensorSpec("x", "float32", (4,))
-    model = Model.from_callable(strict, fingerprint="1", inputs=[spec], outputs=[spec])
-    given = np.full((1, 4), -123.5, dtype="float32")
-    for runtime in (None, doubled):
-        assert "123" not in str(model.verify({"x": given}, runtime=runtime))
-
-
 def test_a_picture_is_read_by_the_folders_own_processor(tmp_path: Path) -> None:
     model = Model.from_pretrained(save_image_classifier(tmp_path / "i", "ConvNext"))
     into = BytesIO()
-    Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 31, 3), np.uint8)).save(
-        into, "PNG"
-    )
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 31, 3), np.uint8)
+    Image.fromarray(pixels).save(into, "PNG")
     found = model.verify({"image": [into.getvalue(), b"no picture"]})
     assert found.ok, str(found)
     assert (found.compared, found.bad_on_both) == (1, 1)
