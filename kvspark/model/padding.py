@@ -258,7 +258,9 @@ class _Trial:
                 yield f"what stands in the padding of {key[1]!r} reaches a result"
             elif not all("float" in spec.dtype for spec in self._outputs):
                 yield f"what stands in the padding of {key[1]!r} reaches whole numbers"
-            elif taken[0] == 1:
+            elif taken[0] > 1:
+                yield f"rows of one id, which show what each of {key[1]!r} does, are not taken"
+            else:
                 yield from self._swept(key)
 
     def _reaches(self, key: Key, kind: str, length: int) -> bool:

@@ -32,8 +32,11 @@ _SMALL = 8
 _MOST_DIGITS = 6
 """Of numbers that are put in the padding: a sum, a maximum or a threshold shows them."""
 _OTHER_INTS = 1 << 30
+"""The greatest whole number that is put in the padding; above it sums of a few would overflow 32 bits."""
 _SWEPT = 256
+"""Ids of a table that are tried alone, spread over it: one call of a model of any size."""
 _EXTREME = 0.4
+"""The part of other values that is as great as can be, so that every row's padding has some."""
 _MASK_NAME = re.compile(r"(.*[_.])?[a-z]*masks?(_?[0-9]+)?(:[0-9]+)?", re.IGNORECASE)
 
 
