@@ -123,3 +123,23 @@ def test_a_branch_on_a_great_length_is_refused() -> None:
     module = Of(lambda x: x.sum(1) * max(1, x.shape[1] / 300)).eval()
     with pytest.raises(ExportError, match="a branch on a length say"):
         Model.from_torch(module, {"x": FLOATS}, variable_length=["x"])
+
+
+class Windows(nn.Module):
+    """Windows of three ids that end in one that is not padding: no row of length 1 or 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 4, padding_idx=0)
+        self.windows = nn.Conv1d(4, 3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.windows(self.embed(x).transpose(1, 2))
+        return (made * (x[:, 2:] != 0).unsqueeze(1)).sum(2)
+
+
+def test_ids_that_cannot_be_tried_alone_are_not_padded() -> None:
+    torch.manual_seed(3)
+    model = Model.from_torch(Windows().eval(), {"x": IDS}, variable_length=["x"])
+    assert (model.bundle.length_rule.is_exact, model.bundle.length_rule.shortest) == (True, 3)
+    assert "rows of one id" in model.bundle.length_rule.reason
