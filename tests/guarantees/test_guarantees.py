@@ -13,7 +13,6 @@ All but `saved` are asked in one test for each cell, because a cell costs a Spar
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
+from tests.connect_server import connect_environment
 from tests.guarantees.sources import SOURCES, output_of
 from tests.guarantees.surfaces import Bits, Surface, by_job, by_predict, by_score, by_udf
 from tests.redis_server import RedisAddress, running_redis
@@ -152,7 +152,7 @@ def test_a_session_of_spark_connect_gives_the_same_bits(
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-m", "tests.guarantees.connect_program", str(asked_file), redis.url],
-        env={**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": root},
+        env=connect_environment(root),
         cwd=root,
         capture_output=True,
         text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from kvspark.infer.model import Model
+from tests.connect_server import connect_environment
 from tests.redis_server import running_redis
 from tests.small_models import Mlp, seeded
 
@@ -24,9 +24,8 @@ def test_a_session_of_spark_connect_scores_by_artifact_path_and_redis(tmp_path: 
     module = seeded(Mlp(), seed=secrets.randbits(31))
     model = Model.from_torch(module, {"x": torch.zeros(4, 8)}, cuts=["trunk"])
     model.save(tmp_path / "model")
-    # The server's workers do not run in the folder of the repository.
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": root}
+    environment = connect_environment(root)
     with running_redis() as server:
         command = [sys.executable, "-m", "tests.spark.connect_session"]
         done = subprocess.run(
