@@ -15,11 +15,9 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.doorkeeper import Doorkeeper, DoorkeptEntries
 from kvspark.cache.entries import Entries, insert_some
 from kvspark.cache.keyspace import Lookup
 from kvspark.cache.lease import AdmittedLeases, RowLeases
-from kvspark.cache.sightings import RowSightings
 from kvspark.spec import Rows
 from kvspark.stats import StageStats
 
@@ -61,15 +59,10 @@ def affordable_share(budget_bytes: int, needed_bytes: int) -> float:
 
 
 def admitted(entries: Entries, share: float, turned_away: TurnedAway = _unheard) -> Entries:
-    """`entries`, or of them the part that `share` admits, and a doorkeeper where there is one.
+    """`entries`, or of them the part that `share` admits.
 
-    Where `share` is all, a doorkeeper decides alone. `turned_away` is told how many rows were
-    computed and not written, call by call.
+    `turned_away` is told how many rows were computed and not written, call by call.
     """
-    sightings = entries.sightings()
-    if sightings is not None:
-        door = Doorkeeper(Threshold(share if share < 1 else 0.0), sightings)
-        return DoorkeptEntries(entries, door, turned_away)
     return entries if share >= 1 else AdmittedEntries(entries, Threshold(share), turned_away)
 
 
@@ -122,7 +115,3 @@ class AdmittedEntries:
         """Who computes which of the rows that are stored."""
         leases = self._entries.leases()
         return leases and AdmittedLeases(leases, self._admits)
-
-    def sightings(self) -> RowSightings | None:
-        """What was seen of the rows."""
-        return self._entries.sightings()

@@ -29,7 +29,6 @@ from kvspark.cache.namespace_registry import NamespaceRegistry
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.shown import html_of, line_of
-from kvspark.cache.sightings import RowSightings
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.trouble import FULL, reason_of
@@ -79,7 +78,6 @@ class Cache:
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
         listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
         self._tombstones = tombstones.Tombstones(listed)
-        self._sightings = self._open_sightings()
         self.counted = Counted()
         """For `stats`; whoever computes with this cache adds to it."""
 
@@ -207,7 +205,6 @@ class Cache:
             erased=self._tombstones,
             leases=None if from_ms is None else self._store.leases(),
             lease_from_s=(from_ms or 0.0) / 1_000,
-            sightings=self._sightings,
         )
 
     def write_behind(self) -> WriteBehind | None:
@@ -259,7 +256,6 @@ class Cache:
         erased: tombstones.Tombstones | None = None,
         leases: Leases | None = None,
         lease_from_s: float = 0.0,
-        sightings: RowSightings | None = None,
     ) -> KeySpace:
         seal = seal_of(self._ring, self._key, identity)
         label = StageKeys(self._key, identity).label
@@ -273,22 +269,6 @@ class Cache:
             tombstones=erased,
             leases=leases,
             lease_from_s=lease_from_s,
-            sightings=sightings,
-        )
-
-    def _open_sightings(self) -> RowSightings | None:
-        size_bytes = self._config.doorkeeper_bytes
-        if size_bytes is None:
-            return None
-        kept = self._store.sightings()
-        if kept is None:
-            _LOG.warning(
-                "%s keeps no sightings: every row is let in, as without cache.doorkeeper_bytes",
-                self._config.url,
-            )
-            return None
-        return RowSightings(
-            self._guard, kept, self._key, size_bytes=size_bytes, window_s=self._config.ttl_s
         )
 
     def contents(self) -> Contents:

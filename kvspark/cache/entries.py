@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from kvspark.cache.guard import Guard
     from kvspark.cache.keyspace import Lookup
     from kvspark.cache.lease import RowLeases
-    from kvspark.cache.sightings import RowSightings
 
 
 class Entries(Protocol):
@@ -41,10 +40,6 @@ class Entries(Protocol):
 
     def leases(self) -> RowLeases | None:
         """Who computes which row; None where everybody computes what is missing."""
-        ...
-
-    def sightings(self) -> RowSightings | None:
-        """Which rows were seen before; None where nobody asks for that."""
         ...
 
 

@@ -4,8 +4,7 @@
 
     key    bytes  content
            0-1    "k1"        the version of this layout
-           2      "s"         the kind: a stage's result; no entries are "l", the lease on one, and "d",
-                              a table of sightings, which has the number of its time for a stage
+           2      "s"         the kind: a stage's result; no entry is "l", the lease on one
            3-4    namespace   so that a namespace can be found and erased
            5-6    stage       so that a stage can be found and erased
            7-10   "{tt}"      a cluster's hash tag: 64 of them, the first six bits of the digest
@@ -69,12 +68,6 @@ def subject_mark(key: NamespaceKey, subject: bytes) -> bytes:
 def lease_keys(keys: Sequence[bytes]) -> list[bytes]:
     """The keys of the leases on the entries `keys`: in the same slots of a cluster, and no entries."""
     return [b"k1l" + key[3:] for key in keys]
-
-
-def sighting_keys(key: NamespaceKey, time_number: int) -> list[bytes]:
-    """The keys of a namespace's tables of sightings: for each hash tag one, beside its entries."""
-    head = b"k1d" + namespace_prefix(key)[3:] + (time_number % 2**16).to_bytes(2, "little")
-    return [head + b"{%02x}" % tag for tag in range(TAGS)]
 
 
 def keys_of_subjects(keys: Sequence[bytes], marks: Collection[bytes]) -> list[bytes]:

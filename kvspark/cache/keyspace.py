@@ -18,7 +18,6 @@ from kvspark.cache.header import MISPLACED
 from kvspark.cache.inserting import sealed_windows
 from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys
 from kvspark.cache.lease import RowLeases, StoreLeases
-from kvspark.cache.sightings import RowSightings
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.tombstones import Tombstones
 from kvspark.spec import Rows
@@ -61,7 +60,6 @@ class KeySpace:
         tombstones: Tombstones | None = None,
         leases: Leases | None = None,
         lease_from_s: float = 0.0,
-        sightings: RowSightings | None = None,
     ) -> None:
         self._guard = guard
         self._tombstones = tombstones
@@ -70,7 +68,6 @@ class KeySpace:
         self._leases = (
             None if leases is None else StoreLeases(guard, leases, self._keys, from_s=lease_from_s)
         )
-        self._sightings = sightings
         self._format = entry_format
         self._ttl_s = ttl_s
         self._expected_bytes = (
@@ -150,10 +147,6 @@ class KeySpace:
     def leases(self) -> RowLeases | None:
         """Who computes which row; None where the store has no leases, or nobody wants any."""
         return self._leases
-
-    def sightings(self) -> RowSightings | None:
-        """Which rows were seen before; None where the store cannot say, or nobody asks."""
-        return self._sightings
 
     def _erased(self) -> frozenset[bytes] | None:
         """Digests that may not be inserted; None if nothing may be, because they are not known."""

@@ -25,7 +25,6 @@ from kvspark.cache.entries import Entries, GuardedEntries
 from kvspark.cache.guard import Guard
 from kvspark.cache.keyspace import Lookup
 from kvspark.cache.lease import RowLeases
-from kvspark.cache.sightings import RowSightings
 from kvspark.cache.work_queue import WorkQueue
 from kvspark.spec import Rows
 from kvspark.stats import StageStats
@@ -236,10 +235,6 @@ class AheadEntries:
     def leases(self) -> RowLeases | None:
         """Who computes which row."""
         return self._entries.leases()
-
-    def sightings(self) -> RowSightings | None:
-        """What was seen of the rows."""
-        return self._entries.sightings()
 
 
 def _nothing(count: int) -> Lookup:

@@ -16,7 +16,6 @@ import numpy as np
 from kvspark.cache.entries import Entries
 from kvspark.cache.keyspace import Lookup
 from kvspark.cache.lease import RowLeases, TellingLeases
-from kvspark.cache.sightings import RowSightings
 from kvspark.spec import Rows
 from kvspark.stats import StageStats
 
@@ -64,10 +63,6 @@ class ProbedEntries:
         """
         leases = self._entries.leases()
         return leases and TellingLeases(leases, self._stop_believing)
-
-    def sightings(self) -> RowSightings | None:
-        """What was seen of the rows."""
-        return self._entries.sightings()
 
     def _stop_believing(self) -> None:
         self._is_believed = False

@@ -26,7 +26,6 @@ from kvspark.cache.guard import Guard
 from kvspark.cache.inserting import row_sizes
 from kvspark.cache.keyspace import KeySpace, Lookup
 from kvspark.cache.lease import RowLeases
-from kvspark.cache.sightings import RowSightings
 from kvspark.cache.work_queue import WorkQueue
 from kvspark.spec import Rows, TensorSpec
 from kvspark.stats import StageStats
@@ -266,10 +265,6 @@ class BehindEntries:
     def leases(self) -> RowLeases | None:
         """Who computes which row."""
         return self._entries.leases()
-
-    def sightings(self) -> RowSightings | None:
-        """What was seen of the rows."""
-        return self._entries.sightings()
 
 
 def _merged(stored: Rows, is_own: npt.NDArray[np.bool_], own: Sequence[tuple[Rows, int]]) -> Rows:

@@ -53,8 +53,7 @@ class CacheConfig(Section):
     budget_bytes: int | None = Field(
         default=None,
         gt=0,
-        description="Memory that the job's entries may take in the store, the doorkeeper's tables included. Where all rows "
-        "would take more, a fixed part of them is remembered, instead of all for a while. No limit without it.",
+        description="Memory that the job's entries may take in the store. Where all rows would take more, a fixed part of them is remembered, instead of all for a while. No limit without it.",
     )
     l1_bytes: int | None = Field(
         default=None,
@@ -67,15 +66,6 @@ class CacheConfig(Section):
         description="A folder behind the store, for what outlives its memory: `file:///PATH`, `s3://BUCKET/PATH` or "
         "another URI that pyarrow reads. It is read for what the store lacks, and written behind; merge "
         "its segments with `kvspark compact`. Without user or password.",
-    )
-    doorkeeper_bytes: int | None = Field(
-        default=None,
-        ge=2**16,
-        le=2**30,
-        description="For reuse that is skewed, where most rows come once: a row is written when it is computed for the second "
-        "time within `ttl_s`. Memory of the store, a byte a row, for what was seen last. With `cache.budget_bytes` a row is "
-        "written if its part is remembered or if it was seen before. On a scan that comes back every night it lets all rows in: "
-        "leave it out there. HBase cannot, and lets all in.",
     )
     timeout_ms: int = Field(
         default=250,
@@ -199,22 +189,6 @@ class CacheConfig(Section):
             if getattr(self, f"{secret}_env") and getattr(self, f"{secret}_file"):
                 raise ValueError(f"{secret}_env and {secret}_file are both given; keep one")
         return self
-
-    @model_validator(mode="after")
-    def _room_beside_the_doorkeeper(self) -> Self:
-        if self.budget_bytes is not None and self.budget_bytes <= (self.doorkeeper_bytes or 0):
-            raise ValueError(
-                f"budget_bytes ({self.budget_bytes}) leaves no room for entries beside doorkeeper_bytes "
-                f"({self.doorkeeper_bytes}); raise the one or lower the other"
-            )
-        return self
-
-    @property
-    def entries_budget_bytes(self) -> int | None:
-        """What the budget leaves for entries; None where there is none."""
-        if self.budget_bytes is None:
-            return None
-        return self.budget_bytes - (self.doorkeeper_bytes or 0)
 
     @property
     def is_sealed(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from kvspark.config.removed import removed_key
 from kvspark.errors import UsageError
 
 _EXPECTED = {
@@ -58,7 +59,10 @@ def explain(
 
 
 def unknown_key(path: Sequence[str], section: type[BaseModel]) -> str:
-    """What to say of a key that no section has: its path and the nearest known key."""
+    """What to say of a key that no section has: what replaced it, else its path and the nearest known key."""
+    removed = removed_key(path)
+    if removed is not None:
+        return removed
     *parents, key = path
     owner = section_at(section, parents)
     known = sorted(owner.model_fields) if owner else []

@@ -46,7 +46,6 @@ def planned_entries(
             space: Entries = ProbedEntries(stored) if planned.is_empty else stored
             space = admitted(space, planned.share, partial(turned_away, stage))
             if ahead is not None and not planned.is_empty:
-                # A second doorkeeper does not matter: it is never asked to let anything in.
                 reads = admitted(ahead.guarding(stored), planned.share)
                 row_bytes = codec.bytes_per_row or VARYING_BYTES
                 space = AheadEntries(space, reads, ahead, row_bytes=row_bytes)

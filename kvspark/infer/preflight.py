@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from kvspark.cache.entries import GuardedEntries
     from kvspark.cache.guard import Guard
     from kvspark.cache.lease import RowLeases
-from kvspark.cache.sightings import RowSightings
 
 SAMPLE_ROWS = 64
 """Rows from which those of one length bucket are taken: enough to fill most of a micro-batch."""
@@ -186,7 +185,4 @@ class _ReadingEntries:
         return StageStats()
 
     def leases(self) -> RowLeases | None:
-        return None
-
-    def sightings(self) -> RowSightings | None:
         return None

@@ -66,7 +66,7 @@ STAGE_FIELDS = {
     "leased": "Distinct rows that another worker computed meanwhile (cache.lease_from_ms).",
     "seconds_waited": "Seconds of workers that waited for such rows with nothing else to do.",
     "turned_away": "Distinct rows that were computed and not written: above the share that fits into "
-    "cache.budget_bytes, or seen for the first time (cache.doorkeeper_bytes).",
+    "cache.budget_bytes.",
     "seconds_per_row": "Seconds of one worker to compute a row: measured in this run, else in the one "
     "whose output this replaced; null where neither has computed any.",
 }

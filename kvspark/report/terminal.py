@@ -92,7 +92,7 @@ def _lines(report: RunReport) -> list[str]:
     if turned_away:
         lines.append(
             f"{turned_away:,} computed rows were not written: they were not admitted "
-            "(cache.budget_bytes, cache.doorkeeper_bytes)"
+            "(cache.budget_bytes)"
         )
     if report.lossy:
         codecs = ", ".join(f"{stage} {codec}" for stage, codec in report.lossy.items())

@@ -208,7 +208,7 @@ def _namespace(config: CacheConfig) -> Iterator[Finding]:
 
 
 def _need(config: JobConfig) -> Need | None:
-    """What one night takes: of the budget, else the last run's entries and the doorkeeper's tables."""
+    """What one night takes: of the budget, else the last run's entries."""
     assert config.cache is not None
     if config.cache.budget_bytes is not None:
         return Need(config.cache.budget_bytes, "cache.budget_bytes")
@@ -220,9 +220,7 @@ def _need(config: JobConfig) -> Need | None:
         return None
     if not size_bytes:
         return None
-    tables_bytes = config.cache.doorkeeper_bytes or 0
-    source = "the rows of the last run" + (" and cache.doorkeeper_bytes" if tables_bytes else "")
-    return Need(size_bytes + tables_bytes, source)
+    return Need(size_bytes, "the rows of the last run")
 
 
 def _stage_bytes(stage: dict[str, int]) -> int:

@@ -259,7 +259,7 @@ def _read(spark: SparkSession, config: JobConfig, opened: Opened) -> tuple[Sourc
 
 def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
     """`plan` with the shares that the cache's budget affords, where it has one."""
-    budget_bytes = None if config.cache is None else config.cache.entries_budget_bytes
+    budget_bytes = None if config.cache is None else config.cache.budget_bytes
     if budget_bytes is None:
         return plan
     chosen = {name for name, stage in config.plan.stages.items() if stage.share is not None}

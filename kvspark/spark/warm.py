@@ -22,8 +22,8 @@ def run_warm(config: JobConfig, *, most_bytes: int | None = None) -> str:
         raise UsageError("the conf names no cache; there is nothing to lift")
     with closing(Cache.from_config(config.cache)) as cache, closing(cache.warm()) as warm:
         given = [each for each in (most_bytes, warm.room_bytes()) if each is not None]
-        if not given and config.cache.entries_budget_bytes is not None:
-            given = [config.cache.entries_budget_bytes]
+        if not given and config.cache.budget_bytes is not None:
+            given = [config.cache.budget_bytes]
         if not given:
             raise UsageError(
                 "the store does not say how much memory it has left (no maxmemory, or a user who may not "

@@ -13,7 +13,6 @@ from kvspark.cache.store.redis.slots import slot_of_tag, tag_of
 from kvspark.errors import StoreFullError, StoreRefusedError, StoreUnavailableError
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
-from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 from tests.faults.matrix import covers
 from tests.redis_cluster import ClusterAddress, node_id, running_cluster, wait_until
@@ -71,7 +70,7 @@ def share(cluster: ClusterAddress, place: int) -> set[bytes]:
     return {key for key in TAGGED if cluster.owner(slot_of_tag(tag_of(key))) == place}
 
 
-class TestClusterStore(LeaseContract, SightingContract, StoreContract):
+class TestClusterStore(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, cluster):
         store = connect(cluster, timeout_s=5)

@@ -18,7 +18,6 @@ from kvspark.cache.doctor.store import Need, store_findings
 from kvspark.cache.store.redis.interview import Interview
 from kvspark.config.cache import CacheConfig
 from tests.cache.test_redis_tls import certificate
-from tests.hbase_server import running_hbase
 from tests.redis_cluster import running_cluster
 from tests.redis_server import RedisAddress, redis_version, running_redis, valkey_binary
 
@@ -155,25 +154,6 @@ def test_a_user_who_may_not_write_is_bad(of_the_job, monkeypatch):
         monkeypatch.setenv("PASSWORD", "x")
         found = looked(of_the_job(server.url, username="shut"))
     assert "user shut: may not SET; expected PING, MGET, SET under k1*" in told(found, "bad")
-
-
-def test_a_doorkeeper_needs_a_user_who_may_mark(good, of_the_job, monkeypatch):
-    found = looked(of_the_job(good.url, doorkeeper_bytes=2**20), DOCTOR)
-    assert "may PING, MGET, SET, BITFIELD, EXPIREAT" in told(found, "ok")
-    old = "old on >x ~k1* -@all +mget +set +ping +hello +auth +select"
-    with running_redis() as server:
-        server.ask("ACL", "SETUSER", *old.split())
-        monkeypatch.setenv("PASSWORD", "x")
-        found = looked(of_the_job(server.url, username="old", doorkeeper_bytes=2**20))
-    assert "user old: may not BITFIELD, EXPIREAT" in told(found, "bad")
-
-
-def test_a_doorkeeper_of_a_store_without_sightings_is_warned_of():
-    with running_hbase() as gateway:
-        url = f"hbase://127.0.0.1:{gateway.port}/kvspark"
-        config = CacheConfig.checked(url=url, namespace="n", doorkeeper_bytes=2**20)
-        found = looked(config)
-    assert "keeps no sightings, so that every row is let in" in told(found, "warn")
 
 
 @pytest.mark.parametrize(

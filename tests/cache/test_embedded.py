@@ -21,7 +21,6 @@ from tests.cache.embedded_processes import (
     wait_until,
     watcher_of,
 )
-from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 
 pytestmark = pytest.mark.redis
@@ -36,7 +35,7 @@ def shared(tmp_path_factory):
     settle(folder)
 
 
-class TestEmbeddedStore(SightingContract, StoreContract):
+class TestEmbeddedStore(StoreContract):
     @pytest.fixture
     def store(self, shared):
         return shared

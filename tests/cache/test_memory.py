@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from kvspark.cache.store.memory import MemoryStore, memory_store
-from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 
 
@@ -12,7 +11,7 @@ def store():
     return MemoryStore()
 
 
-class TestMemoryStore(SightingContract, StoreContract):
+class TestMemoryStore(StoreContract):
     pass
 
 

@@ -21,7 +21,6 @@ from kvspark.errors import (
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
 from tests.cache.redis_stores import over_socket, over_tcp
-from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 from tests.redis_server import RedisAddress, running_redis
 
@@ -32,7 +31,7 @@ SLACK_S = 2.0
 """What a busy machine may add to a bound."""
 
 
-class TestRedisStoreOverTcp(LeaseContract, SightingContract, StoreContract):
+class TestRedisStoreOverTcp(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, redis_server):
         store = RedisStore(Endpoint("127.0.0.1", redis_server.port), timeout_s=5)

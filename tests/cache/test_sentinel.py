@@ -15,7 +15,6 @@ from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
-from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Say
@@ -44,7 +43,7 @@ def connect(
     return SentinelStore(sentinels, service, Endpoint(**options), timeout_s=timeout_s)
 
 
-class TestSentinelStore(LeaseContract, SightingContract, StoreContract):
+class TestSentinelStore(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, watched):
         store = connect(watched)

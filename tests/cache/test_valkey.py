@@ -10,7 +10,6 @@ from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.cluster import ClusterStore
 from kvspark.cache.store.redis.server import RedisStore
 from tests.cache.lease_contract import LeaseContract
-from tests.cache.sighting_contract import SightingContract
 from tests.cache.store_contract import StoreContract
 from tests.redis_cluster import running_cluster
 from tests.redis_server import running_redis, valkey_binary
@@ -34,7 +33,7 @@ def valkey_cluster():
         yield cluster
 
 
-class TestRedisStoreOnValkey(LeaseContract, SightingContract, StoreContract):
+class TestRedisStoreOnValkey(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, valkey):
         store = RedisStore(Endpoint("127.0.0.1", valkey.port), timeout_s=5)
@@ -42,7 +41,7 @@ class TestRedisStoreOnValkey(LeaseContract, SightingContract, StoreContract):
         store.close()
 
 
-class TestClusterStoreOnValkey(LeaseContract, SightingContract, StoreContract):
+class TestClusterStoreOnValkey(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, valkey_cluster):
         seeds = [Endpoint("127.0.0.1", node.port) for node in valkey_cluster.nodes]

@@ -234,6 +234,10 @@ def test_a_conf_that_is_wrong_is_one_line(
     conf.write_text("run: {nam: x}\n", encoding="utf-8")
     assert cli.run(["check", str(conf)]) == 64
     assert "unknown key run.nam" in capsys.readouterr().err
+    gone = ["--set", "cache.url=memory://", "--set", "cache.doorkeeper_bytes=65536"]
+    conf.write_text("run: {name: x}\n", encoding="utf-8")
+    assert cli.run(["check", str(conf), *gone]) == 64
+    assert "cache.doorkeeper_bytes is gone: remove it" in capsys.readouterr().err
 
 
 def test_an_embedded_store_that_cannot_be_made_is_a_warning(

@@ -72,10 +72,14 @@ def test_a_usage_error_is_one_line_and_64(
     ("options", "message"),
     [
         (["--set", "run.nam=x"], "KVS-1001 --set run.nam: unknown key run.nam"),
+        (
+            ["--set", "cache.doorkeeper_bytes=1"],
+            "KVS-1001 --set cache.doorkeeper_bytes: cache.doorkeeper_bytes is gone: remove it",
+        ),
         (["--run-id", "a/b"], "a run id names a folder"),
         (["--set", "cache.password=hunter2"], "a secret is not written in a conf"),
     ],
-    ids=["set", "run_id", "secret"],
+    ids=["set", "removed", "run_id", "secret"],
 )
 def test_an_option_of_score_is_checked_with_the_conf(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]

@@ -150,6 +150,10 @@ BAD_FILES = {
         "timeout_ms: 5",
         "job.yaml line 5: unknown key timeout_ms; did you mean cache.timeout_ms?",
     ),
+    "removed_key": (
+        "cache: {url: redis://h, doorkeeper_bytes: 65536}",
+        "job.yaml line 5: cache.doorkeeper_bytes is gone: remove it; where most rows come once, set maxmemory-policy",
+    ),
     "nothing_near": (
         "zzz: 5",
         "job.yaml line 5: unknown key zzz; the top level takes cache, input",

@@ -100,27 +100,6 @@ def test_within_a_budget_the_same_part_of_the_rows_is_remembered_every_night(
     assert published(folder / "out").equals(without)
 
 
-def test_what_a_doorkeeper_takes_is_taken_from_the_budget(
-    spark: SparkSession, folder: Path, redis: RedisAddress
-) -> None:
-    night = write_night(folder / "night", 400)
-    written = []
-    for tables_bytes in (0, 2**16):
-        redis.ask("FLUSHALL")
-        cache: dict[str, Any] = {
-            "url": redis.url,
-            "namespace": "budget",
-            "budget_bytes": 100_000 + tables_bytes,
-            "timeout_ms": PATIENT_MS,
-        }
-        if tables_bytes:
-            cache["doorkeeper_bytes"] = tables_bytes
-        stages = run_score(job(folder, night, cache=cache), spark=spark).stats.stages
-        written.append([stage.bytes_written for stage in stages.values()])
-    assert min(written[0]) > 0
-    assert written[1] == written[0]
-
-
 def test_a_new_head_uses_the_old_trunk_and_never_opens_its_weights(
     spark: SparkSession, folder: Path, redis: RedisAddress
 ) -> None:
@@ -236,28 +215,3 @@ def test_the_udf_and_score_share_entries(
     tally = Tally(spark)
     score(table, mlp, cache=cache, stats=tally).collect()
     assert tally.stats.stages["output"].hits == ROWS
-
-
-def test_with_a_doorkeeper_the_second_night_is_written_and_the_third_one_found(
-    spark: SparkSession, folder: Path, redis: RedisAddress
-) -> None:
-    night = write_night(folder / "night", 100)
-    door = {
-        "url": redis.url,
-        "namespace": "door",
-        "timeout_ms": PATIENT_MS,
-        "doorkeeper_bytes": 2**20,
-    }
-    told, tables = [], []
-    for _ in range(3):
-        report = run_score(job(folder, night, cache=door), spark=spark)
-        stage = report.stats.stages["output"]
-        told.append((stage.hits, stage.turned_away, stage.bytes_written > 0))
-        tables.append(published(folder / "out"))
-        assert report.stats.cache_errors == {}
-    assert told == [(0, 100, False), (0, 0, True), (100, 0, False)]
-    assert tables[1].equals(tables[0])
-    assert tables[2].equals(tables[0])
-    stocks = Cache.connect(redis.url, namespace="door", timeout_ms=PATIENT_MS).registry().stocks()
-    assert stocks is not None
-    assert [stock.entries for stock in stocks.values()] == [100] * len(stocks)

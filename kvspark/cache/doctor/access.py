@@ -21,12 +21,6 @@ NEEDED: Mapping[str, Words] = {"PING": (b"PING",), "MGET": _READ, "SET": _WRITE}
 CLUSTER: Mapping[str, Words] = {"CLUSTER SLOTS": (b"CLUSTER", b"SLOTS"), "ASKING": (b"ASKING",)}
 """What a job needs on the nodes of a cluster as well."""
 
-DOORKEEPER: Mapping[str, Words] = {
-    "BITFIELD": (b"BITFIELD", _KEY, b"GET", b"u8", b"0"),
-    "EXPIREAT": (b"EXPIREAT", _KEY, b"1"),
-}
-"""What a job needs where `cache.doorkeeper_bytes` is set."""
-
 HARMLESS: Mapping[str, Words] = {
     "MGET of other keys": (b"MGET", _OTHER),
     "CONFIG GET": (b"CONFIG", b"GET", b"maxmemory"),
@@ -63,7 +57,6 @@ def access(
     inspector: Endpoint,
     *,
     is_cluster: bool,
-    has_doorkeeper: bool = False,
     timeout_s: float,
 ) -> Iterator[Finding]:
     """What the job's user may do on one server; `inspector` is who may ask about it.
@@ -72,7 +65,7 @@ def access(
         StoreError: the server does not answer, or refuses us.
     """
     what = f"{job} user {job.username or 'default'}"
-    needed = {**NEEDED, **(CLUSTER if is_cluster else {}), **(DOORKEEPER if has_doorkeeper else {})}
+    needed = {**NEEDED, **(CLUSTER if is_cluster else {})}
     may = allowed(job, [*needed.values()], timeout_s=timeout_s)
     missing = [name for name, each in zip(needed, may, strict=True) if not each]
     trouble = None if missing else refusal(job, _WRITE, timeout_s=timeout_s)

@@ -55,8 +55,6 @@ def store_findings(
         if isinstance(servers, Finding):
             yield servers
             return
-        if config.doorkeeper_bytes is not None and store.sightings() is None:
-            yield _no_sightings(config)
         if not servers:
             yield Finding("ok", config.url, "answers; no Redis server, so nothing else to look at")
             return
@@ -95,7 +93,6 @@ def _server(
             server,
             inspector,
             is_cluster=is_cluster,
-            has_doorkeeper=config.doorkeeper_bytes is not None,
             timeout_s=CALL_S,
         )
     except StoreError as exc:
@@ -112,16 +109,6 @@ def _no_answer(place: str, exc: StoreError) -> Finding:
             "check cache.username, the password, cache.tls_ca_file, and conf/redis/users.acl",
         )
     return Finding("bad", place, str(exc), "an answer", "start the store, or mend the network")
-
-
-def _no_sightings(config: CacheConfig) -> Finding:
-    return Finding(
-        "warn",
-        "cache.doorkeeper_bytes",
-        f"{config.url} keeps no sightings, so that every row is let in",
-        "a Redis server",
-        "leave it out, or name a Redis server in cache.url",
-    )
 
 
 def _speed(said: Interview, config: CacheConfig) -> Finding:

@@ -33,7 +33,6 @@ from typing import NoReturn
 
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.leases import Leases
-from kvspark.cache.store.sightings import Sightings
 from kvspark.cache.store.slab import Part
 from kvspark.errors import StoreRefusedError
 
@@ -151,10 +150,6 @@ class Store(ABC):
 
     def leases(self) -> Leases | None:
         """What gives a key to one process for a while; None where a store of this kind cannot."""
-        return None
-
-    def sightings(self) -> Sightings | None:
-        """What remembers marks for all who use the store; None where a store of this kind cannot."""
         return None
 
     def beside(self) -> Store:

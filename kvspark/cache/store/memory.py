@@ -16,8 +16,6 @@ from typing import final
 from typing_extensions import override
 
 from kvspark.cache.store.base import Store
-from kvspark.cache.store.memory_sightings import MemorySightings, Tables
-from kvspark.cache.store.sightings import Sightings
 
 MAX_BYTES = 256 * 2**20
 
@@ -35,7 +33,6 @@ class MemoryStore(Store):
         self._pid = os.getpid()
         self._entries: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._size_bytes = 0
-        self._tables: Tables = {}
 
     @property
     def size_bytes(self) -> int:
@@ -81,11 +78,6 @@ class MemoryStore(Store):
     @override
     def ping(self, *, timeout_s: float | None = None) -> None:
         """Returns at once: this process's memory is always there."""
-
-    @override
-    def sightings(self) -> Sightings:
-        """Tables in this process, beside `max_bytes`."""
-        return MemorySightings(self._tables, self._turn)
 
     @override
     def close(self) -> None:

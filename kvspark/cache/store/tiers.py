@@ -25,7 +25,6 @@ from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.memory import MemoryStore
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.sightings import Sightings
 from kvspark.cache.store.tier import Tier
 from kvspark.cache.store.trouble import reason_of, worst
 from kvspark.errors import StoreError
@@ -123,11 +122,6 @@ class TieredStore(Store):
     def leases(self) -> Leases | None:
         offered = [tier.store.leases() for tier in self._tiers if tier.is_shared]
         return next((leases for leases in offered if leases is not None), None)
-
-    @override
-    def sightings(self) -> Sightings | None:
-        offered = [tier.store.sightings() for tier in self._tiers if tier.is_shared]
-        return next((sightings for sightings in offered if sightings is not None), None)
 
     @override
     def drain(self) -> Mapping[str, int]:

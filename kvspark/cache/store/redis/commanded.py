@@ -1,6 +1,6 @@
 """What all stores have in common that reach Redis servers: they can be sent commands about keys.
 
-Leases and sightings are made of such commands, so they are the same wherever the servers are.
+Leases are made of such commands, so they are the same wherever the servers are.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing_extensions import override
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.redis.leases import RedisLeases
-from kvspark.cache.store.redis.sightings import RedisSightings
-from kvspark.cache.store.sightings import Sightings
 
 
 class CommandedStore(Store):
@@ -37,8 +35,3 @@ class CommandedStore(Store):
     @override
     def leases(self) -> Leases:
         return RedisLeases(self.ask_each)
-
-    @final
-    @override
-    def sightings(self) -> Sightings:
-        return RedisSightings(self.ask_each)

@@ -1,8 +1,7 @@
-"""A doorkeeper decides what is written, and never what comes out."""
+"""A share decides what is written, and never what comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -13,45 +12,13 @@ from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
-from tests.infer.sharing_process import SHARED, checksum, model, rows
+from tests.infer.sharing_process import SHARED, model, rows
 from tests.infer.test_exactness import CASES, bits_of, plan_of
-from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
+from tests.redis_server import PATIENT_MS, running_redis
 
 pytestmark = pytest.mark.redis
 
 NAMES = count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisAddress]:
-    with running_redis() as running:
-        yield running
-
-
-def config(url: str, *, lease_from_ms: float | None = None) -> CacheConfig:
-    return CacheConfig(
-        url=url,
-        namespace=f"door-{next(NAMES)}",
-        timeout_ms=PATIENT_MS,
-        sealed=False,
-        lease_from_ms=lease_from_ms,
-        doorkeeper_bytes=2**20,
-    )
-
-
-@pytest.mark.parametrize("lease_from_ms", [None, 0.0], ids=["alone", "with leases"])
-def test_three_nights_write_nothing_then_all_then_nothing(server, lease_from_ms):
-    door = config(server.url, lease_from_ms=lease_from_ms)
-    expected = checksum(Predictor(model().bundle).predict(rows()))
-    told = []
-    for _ in range(3):
-        predictor = Predictor(model().bundle, cache=Cache.from_config(door))
-        assert checksum(predictor.predict(rows())) == expected
-        stats = predictor.drain()
-        stage = stats.stages["output"]
-        told.append((stage.hits, stage.computed, stage.turned_away, stage.bytes_written > 0))
-        assert stats.cache_errors == {}
-    assert told == [(0, SHARED, SHARED, False), (0, SHARED, 0, True), (SHARED, 0, 0, False)]
 
 
 def test_what_a_share_turns_away_is_counted():
@@ -65,6 +32,12 @@ def test_what_a_share_turns_away_is_counted():
     assert predictor.drain().stages["output"].hits == SHARED - first.turned_away
 
 
+@pytest.fixture(scope="module")
+def url():
+    with running_redis() as server:
+        yield server.url
+
+
 @pytest.mark.parametrize("case", ["towers", "tokens"])
 @settings(max_examples=5)
 @given(
@@ -74,14 +47,20 @@ def test_what_a_share_turns_away_is_counted():
     lease_from_ms=st.sampled_from([None, 0.0]),
 )
 def test_any_nights_give_the_bits_of_the_run_without_a_cache(
-    server, case, nights, bits, share, lease_from_ms
+    url, case, nights, bits, share, lease_from_ms
 ):
     make, rows_of = CASES[case]
     bundle, plan = make().bundle, plan_of(make(), bits)
     plan = plan.with_stages({n: StagePlan(s.cached, share=share) for n, s in plan.stages.items()})
-    door = config(server.url, lease_from_ms=lease_from_ms)
+    config = CacheConfig(
+        url=url,
+        namespace=f"share-{next(NAMES)}",
+        timeout_ms=PATIENT_MS,
+        sealed=False,
+        lease_from_ms=lease_from_ms,
+    )
     for seeds in nights:
-        predictor = Predictor(bundle, plan=plan, cache=Cache.from_config(door))
+        predictor = Predictor(bundle, plan=plan, cache=Cache.from_config(config))
         made = predictor.predict(rows_of(seeds))
         expected = Predictor(bundle).predict(rows_of(seeds))
         for output, array in expected.items():
