@@ -42,15 +42,13 @@ class StageStats:
     """Workers that opened this stage's weights."""
     recalled: int = 0
     """Distinct rows whose results the worker still had, so that nobody was asked."""
-    skipped: int = 0
-    """Distinct keys that were not looked up, because the stage was said to have no entries."""
     leased: int = 0
     """Distinct rows that were missing, and that another worker computed while this one did other work."""
     seconds_waited: float = 0.0
     """For rows that another worker was computing, with nothing else to do."""
 
     turned_away: int = 0
-    """Distinct rows that were computed and not written: above the share, or seen for the first time."""
+    """Distinct rows that were computed and not written: above the share."""
 
     def __add__(self, other: StageStats) -> StageStats:
         return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -160,8 +158,12 @@ class RunStats:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunStats:
-        """The value that `to_json` wrote."""
-        stages = {name: StageStats(**stage) for name, stage in value["stages"].items()}
+        """The value that `to_json` wrote, of this version or an older one; counts that are no longer kept are left out."""
+        kept = {each.name for each in fields(StageStats)}
+        stages = {
+            name: StageStats(**{count: n for count, n in stage.items() if count in kept})
+            for name, stage in value["stages"].items()
+        }
         return cls(
             value["rows"],
             stages,

@@ -99,7 +99,7 @@ class AdmittedEntries:
         asked = self._admits(digests)
         lookup = self._entries.lookup([digests[i] for i in np.flatnonzero(asked).tolist()])
         asked[asked] = lookup.found
-        return Lookup(asked, lookup.columns, lookup.size_bytes, lookup.skipped)
+        return Lookup(asked, lookup.columns, lookup.size_bytes)
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written, of the rows that are stored."""

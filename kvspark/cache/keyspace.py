@@ -41,8 +41,6 @@ class Lookup:
     """The found rows in their order, for each tensor of the stage; the caller may write to them."""
     size_bytes: int
     """Bytes that were read from the store."""
-    skipped: int = 0
-    """Rows that were not looked up, because the stage is said to have no entries."""
 
 
 @final

@@ -77,18 +77,3 @@ class AdmittedLeases(RowLeases):
         if wanted:
             ours[stored] = self._leases.claim(wanted, ttl_s=ttl_s)
         return ours
-
-
-@final
-class TellingLeases(RowLeases):
-    """Says so, before it claims: rows that are dear to compute are being computed now."""
-
-    def __init__(self, leases: RowLeases, tell: Callable[[], None]) -> None:
-        self._leases = leases
-        self._tell = tell
-        self.from_s = leases.from_s
-
-    @override
-    def claim(self, digests: Sequence[bytes], *, ttl_s: float) -> Mask:
-        self._tell()
-        return self._leases.claim(digests, ttl_s=ttl_s)

@@ -249,7 +249,7 @@ def _some(lookup: Lookup, places: Sequence[int]) -> Lookup:
     columns = tuple(_taken([rows], place[places][found]) for rows in lookup.columns)
     known = int(lookup.found.sum())
     size_bytes = lookup.size_bytes * int(found.sum()) // known if known else 0
-    return Lookup(found, columns, size_bytes, lookup.skipped)
+    return Lookup(found, columns, size_bytes)
 
 
 def _with_more(lookup: Lookup, places: Places, later: Lookup) -> Lookup:
@@ -264,7 +264,7 @@ def _with_more(lookup: Lookup, places: Places, later: Lookup) -> Lookup:
     place[places[later.found]] = known + np.arange(int(later.found.sum()))
     parts = (lookup.columns, later.columns) if lookup.columns else (later.columns,)
     columns = tuple(_taken(rows, place[found]) for rows in zip(*parts, strict=True))
-    return Lookup(found, columns, lookup.size_bytes + later.size_bytes, lookup.skipped)
+    return Lookup(found, columns, lookup.size_bytes + later.size_bytes)
 
 
 def _taken(parts: Sequence[Rows], places: Places) -> Rows:

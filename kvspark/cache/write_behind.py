@@ -245,7 +245,7 @@ class BehindEntries:
             _merged(rows, is_own[found], [(i.columns[at], row) for i, row in waiting.values()])
             for at, rows in enumerate(stored.columns)
         )
-        return Lookup(found, columns, stored.size_bytes, stored.skipped)
+        return Lookup(found, columns, stored.size_bytes)
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """0: what is written is told by `flush`."""

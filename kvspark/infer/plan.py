@@ -31,8 +31,6 @@ class StagePlan:
     share: float = 1.0
     """The share of distinct rows that are remembered, the same ones every night; the others are
     neither stored nor looked up."""
-    is_empty: bool = False
-    """Said to have no entries: a part of the rows is looked up, until one of them is found."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -45,8 +43,7 @@ class StagePlan:
         if not self.cached:
             return f"computed, {codec}" if codec else "computed"
         share = "" if self.share >= 1 else f"{self.share:.0%} of rows"
-        empty = "nothing stored yet" if self.is_empty else ""
-        return ", ".join(word for word in ("cached", codec, share, empty) if word)
+        return ", ".join(word for word in ("cached", codec, share) if word)
 
 
 @final

@@ -8,7 +8,6 @@ from functools import partial
 from kvspark.cache.admission import admitted
 from kvspark.cache.entries import Entries, KeySpaces
 from kvspark.cache.look_ahead import AheadEntries, LookAhead
-from kvspark.cache.probing import ProbedEntries
 from kvspark.infer.budget import VARYING_BYTES
 from kvspark.infer.plan import Plan
 from kvspark.infer.stage_codec import lossy_identity, stage_codec
@@ -29,8 +28,7 @@ def planned_entries(
 ) -> dict[str, Entries]:
     """The entries in `cache` of each stage of `bundle` that `plan`, which names all, caches; none without one.
 
-    `ahead` looks up those that are not said to be empty. `turned_away` is told how many rows of a
-    stage were computed and not written.
+    `ahead` looks them up. `turned_away` is told how many rows of a stage were computed and not written.
     """
     if cache is None:
         return {}
@@ -43,9 +41,8 @@ def planned_entries(
             identity = stage.fingerprint + place_of(stage, threads, device)
             identity += lossy_identity(stage, stages, codecs)
             stored = cache.keyspace(identity, codec.specs, codec=codec.store_codec)
-            space: Entries = ProbedEntries(stored) if planned.is_empty else stored
-            space = admitted(space, planned.share, partial(turned_away, stage))
-            if ahead is not None and not planned.is_empty:
+            space = admitted(stored, planned.share, partial(turned_away, stage))
+            if ahead is not None:
                 reads = admitted(ahead.guarding(stored), planned.share)
                 row_bytes = codec.bytes_per_row or VARYING_BYTES
                 space = AheadEntries(space, reads, ahead, row_bytes=row_bytes)

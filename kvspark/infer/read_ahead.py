@@ -3,8 +3,8 @@
 Nothing is computed here and nothing leaves out of order. An input that fails does so where it would
 have without the ring: after the batches before it.
 
-Where the last stage is not looked up ahead, because it is not cached or said to be empty (a re-trained
-head), the stages before it are. What was found of those is kept until their rows were computed, which
+Where the last stage is not looked up ahead, because it is not cached (a head that is
+cheap, or re-trained each night), the stages before it are. What was found of those is kept until their rows were computed, which
 may be batches later. As soon as a batch had no use for it, no more of it is asked for.
 """
 

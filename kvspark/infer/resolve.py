@@ -177,8 +177,7 @@ class Resolver:
         lookup = look(keys) if ahead is None else ahead.lookup(keys)
         self._add(
             stage,
-            lookups=len(keys) - lookup.skipped,
-            skipped=lookup.skipped,
+            lookups=len(keys),
             hits=int(lookup.found.sum()),
             bytes_read=lookup.size_bytes,
             seconds_lookup=time.perf_counter() - started,

@@ -32,19 +32,6 @@ def told_cache(report: RunReport) -> list[str]:
     return [f"the cache cost about {-saved:.1f} s more than it saved: {_why(report)}"]
 
 
-def told_skipped(report: RunReport) -> list[str]:
-    """Why look-ups are missing, in a line for each stage where they are."""
-    return [
-        f"{counted.skipped:,} look-ups of {stage.name} were skipped: no run had written to it, so one "
-        "row in 16 was tried, and none was there"
-        if not counted.hits
-        else f"{counted.skipped:,} look-ups of {stage.name} were skipped, until the first was found: no "
-        "run was known to have written to it"
-        for stage in report.stages
-        if (counted := _counted(report, stage)).skipped
-    ]
-
-
 def _why(report: RunReport) -> str:
     """What cost most, and what to set."""
     worst = min(report.stages, key=lambda stage: _net_s(report, stage))

@@ -61,8 +61,6 @@ STAGE_FIELDS = {
     "seconds_insert": "Seconds of workers in inserts; with cache.write_behind_bytes, of handing over alone.",
     "weights_loaded": "Workers that opened this stage's weights; 0 where all rows were found.",
     "recalled": "Distinct rows whose results the worker still had, so that nobody was asked.",
-    "skipped": "Distinct rows that were not looked up, because no run has written to this stage: one "
-    "row in 16 is looked up, until one is found. It saves a first night most of its look-ups.",
     "leased": "Distinct rows that another worker computed meanwhile (cache.lease_from_ms).",
     "seconds_waited": "Seconds of workers that waited for such rows with nothing else to do.",
     "turned_away": "Distinct rows that were computed and not written: above the share that fits into "

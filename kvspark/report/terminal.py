@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from kvspark.report.advice import told_cache, told_skipped
+from kvspark.report.advice import told_cache
 from kvspark.spark.quarantine import QUARANTINE_FOLDER
 from kvspark.spark.run_bad_rows import counted
 from kvspark.spark.run_report import RunReport
@@ -83,7 +83,7 @@ def _lines(report: RunReport) -> list[str]:
     rate = report.rows_in / report.total_seconds if report.total_seconds else 0.0
     rows = f"{report.rows_in:,} rows in, {report.rows_out:,} rows out"
     lines = [f"{rows}, {report.total_seconds:.1f} s ({rate:,.0f} rows/s)"]
-    lines += [escape(line) for line in (*told_cache(report), *told_skipped(report))]
+    lines += [escape(line) for line in told_cache(report)]
     leased = sum(stage.leased for stage in report.stats.stages.values())
     if leased:
         waited_s = sum(stage.seconds_waited for stage in report.stats.stages.values())

@@ -44,7 +44,7 @@ from kvspark.spark.score import task_spec, with_outputs
 from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
 from kvspark.spark.spread import spread
-from kvspark.spark.stock_taking import take_stock, told_what_is_empty
+from kvspark.spark.stock_taking import take_stock
 from kvspark.spark.tally import Tally
 from kvspark.spark.target import REPORT_FOLDER, Target
 from kvspark.spark.target_interrupted import interrupted_run
@@ -128,8 +128,6 @@ class _Run:
                 # What nobody has checked is not remembered, nor rounded; the first rows are bad, others
                 # may not be.
                 trouble, plan = None if cache is None else unchecked, plan.uncached()
-            if cache is not None and trouble is None:
-                plan = told_what_is_empty(plan, model.stages, cache)
             score = partial(self._score, source, model, columns, plan, cache, trouble)
             try:
                 return score(weights=config.model.weights)

@@ -282,10 +282,7 @@ def _key(shipped: Shipped, plan: Plan, cache: CacheConfig | None) -> bytes:
         "kvspark.task",
         [
             shipped.manifest,
-            {
-                name: [stage.cached, stage.codec, stage.share, stage.is_empty]
-                for name, stage in plan.stages.items()
-            },
+            {name: [stage.cached, stage.codec, stage.share] for name, stage in plan.stages.items()},
             None if shapes is None else [shapes.rows, shapes.tokens],
             [plan.max_pending_rows, plan.max_held_bytes, plan.memo_bytes],
             None if cache is None else cache.model_dump_json(),

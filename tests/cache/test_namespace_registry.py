@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.namespace_registry import IDENTITY, SPECS, NamespaceRegistry, Use, _parsed
-from kvspark.cache.probing import PROBE, ProbedEntries
 from kvspark.spec import TensorSpec
 from tests.redis_server import running_redis
 
@@ -129,49 +128,4 @@ def test_a_store_that_is_away_says_nothing_and_costs_no_error():
         assert b"trunk" not in server.ask("KEYS", "*")
     assert cache.registry().stocks() is None
     cache.registry().add({A: Use("trunk", 1, 90)})
-    cache.close()
-
-
-def space_with(cache: Cache, rows: int, every: int):
-    """A stage's entries, one for each `every`th of `rows` rows, and the digests of all rows."""
-    space = cache.keyspace(b"stage", EMBEDDING)
-    digests = space.digests([b"%d" % row for row in range(rows)])
-    values = np.arange(2 * rows, dtype="<f4").reshape(rows, 2)
-    space.insert(digests[::every], (values[::every],), cost_us=1)
-    return space, digests, values
-
-
-def test_of_a_stage_that_is_empty_one_row_in_sixteen_is_looked_up(cache):
-    space, digests, _ = space_with(cache, 1_000, 2_000)
-    space = ProbedEntries(cache.keyspace(b"other", EMBEDDING))
-    lookup = space.lookup(digests)
-    assert not lookup.found.any()
-    assert lookup.skipped == 1_000 - -(-1_000 // PROBE)
-    assert len(lookup.columns[0]) == 0
-    assert space.lookup(digests[:1]).skipped == 0
-
-
-@pytest.mark.parametrize("every", [1, 3, 7])
-def test_a_wrong_claim_ends_with_the_first_hit_and_loses_no_row_of_that_call(cache, every):
-    space, digests, values = space_with(cache, 1_000, every)
-    probed = ProbedEntries(space)
-    lookup = probed.lookup(digests)
-    assert lookup.skipped == 0
-    assert np.flatnonzero(lookup.found).tolist() == [*range(0, 1_000, every)]
-    assert np.array_equal(np.asarray(lookup.columns[0]), values[::every])
-    # It is not believed again.
-    assert probed.lookup(digests[1:]).skipped == 0
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_a_wrong_claim_costs_a_process_a_few_hits(seed):
-    cache = Cache.connect(f"memory://few{seed}", namespace="n")
-    space, digests, _ = space_with(cache, 4_000, 4)
-    order = np.random.default_rng(seed).permutation(4_000)
-    probed = ProbedEntries(space)
-    found = 0
-    for at in range(0, 4_000, 16):
-        found += int(probed.lookup([digests[i] for i in order[at : at + 16]]).found.sum())
-    # A hit is looked up with a chance of one in 16: that the first 300 of 1,000 are not, 4 in 10^9.
-    assert found > 700
     cache.close()

@@ -22,10 +22,7 @@ from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
 
-HEADS = {
-    "said to be empty": StagePlan(True, is_empty=True),
-    "not cached": StagePlan(False),
-}
+HEAD = StagePlan(False)
 COUNTS = ("rows", "lookups", "hits", "duplicates", "computed", "bytes_read", "bytes_written")
 
 
@@ -112,12 +109,11 @@ def test_what_was_asked_for_is_asked_once_and_given_in_any_order(server):
         assert looked_up([30])[2] == 1
 
 
-@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("pending", [7, 64], ids=["a batch", "batches together"])
-def test_the_trunk_of_a_new_head_comes_over_a_connection_of_its_own(server, head, pending, asked):
+def test_the_trunk_of_a_new_head_comes_over_a_connection_of_its_own(server, pending, asked):
     warm_trunk(server, SEEDS)
     with closing(opened(server.url, look_ahead_bytes=1 << 20)) as cache:
-        made = predictor(cache, head, pending=pending)
+        made = predictor(cache, HEAD, pending=pending)
         list(made.stream(chunks(CASES["mlp"][1], SEEDS, 7)))
         clients = server.ask("CLIENT", "LIST")
         assert clients.count(b"cmd=mget") + clients.count(b"cmd=set ") == 2
@@ -128,15 +124,14 @@ def test_the_trunk_of_a_new_head_comes_over_a_connection_of_its_own(server, head
     assert (trunk.hits, trunk.computed) == (60, 0)
 
 
-@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("warmed", [[], SEEDS[::4], SEEDS], ids=["nothing", "some", "all"])
-def test_the_counts_are_those_of_a_run_that_looks_up_in_turn(server, head, warmed):
+def test_the_counts_are_those_of_a_run_that_looks_up_in_turn(server, warmed):
     # Each row three times, in other batches: once it is pending, once it was computed meanwhile.
     seeds = [seed for part in (0, 20, 40) for seed in 3 * SEEDS[part : part + 20]]
     stages: list[StageStats] = []
     for ahead in (None, 1 << 10, 1 << 20):
         warm_trunk(server, warmed) if warmed else server.ask("FLUSHALL")
-        stats = ran(server, head, seeds, ahead)
+        stats = ran(server, HEAD, seeds, ahead)
         assert stats.degraded == frozenset()
         stages.append(stats.stages["trunk"])
     for each in stages:
@@ -145,27 +140,16 @@ def test_the_counts_are_those_of_a_run_that_looks_up_in_turn(server, head, warme
     assert stages[0].hits >= len(warmed)
 
 
-def test_a_head_that_has_entries_after_all_ends_it(server, asked):
-    server.ask("FLUSHALL")
-    with closing(opened(server.url)) as cache:
-        predictor(cache, StagePlan(True)).predict(CASES["mlp"][1](SEEDS))
-    head = ran(server, HEADS["said to be empty"], SEEDS, 1 << 9).stages["output"]
-    # One row of the first batch is looked up, found, and with it all others: no trunk is wanted.
-    assert (head.hits, head.computed) == (60, 0)
-    assert 0 < len(asked) <= 3
-    assert not any(each.is_wanted for each in asked)
-
-
 def test_results_that_are_more_than_may_be_held_are_looked_up_in_their_turn(server, asked):
     warm_trunk(server, SEEDS)
-    assert ran(server, HEADS["not cached"], SEEDS, 1).stages["trunk"].hits == 60
+    assert ran(server, HEAD, SEEDS, 1).stages["trunk"].hits == 60
     assert asked == []
 
 
 def test_a_stream_that_is_closed_forgets_what_waits_to_be_computed(server, asked):
     warm_trunk(server, SEEDS)
     with closing(opened(server.url, look_ahead_bytes=1 << 20)) as cache:
-        made = predictor(cache, HEADS["not cached"], pending=21)
+        made = predictor(cache, HEAD, pending=21)
         stream = made.stream(chunks(CASES["mlp"][1], SEEDS, 2))
         assert isinstance(stream, Generator)
         next(stream)
@@ -180,7 +164,7 @@ def test_a_stream_that_is_closed_forgets_what_waits_to_be_computed(server, asked
 def test_what_was_found_is_let_go_when_its_rows_were_computed(server, asked):
     warm_trunk(server, SEEDS)
     with closing(opened(server.url, look_ahead_bytes=1 << 20)) as cache:
-        made = predictor(cache, HEADS["not cached"], pending=14)
+        made = predictor(cache, HEAD, pending=14)
         for start, _ in made.stream(chunks(CASES["mlp"][1], SEEDS, 7)):
             # The first batch is not ahead; two are computed together.
             done = start // 14 * 2 + 1

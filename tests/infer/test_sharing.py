@@ -258,7 +258,7 @@ def test_a_store_that_is_away_leaves_all_rows_to_who_asks(server):
 
 @pytest.mark.redis
 def test_rows_that_are_never_stored_are_not_claimed(server):
-    plan = Plan({"output": StagePlan(cached=True, share=0.5, is_empty=True)})
+    plan = Plan({"output": StagePlan(cached=True, share=0.5)})
     cache = Cache.from_config(config(server.url, 0.0))
     predictor = Predictor(model().bundle, plan=plan, cache=cache)
     assert checksum(predictor.predict(rows())) == EXPECTED

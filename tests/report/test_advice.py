@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kvspark.report.advice import told_cache, told_skipped
+from kvspark.report.advice import told_cache
 from kvspark.report.run_report import RunReport
 from kvspark.report.topics import topics
 from kvspark.spark.run_report import seconds_saved
@@ -91,11 +91,3 @@ def test_what_nobody_has_measured_is_not_said_to_cost() -> None:
     assert told_cache(report) == [
         "how much the cache saved is not known: no run has computed head here yet"
     ]
-
-
-def test_skipped_look_ups_are_explained() -> None:
-    (none,) = told_skipped(ran(head=StageStats(lookups=63, skipped=937)))
-    assert none.startswith("937 look-ups of head were skipped: no run had written to it")
-    (some,) = told_skipped(ran(head=StageStats(lookups=963, hits=900, skipped=37)))
-    assert some.startswith("37 look-ups of head were skipped, until the first was found")
-    assert told_skipped(ran(head=StageStats(lookups=1000))) == []

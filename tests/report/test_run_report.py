@@ -126,7 +126,6 @@ def test_everything_fits_a_terminal_of_80_columns(times: int) -> None:
         "rows": 987 * times,
         "lookups": 950 * times,
         "hits": 850 * times,
-        "skipped": 5 * times,
     }
     stage = StageStats(
         **counts, duplicates=50 * times, computed=100 * times, seconds_compute=99999.9
