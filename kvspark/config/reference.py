@@ -1,6 +1,6 @@
-"""The conf reference of the README, written from the descriptions of the fields themselves.
+"""The conf reference, `docs/conf.md`, written from the descriptions of the fields themselves.
 
-`python -m kvspark.config.reference README.md` writes it between the file's two markers.
+`python -m kvspark.config.reference docs/conf.md` writes it between the file's two markers.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ CODES = {
             "the model raised an exception on a batch; the line names the place in its code",
         ),
         (
-            "see in the README, `Which models`, what model.path may be",
+            "see in docs/models.md, `Sources`, what model.path may be",
             "Model.predict on a few rows shows all of an exception of the model",
         ),
         _IN_PYTHON,

@@ -21,10 +21,11 @@ EXIT_CODES = {
     73: "the output cannot be written or published; trying again cannot help",
     75: "another run holds the output, or the weights could not be had; try later",
     77: "a secret is missing or was refused; trying again cannot help",
+    129: "ended by a signal (SIGHUP)",
     130: "interrupted (Ctrl-C)",
     143: "ended by a signal (SIGTERM)",
 }
-"""By number, as the README lists them."""
+"""By number, as `docs/operations.md` lists them."""
 
 _STAGE = "stages."
 _COLUMNS = 80

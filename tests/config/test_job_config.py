@@ -150,7 +150,7 @@ def test_a_page_without_markers_is_refused() -> None:
         with_reference("nothing")
 
 
-def test_the_readme_has_the_current_reference() -> None:
-    """Mend it with: python -m kvspark.config.reference README.md."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_the_conf_has_the_current_reference() -> None:
+    """Mend it with: python -m kvspark.config.reference docs/conf.md."""
+    text = (ROOT / "docs/conf.md").read_text(encoding="utf-8")
     assert text == with_reference(text)

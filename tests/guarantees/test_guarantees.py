@@ -1,4 +1,4 @@
-"""Each promise of the README on each way in: every source of models on every surface.
+"""Each promise of the docs on each way in: every source of models on every surface.
 
     rows      a row has the result of the model's own runtime, whatever its length, and none where that has none
     bits      the same bits without a cache, with a cold one, a warm one, and one that is not there

@@ -43,18 +43,19 @@ class Labelled(torch.nn.Module):
         return {"label": self.head(self.trunk(input_ids, attention_mask)).argmax(dim=1)}
 
 
-def inline(section: str) -> str:
-    """The text of a section of README.md without its blocks."""
-    return re.sub(r"^```.*?^```", "", _section(section), flags=re.MULTILINE | re.DOTALL)
+def inline(page: str, section: str) -> str:
+    """The text of a section of `page` without its blocks."""
+    return re.sub(r"^```.*?^```", "", _section(page, section), flags=re.MULTILINE | re.DOTALL)
 
 
-def blocks(section: str, language: str) -> list[str]:
-    """The blocks of `language` in a section of README.md."""
-    return re.findall(rf"^```{language}\n(.*?)^```", _section(section), re.MULTILINE | re.DOTALL)
+def blocks(page: str, section: str, language: str) -> list[str]:
+    """The blocks of `language` in a section of `page`."""
+    found = _section(page, section)
+    return re.findall(rf"^```{language}\n(.*?)^```", found, re.MULTILINE | re.DOTALL)
 
 
-def _section(name: str) -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def _section(page: str, name: str) -> str:
+    text = (ROOT / page).read_text(encoding="utf-8")
     (body,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return str(body)
 

@@ -82,7 +82,7 @@ def typed(
 @pytest.fixture(scope="module")
 def scored(installed: Path, home: Path) -> str:
     """What Python has printed: the quick start as it is pasted, and their own module behind it."""
-    quick_start = blocks("Quick start: Python", "python")[0]
+    quick_start = blocks("README.md", "Quick start: Python", "python")[0]
     return typed(["python"], installed, home, input=quick_start + MODULE + NIGHTS).stdout
 
 

@@ -275,13 +275,17 @@ def test_the_crontab_scores_the_next_night_and_finds_all_of_it(
     assert computed(said) == dict.fromkeys(computed(night), 0)
 
 
-# ---------------------------------------------------------------- all other commands of README.md
+# ---------------------------------------------------------------- all other commands of the docs
 
 SECRETS = "/run/secrets"
+PAGE = "docs/operations.md"
 COMMANDS = [
     line
-    for section in ("Keys", "Erasing", "Looking", "Warming")
-    for block in [*blocks(section, "bash"), *re.findall(r"`(kvspark warm [^`]*)`", inline(section))]
+    for section in ("Rotate keys", "Erase", "Check and diagnose", "Warm")
+    for block in [
+        *blocks(PAGE, section, "bash"),
+        *re.findall(r"`(kvspark warm [^`]*)`", inline(PAGE, section)),
+    ]
     for line in block.splitlines()
 ]
 

@@ -30,7 +30,7 @@ def pasted(
 def test_the_python_quick_start_runs_in_a_clone(
     spark: SparkSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = compile(blocks("Quick start: Python", "python")[0], "README.md", "exec")
+    code = compile(blocks("README.md", "Quick start: Python", "python")[0], "README.md", "exec")
     exec(code, {"__name__": "__main__"})
     assert re.search(r"\|\s*id\|\s*features\|\s*churn\|", capsys.readouterr().out)
 
@@ -50,7 +50,7 @@ def test_the_wheel_is_what_is_imported_where_it_is_installed(
 def test_the_python_quick_start_runs_where_the_wheel_is_installed(
     installed: Path, tmp_path: Path
 ) -> None:
-    code = blocks("Quick start: Python", "python")[0]
+    code = blocks("README.md", "Quick start: Python", "python")[0]
     done = pasted(["python"], installed, tmp_path, input=code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n|") >= 4
@@ -61,7 +61,7 @@ def test_the_python_quick_start_runs_where_the_wheel_is_installed(
 def nightly(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project that the block for spark-submit makes and scores twice, where the wheel is installed."""
     folder = tmp_path_factory.mktemp("home")
-    code = blocks("Quick start: spark-submit", "bash")[0]
+    code = blocks("README.md", "Quick start: spark-submit", "bash")[0]
     done = pasted(["bash", "-eux", "-c", code], installed, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "nightly"
@@ -79,13 +79,14 @@ def test_the_spark_submit_quick_start_scores_two_nights(nightly: Path) -> None:
 
 
 def test_the_install_section_names_the_wheel_and_every_extra(wheel: Path) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (section,) = re.findall(r"^## Install\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
-    assert f"pip install 'dist/{wheel.name}[local]'" in section
+    command = f"pip install 'dist/{wheel.name}[local]'"
+    assert command in blocks("README.md", "Install", "bash")[0]
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    assert command in page
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (extras,) = re.findall(
         r"^\[project\.optional-dependencies\]\n(.*?)^\[", project, re.MULTILINE | re.DOTALL
     )
     named = set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE)) - {"tracking"}
-    table = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
+    table = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
     assert set(re.findall(r"`(\w+)`", table)) >= named
