@@ -65,7 +65,7 @@ def read_document(path: Path) -> Document:
             f"conf file {path} does not exist; conf/score.yaml of the project is an example"
         ) from None
     except UnicodeDecodeError:
-        raise UsageError(f"conf file {path} is not UTF-8 text") from None
+        raise UsageError(f"conf file {path} is not UTF-8 text; save it as UTF-8") from None
     except OSError as exc:
         raise UsageError(f"conf file {path} cannot be read ({exc.strerror})") from None
     return parse_document(text, str(path))
@@ -92,6 +92,8 @@ def parse_document(text: str, name: str) -> Document:
 
 
 def _kind(exc: yaml.MarkedYAMLError) -> str:
+    if "'\\t'" in (exc.problem or ""):
+        return "a tab; indent with spaces"
     # PyYAML quotes in '...' what it found: one character or a token's kind is safe, a name is not.
     return re.sub(r"'[^']{2,}'", "'…'", exc.problem or "broken")
 

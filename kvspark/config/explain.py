@@ -53,7 +53,9 @@ def explain(
     # An unknown key goes first: it is often the misspelled form of one that is then missing.
     findings = sorted(error.errors(include_url=False), key=lambda f: f["type"] != "extra_forbidden")
     first = findings[0]
-    path = tuple(str(part) for part in first["loc"])
+    # A validator of the whole conf says itself what it is about.
+    said = getattr(first.get("ctx", {}).get("error"), "trail", first["loc"])
+    path = tuple(str(part) for part in said)
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return UsageError(f"{origin_of(path, origins)}{_sentence(first, path, section)}{more}")
 
@@ -67,6 +69,8 @@ def unknown_key(path: Sequence[str], section: type[BaseModel]) -> str:
     owner = section_at(section, parents)
     known = sorted(owner.model_fields) if owner else []
     dotted = ".".join(path)
+    if path in (("cache", "embedded"), ("cache", "memory")):
+        return f'{dotted}: a URL stands in one piece, without a space behind the colon; write cache: "{key}:..."'
     near = difflib.get_close_matches(key, known, n=1)
     if near:
         return f"unknown key {dotted}; did you mean {'.'.join([*parents, near[0]])}?"
@@ -144,6 +148,8 @@ def origin_of(path: Sequence[str], origins: Mapping[tuple[str, ...], str]) -> st
 
 def _sentence(finding: Any, path: tuple[str, ...], section: type[BaseModel]) -> str:
     kind, dotted = finding["type"], ".".join(path)
+    if len(path) > 1 and _is_one_of_several(path, section):
+        return f"{'.'.join(path[:-1])}: expected one value, got {_got(finding['input'])}"
     if kind == "extra_forbidden":
         return unknown_key(path, section)
     if kind == "missing":
@@ -153,6 +159,17 @@ def _sentence(finding: Any, path: tuple[str, ...], section: type[BaseModel]) -> 
         return f"{dotted}: {reason}" if dotted else reason
     expected = _expected(finding)
     return f"{dotted}: expected {expected}, got {_got(finding['input'])}{_advice(finding)}"
+
+
+def _is_one_of_several(path: Sequence[str], section: type[BaseModel]) -> bool:
+    """True if the last part of `path` is no key: pydantic puts the type that it tried there."""
+    owner = section_at(section, path[:-2])
+    field = owner.model_fields.get(path[-2]) if owner else None
+    kinds = typing.get_args(field.annotation) if field else ()
+    return path[-1] in {kind.__name__ for kind in kinds if isinstance(kind, type)} - {
+        "dict",
+        "list",
+    }
 
 
 def _expected(finding: Any) -> str:

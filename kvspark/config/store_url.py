@@ -5,6 +5,20 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+    "hbase",
+    "embedded",
+    "memory",
+)
+"""The kinds of stores that a URL may name."""
+
 _PLACES = re.compile(r"(?P<scheme>[^:/?#]+)://(?P<places>[^/?#]*,[^/?#]*)(?P<rest>.*)", re.DOTALL)
 
 

@@ -64,6 +64,8 @@ def test_it_is_a_frozen_value() -> None:
     ("written", "message"),
     [
         ({"colum": "a"}, "unknown key inputs.x.colum; did you mean inputs.x.column?"),
+        ({"column": "a", "default": [0]}, "inputs.x.default: expected one value, got a list"),
+        (["a", {"column": "b", "default": {}}], "columns.1.default: expected one value, got a map"),
         (["a", {"column": "b", "defalt": 0}], "did you mean inputs.x.columns.1.default?"),
         ([], "inputs.x.columns: expected something that is not empty"),
         ({"column": "a", "expr": "b"}, "name one of column, columns and expr"),

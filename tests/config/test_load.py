@@ -255,3 +255,15 @@ def test_an_empty_file_lists_what_is_missing(load: Load) -> None:
 def test_a_list_is_not_a_conf(load: Load) -> None:
     with pytest.raises(UsageError, match="is a mapping of keys to values"):
         load("[a]")
+
+
+@pytest.mark.parametrize("kind", ["embedded", "memory"])
+def test_a_url_that_yaml_reads_as_a_key_is_told_as_one(load: Load, kind: str) -> None:
+    with pytest.raises(UsageError, match=rf'cache.{kind}: a URL stands in one piece.*"{kind}:'):
+        load(MINIMAL + f"cache:\n  {kind}: /tmp/c\n")
+
+
+def test_a_placeholder_without_a_value_is_told_with_its_line(load: Load) -> None:
+    text = MINIMAL.replace("[in]", "['in/{{ ds }}']")
+    with pytest.raises(UsageError, match=r"^job.yaml line 2: input.paths.0: unknown placeholder"):
+        load(text)

@@ -54,9 +54,13 @@ def test_another_date_is_another_run() -> None:
         (
             {},
             "/in/{{ run.date }}",
-            "the run has no date; give one, the same for a rerun: --run-date",
+            r"input.paths.0: \{\{ run.date \}\} has no value: the run has no date; give one, the same for a rerun: --run",
         ),
-        ({"logical_date": "2026-02-30"}, "/in/{{ run.date }}", "'2026-02-30' is no date"),
+        (
+            {"logical_date": "2026-02-30"},
+            "/in/{{ run.date }}",
+            "run.logical_date: '2026-02-30' is no date",
+        ),
         ({"logical_date": "today"}, "/in/{{ run.date }}", "'today' is no date"),
         (
             {},
@@ -66,8 +70,12 @@ def test_another_date_is_another_run() -> None:
         ({}, "/in/{{ ds }}", r"unknown placeholder \{\{ ds \}\}; known: \{\{ run.date \}\}"),
         ({}, "/in/{{ run.id }}", "--run-id 2026-01-31"),
         ({"logical_date": "9999-12-31"}, "/in/{{ run.date + 1d }}", "is no date"),
+        ({"logical_date": "2026-01-01"}, "/in/{{ run.date", r"\{\{ begins a placeholder and"),
+        ({"logical_date": "2026-01-01"}, "/in/{ run.date }", "begins a placeholder and"),
+        ({"logical_date": "2026-01-01"}, "/in/${run.date}", "begins a placeholder and"),
+        ({"logical_date": "2026-01-01"}, "/in/{{}}", "unknown placeholder"),
     ],
-    ids=["none", "february", "word", "near", "unknown", "id", "end"],
+    ids=["none", "feb", "word", "near", "unknown", "id", "end", "open", "one", "shell", "empty"],
 )
 def test_a_date_that_nobody_gave_is_an_error(run: dict[str, str], path: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -77,3 +85,34 @@ def test_a_date_that_nobody_gave_is_an_error(run: dict[str, str], path: str, mes
 def test_sparks_own_braces_are_left_alone() -> None:
     config = job({"logical_date": "2026-01-01"}, spark={"conf": {"spark.x": "{{APP_ID}}"}})
     assert config.spark.conf["spark.x"] == "{{APP_ID}}"
+
+
+@pytest.mark.parametrize(
+    ("values", "trail"),
+    [
+        ({"run": {"name": "n-{{ run.date }}"}}, "run.name"),
+        ({"run": {"name": "n", "id": "{{ run.date }}"}}, "run.id"),
+        ({"output": {"path": "/out", "partition_by": ["{{run.date}}"]}}, "output.partition_by.0"),
+        ({"outputs": {"y": "y_{{ run.date }}"}}, "outputs.y"),
+        ({"cache": "embedded:/c/{{ run.id }}"}, "cache.url"),
+        ({"spark": {"app_name": "a {{ run.date }}"}}, "spark.app_name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_date_where_none_is_filled_in_is_refused(values: dict[str, Any], trail: str) -> None:
+    conf = {
+        "run": {"name": "n"},
+        "input": {"paths": ["/in"]},
+        "model": {"path": "/bundle"},
+        "output": {"path": "/out"},
+    }
+    with pytest.raises(UsageError, match=rf"^{trail}: .* is filled in only in input.paths, "):
+        JobConfig.checked(**{**conf, **values})
+
+
+def test_json_in_a_filter_is_no_placeholder() -> None:
+    config = job(
+        {"logical_date": "2026-01-01"},
+        input={"paths": ["/in"], "filter": """a = '{"b":{"c":1}}'"""},
+    )
+    assert config.input.filter == """a = '{"b":{"c":1}}'"""
