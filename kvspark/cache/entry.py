@@ -219,7 +219,7 @@ class EntryFormat:
         if sum(array.nbytes for array in arrays) > room:
             return None
         raw = b"".join(array.tobytes() for array in arrays)
-        payload = self._codec.encode(raw, self._header.item_bytes)
+        payload = self._codec.encode(raw)
         if len(payload) > room:
             return None
         header = self._header.pack(

@@ -127,8 +127,6 @@ class EntryHeader:
         self.size_bytes = -(-(TENSORS_AT + self._tensors.size) // 8) * 8
         """Bytes of the header, padding included; the same for all rows of the stage."""
         self._items = [ITEM_BYTES[spec.dtype] for spec in specs]
-        self.item_bytes = self._items[0] if len(set(self._items)) == 1 else 1
-        """Bytes of a number of the payload, for codecs that want to know; 1 where they differ."""
         self._dims: list[slice] = []
         """Where the dims of each tensor are among the numbers of `_tensors`."""
         self._known: list[tuple[int, int]] = []
@@ -179,7 +177,7 @@ class EntryHeader:
         if codec is None:
             return FOREIGN
         try:
-            raw = codec.decode(payload, raw_len, self.item_bytes)
+            raw = codec.decode(payload, raw_len)
         except ValueError:
             return CORRUPT
         return Opened(raw, shapes)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kvspark.config.base import Name, Section, Texts
+from kvspark.config.removed import removed_codec
 
 ROUNDING_CODECS = frozenset({"bf16", "fp16", "int8"})
 """Codecs of a stage that change results."""
@@ -21,7 +22,7 @@ class StageConfig(Section):
     )
     codec: Name = Field(
         default="raw",
-        description="How its entries are written: `raw`, `zstd`, `lz4`, `snappy`, `zlib`, `shuffle-zstd`, ..., "
+        description="How its entries are written: `raw`, `zstd`, `lz4`, `snappy`, `zlib`, "
         "or rounded to fewer bits: `bf16`, `fp16`, `int8`. Rounding changes results, the same way for rows that are "
         "computed and found; a preflight refuses it where a prediction changes.",
     )
@@ -32,6 +33,14 @@ class StageConfig(Section):
         description="The share of distinct rows that are remembered, the same ones every night; what "
         "`cache.budget_bytes` affords without it.",
     )
+
+    @field_validator("codec")
+    @classmethod
+    def _codec_that_is_left(cls, codec: str) -> str:
+        gone = removed_codec(codec)
+        if gone is not None:
+            raise ValueError(gone)
+        return codec
 
 
 @final

@@ -9,6 +9,17 @@ REMOVED: Mapping[str, str] = {
 }
 """By dotted path."""
 
+_SHUFFLED = "shuffle-"
+"""What the names of codecs behind a byte-shuffle began with."""
+
+
+def removed_codec(name: str) -> str | None:
+    """What to say of a codec that there was once; None if there never was one of this name."""
+    plain = name.removeprefix(_SHUFFLED)
+    if plain == name or plain not in {"zstd", "lz4", "snappy", "zlib"}:
+        return None
+    return f"codec {name} is gone: write {plain}; what it wrote is computed again"
+
 
 def removed_key(path: Sequence[str]) -> str | None:
     """What to say of the key at `path`, in a whole conf or in one section; None if it was never a key."""

@@ -202,7 +202,7 @@ CODES = {
         "A codec that rounds would change what the model predicts, or its outputs by too much.",
         ("the head reacts to differences that are smaller than the codec keeps",),
         (
-            "choose bf16 or fp16 instead of int8, or an exact codec (shuffle-zstd)",
+            "choose bf16 or fp16 instead of int8, or an exact codec (zstd)",
             "raise plan.lossy_tolerance, if so much is fine",
         ),
     ),

@@ -154,6 +154,10 @@ BAD_FILES = {
         "cache: {url: redis://h, doorkeeper_bytes: 65536}",
         "job.yaml line 5: cache.doorkeeper_bytes is gone: remove it; where most rows come once, set maxmemory-policy",
     ),
+    "removed_codec": (
+        "plan: {stages: {trunk: {cached: true, codec: shuffle-zstd}}}",
+        "job.yaml line 5: plan.stages.trunk.codec: codec shuffle-zstd is gone: write zstd",
+    ),
     "nothing_near": (
         "zzz: 5",
         "job.yaml line 5: unknown key zzz; the top level takes cache, input",
