@@ -88,10 +88,11 @@ class CacheConfig(Section):
         "effect with `l1_bytes`, `cold`, `embedded:`, `memory://` or HBase.",
     )
     lease_from_ms: float | None = Field(
-        default=50.0,
+        default=None,
         ge=0,
-        description="Where a row takes so many milliseconds to compute, as measured, one worker computes it for all "
-        "who lack it, by leases in Redis; nobody waits for longer than computing takes. `0`: for all rows; null: for none.",
+        description="For workers that lack the same rows at the same time: where a row takes so many milliseconds to compute, as measured, one worker "
+        "computes it for all, by leases in Redis; nobody waits for longer than computing takes. `0`: for all rows; from `50` on what nobody else "
+        "wants costs next to nothing. Each worker computes what it lacks without it.",
     )
     username: Name | None = Field(default=None, description="The user of the store's ACL.")
     password_env: Name | None = Field(

@@ -41,7 +41,7 @@ def _why(report: RunReport) -> str:
     if counted.seconds_waited > counted.seconds_lookup + counted.seconds_insert:
         return (
             f"{counted.seconds_waited:.1f} s of waiting for other workers at {name}; set "
-            "cache.lease_from_ms: null"
+            "cache.lease_from_ms higher, or leave it out"
         )
     if lookup_s >= cost_s and counted.lookups:
         return (

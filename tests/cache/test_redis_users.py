@@ -49,6 +49,7 @@ def test_a_job_works_with_the_shipped_user_and_asks_for_nothing_more(server, mon
         username="kvspark",
         password_env="PASSWORD",
         timeout_ms=PATIENT_MS,
+        lease_from_ms=50.0,
     )
     cache = Cache.from_config(config)
     assert cache.check() is None

@@ -236,8 +236,16 @@ def test_a_row_that_was_inserted_meanwhile_is_not_computed(server, monkeypatch):
 
 
 def test_a_store_without_leases_gives_none():
-    cache = Cache.connect("memory://", namespace="n")
+    cache = Cache.from_config(config("memory://", 0.0))
     assert cache.keyspace(b"stage", (TensorSpec("y", "float32", ()),)).leases() is None
+
+
+@pytest.mark.redis
+def test_there_are_no_leases_unless_they_are_asked_for(server):
+    cache = Cache.connect(server.url, namespace="n", timeout_ms=2_000)
+    assert cache.keyspace(b"stage", (TensorSpec("y", "float32", ()),)).leases() is None
+    learned(cache)
+    assert leases(server) == 0
 
 
 @pytest.mark.redis
