@@ -49,7 +49,8 @@ class PlanConfig(Section):
 
     stages: dict[str, StageConfig] = Field(
         default_factory=dict,
-        description="By stage name; a stage that is left out is cached if its rows are of one size.",
+        description="By stage name. Left out, the last stage is cached, and an earlier one if its results have one "
+        "size; not what only joins cached towers and costs less than a look-up.",
     )
     max_pending_rows: int = Field(
         default=4096, gt=0, description="Rows that may wait for full micro-batches."
@@ -60,7 +61,7 @@ class PlanConfig(Section):
     distinct_first: Texts = Field(
         default=(),
         description="Stages to compute for the distinct values of their inputs before rows are scored, so "
-        "that no two workers compute one of them at the same time: towers that are dear.",
+        "that no two workers compute one of them at the same time: for expensive towers.",
     )
     lossy_tolerance: float = Field(
         default=0.02,
