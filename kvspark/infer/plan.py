@@ -14,8 +14,8 @@ from kvspark.model.stage import Stage
 from kvspark.spec import MicroBatch
 
 CHEAP_BYTES = 256 << 10
-"""Of a stage on vectors: its weights and its graph. 65,000 weights are 130,000 operations a row, 3
-microseconds on one core; a lookup takes 3 to 5."""
+"""Of a stage on vectors: its weights and its graph. 65,000 weights are 130,000 operations
+a row, about what a look-up cost when both were measured (D22)."""
 
 
 @final
