@@ -30,7 +30,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.config.cache import CacheConfig
-from kvspark.config.store_url import split_store_url
+from kvspark.config.store_url import STORES, split_store_url
 from kvspark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,11 +122,7 @@ def _open_url(config: CacheConfig) -> Store:
         return _sentinel(parts, config)
     if parts.scheme == "hbase":
         return _hbase(parts, config)
-    raise UsageError(
-        f"{url} is no store; write redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, "
-        "redis+sentinel://HOST:PORT/SERVICE, redis+cluster://HOST:PORT, hbase://HOST/TABLE, embedded:PATH "
-        "or memory://"
-    )
+    raise UsageError(f"{url} is no store; write {STORES}")
 
 
 def _embedded(url: str) -> tuple[Path, int | None]:

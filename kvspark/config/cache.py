@@ -15,7 +15,7 @@ from typing_extensions import Self
 from kvspark.config.base import Name, Section
 from kvspark.config.sealing import SealingConfig
 from kvspark.config.secret import resolve_secret
-from kvspark.config.store_url import SCHEMES, split_store_url
+from kvspark.config.store_url import SCHEMES, STORES, split_store_url
 
 __all__ = ["CacheConfig", "resolve_secret"]
 
@@ -177,10 +177,7 @@ class CacheConfig(Section):
         if not parts.scheme:
             raise ValueError("a URL starts with its kind; write for example redis://HOST:6379/0")
         if parts.scheme not in SCHEMES:
-            raise ValueError(
-                f"{parts.scheme}: is no kind of store (known: {', '.join(SCHEMES)}); write for example "
-                "redis://HOST:6379/0"
-            )
+            raise ValueError(f"{parts.scheme}: is no store; write {STORES}")
         if parts.scheme not in _LOCAL and not url[len(parts.scheme) :].startswith("://"):
             raise ValueError(f"two slashes are missing; write {parts.scheme}://...")
         query = {key.lower(): value.lower() for key, value in parse_qsl(parts.query)}

@@ -19,6 +19,12 @@ SCHEMES = (
 )
 """The kinds of stores that a URL may name."""
 
+STORES = (
+    "redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, redis+sentinel://HOST:PORT/SERVICE, "
+    "redis+cluster://HOST:PORT, hbase://HOST/TABLE, embedded:PATH or memory://"
+)
+"""How each of them is written."""
+
 _PLACES = re.compile(r"(?P<scheme>[^:/?#]+)://(?P<places>[^/?#]*,[^/?#]*)(?P<rest>.*)", re.DOTALL)
 
 
