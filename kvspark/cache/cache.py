@@ -30,7 +30,9 @@ from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.shown import html_of, line_of
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.leases import Leases
+from kvspark.cache.store.many import get_many, set_many
 from kvspark.cache.store.trouble import FULL, reason_of
 from kvspark.cache.url import cold_folder, open_store, resolved
 from kvspark.cache.warm import Warm
@@ -159,13 +161,13 @@ class Cache:
             SecretError: the store refuses us, which trying again cannot change.
             CacheRequiredError: it is required and does not answer.
         """
-        timeout_s = max(self._timeout_s, CHECK_S)
+        each_s = max(self._timeout_s, CHECK_S)
         (key,) = StageKeys(self._key, b"check").of(RowDigests(self._key, b"check").of([b""]))
         try:
-            self._store.ping(timeout_s=timeout_s)
-            self._store.get_many([key], timeout_s=timeout_s)
+            self._store.ping(Deadline.after(each_s))
+            get_many(self._store, [key], Deadline.after(each_s))
             if tries_writing:
-                self._store.set_many([(key, b"")], ttl_s=1.0, timeout_s=timeout_s)
+                set_many(self._store, [(key, b"")], Deadline.after(each_s), ttl_s=1.0)
         except StoreRefusedError as exc:
             raise SecretError(str(exc)) from exc
         except StoreFullError:

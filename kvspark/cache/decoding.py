@@ -6,7 +6,7 @@ on what comes next. Other values are decoded together at the end, which costs le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
 import numpy as np
@@ -21,7 +21,7 @@ from kvspark.cache.store.slab import Part, Scattered, Slab
 
 @final
 class Decoding:
-    """Takes the values of `digests` part by part."""
+    """Decodes the values of `digests`, which come in parts."""
 
     def __init__(self, entry_format: EntryFormat, digests: Sequence[bytes]) -> None:
         self._format = entry_format
@@ -42,8 +42,14 @@ class Decoding:
         self.size_bytes = 0
         """Their bytes."""
 
-    def take(self, part: Part) -> None:
-        """Decodes the values of some rows."""
+    def of(self, parts: Iterable[Part]) -> Decoded:
+        """All rows."""
+        for part in parts:
+            self._take(part)
+            del part  # the next one comes into its memory, which is near the processor still
+        return self._done()
+
+    def _take(self, part: Part) -> None:
         rows = self._rows_of(part)
         if isinstance(part, Scattered):
             part = part.slab
@@ -62,8 +68,7 @@ class Decoding:
         self._values += values
         self._places += range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
 
-    def done(self) -> Decoded:
-        """All rows."""
+    def _done(self) -> Decoded:
         if self._is_left is not None and self._places:
             self._values, self._places = _in_order(self._values, self._places)
         if not self._format.is_fixed:

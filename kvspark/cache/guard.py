@@ -1,33 +1,30 @@
 """The one place where trouble with a store becomes a miss and a count.
 
-Nothing that a store does is raised from here, and no call takes longer than its deadline: the
-configured time-out for everything, and what the bytes asked for take at a slow 50 MB/s.
+Nothing that a store does is raised from here, and no call waits longer than its deadline (see `call`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar, final
 
 from kvspark.cache.breaker import Breaker
-from kvspark.cache.store.base import Store
+from kvspark.cache.call import SLOWEST_BYTES_PER_S, Call, Sent
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.process import ProcessLock
-from kvspark.cache.store.slab import Part
 from kvspark.cache.store.trouble import FULL, REFUSED, SKIPPED, SLOW, reason_of
 from kvspark.cache.wait_budget import DEADLINES, WaitBudget
-from kvspark.cache.windows import even_windows
 
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-SLOWEST_BYTES_PER_S = 50e6
-"""A server that moves less is not waited for."""
 
 
 @final
@@ -65,39 +62,39 @@ class Guard:
         self.failures = 0
         """Calls that did not get through, or were not made."""
 
-    def get_each(
-        self, keys: Sequence[bytes], take: Callable[[Part], None], *, expected_bytes: int
-    ) -> None:
-        """Gives `take` the values of `keys` in parts, None for what is missing or cannot be had.
+    def read(self, keys: Keys, *, value_bytes: int) -> Parts:
+        """The values of `keys` in parts, None for what is missing or cannot be had.
 
-        `expected_bytes` is what a value has, about. Who looked what they are worth says so to
-        `weigh`. What `take` needs is no waiting for the store.
+        `value_bytes` is what a value has, about. Who looked what they are worth says so to
+        `weigh`. What is done between two parts is no waiting for the store.
         """
         if not keys:
             return
         if not self._may_go(self._link):
-            take([None] * len(keys))
+            yield [None] * len(keys)
             return
-        call = _Call(self._clock, self._timeout_s)
-
-        def windows() -> Iterator[Sequence[bytes]]:
-            for place in even_windows(len(keys), expected_bytes):
-                window = keys[place]
-                call.moves(len(window) * expected_bytes)
-                yield window
-
-        taker = _Taker(take, call)
+        call = Call(self._timeout_s, self._clock)
+        left = len(keys)
         try:
-            self._store.get_each(windows(), taker, value_bytes=expected_bytes, left_s=call.left_s)
-        except Exception as exc:
-            # Whatever a store raises is a miss; a fault of the decoder's is none of the store's.
-            if taker.is_at_work:
-                raise
+            windows = call.asked(keys, value_bytes)
+            with closing(
+                self._store.read(windows, call.deadline, value_bytes=value_bytes)
+            ) as parts:
+                for part in parts:
+                    left -= len(part)
+                    begun = self._clock()
+                    yield part
+                    call.rested(begun)
+                    del (
+                        part
+                    )  # the next one comes into its memory, which is near the processor still
+        except Exception as exc:  # noqa: BLE001 - whatever a store raises is a miss
             self._not_read(exc)
-            take([None] * (len(keys) - taker.count))
         else:
             self._went_well(self._link)
         self._count_waiting(call)
+        if left:
+            yield [None] * left
 
     @property
     def is_owed(self) -> bool:
@@ -119,39 +116,42 @@ class Guard:
         """Throws the connection away: what came over it may be the answer to another question."""
         self._store.close()
 
-    def set_each(self, windows: Iterable[Sequence[tuple[bytes, bytes]]], *, ttl_s: float) -> int:
-        """Bytes of the values that were taken.
+    def write(self, windows: Iterable[Entries], *, ttl_s: float) -> Counts:
+        """Bytes of the values that were taken, window by window.
 
         What `windows` needs to make its next one is no waiting for the store, and it is asked for none
         while nothing may be written.
+
+        Raises:
+            Exception: what `windows` raises, when the store has those before.
         """
         if not self._may_go(self._writes) or not self._may_go(self._link):
-            return 0
-        call = _Call(self._clock, self._timeout_s)
-        giver = _Giver(windows, call)
+            return
+        call = Call(self._timeout_s, self._clock)
+        sent = Sent(windows, call)
         try:
-            self._store.set_each(iter(giver), giver.took, ttl_s=ttl_s, left_s=call.left_s)
-        except Exception as exc:
-            # The rows were computed, nothing is lost; a fault of the encoder's is none of the store's.
-            if giver.is_at_work:
-                raise
+            with closing(self._store.write(sent, call.deadline, ttl_s=ttl_s)) as counts:
+                for count in counts:
+                    yield sent.taken_bytes(count)
+        except Exception as exc:  # noqa: BLE001 - the rows were computed, nothing is lost
             self._not_written(exc)
         else:
             if call.windows:
                 self._went_well(self._link, self._writes)
         self._count_waiting(call)
         self.weigh(0.0)
-        return giver.written_bytes
+        if sent.fault is not None:
+            raise sent.fault
 
-    def ask(self, question: Callable[[float], T]) -> T | None:
-        """What `question`, which writes, gives in the seconds of one call; None if nothing could be had."""
+    def ask(self, question: Callable[[Deadline], T]) -> T | None:
+        """What `question`, which writes, gives in the time of one call; None if nothing could be had."""
         if not self._may_go(self._writes) or not self._may_go(self._link):
             return None
-        call = _Call(self._clock, self._timeout_s)
+        call = Call(self._timeout_s, self._clock)
         call.moves(0)
         answer: T | None = None
         try:
-            answer = question(call.left_s())
+            answer = question(call.deadline)
         except Exception as exc:  # noqa: BLE001 - who asks can do without an answer
             self._not_written(exc)
         else:
@@ -196,7 +196,7 @@ class Guard:
             self._degraded.clear()
         return stats
 
-    def _count_waiting(self, call: _Call) -> None:
+    def _count_waiting(self, call: Call) -> None:
         with self._lock:
             self._budget.waited(call.took_s(), calls=call.windows, moved_s=call.moved_s)
 
@@ -242,92 +242,6 @@ class Guard:
         self.failures += 1
         self._errors[reason] += 1
         self._degraded.add(reason)
-
-
-@final
-class _Call:
-    """The time that one call of many windows has: one deadline, and what its bytes take."""
-
-    def __init__(self, clock: Callable[[], float], timeout_s: float) -> None:
-        self._clock = clock
-        self._timeout_s = timeout_s
-        self._started = clock()
-        self.windows = 0
-        self.moved_s = 0.0
-
-    def moves(self, size_bytes: int) -> None:
-        """Makes room for another window."""
-        self.windows += 1
-        self.moved_s += size_bytes / SLOWEST_BYTES_PER_S
-
-    def rests(self, work: Callable[[], T]) -> T:
-        """What `work` gives, whose time is not the store's."""
-        begun = self._clock()
-        done = work()
-        self._started += self._clock() - begun
-        return done
-
-    def took_s(self) -> float:
-        """Seconds since the call began, without its rests."""
-        return self._clock() - self._started
-
-    def left_s(self) -> float:
-        """Seconds until its deadline.
-
-        Raises:
-            TimeoutError: there are none.
-        """
-        left_s = self._timeout_s + self.moved_s - self.took_s()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
-
-
-@final
-class _Taker:
-    """Takes the parts of a call, and knows whether it is at it."""
-
-    def __init__(self, take: Callable[[Part], None], call: _Call) -> None:
-        self._take = take
-        self._call = call
-        self.count = 0
-        self.is_at_work = False
-
-    def __call__(self, part: Part) -> None:
-        self.is_at_work = True
-        self._call.rests(lambda: self._take(part))
-        self.count += len(part)
-        self.is_at_work = False
-
-
-@final
-class _Giver:
-    """Gives the windows of a call, and knows whether it is at it and what became of them."""
-
-    def __init__(self, windows: Iterable[Sequence[tuple[bytes, bytes]]], call: _Call) -> None:
-        self._windows = windows
-        self._call = call
-        self._sent: deque[tuple[int, int]] = deque()
-        self.written_bytes = 0
-        self.is_at_work = False
-
-    def __iter__(self) -> Iterator[Sequence[tuple[bytes, bytes]]]:
-        source = iter(self._windows)
-        while True:
-            self.is_at_work = True
-            window = self._call.rests(lambda: next(source, None))
-            self.is_at_work = False
-            if window is None:
-                return
-            size_bytes = sum([len(value) for _, value in window])
-            self._call.moves(size_bytes)
-            self._sent.append((len(window), size_bytes))
-            yield window
-
-    def took(self, count: int) -> None:
-        """So many of the oldest window were taken."""
-        sent, size_bytes = self._sent.popleft()
-        self.written_bytes += size_bytes * count // sent
 
 
 def _tell(what: str, reason: str, exc: Exception) -> None:

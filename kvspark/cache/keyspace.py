@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
 from typing import final
@@ -94,8 +95,8 @@ class KeySpace:
         """
         decoding = Decoding(self._format, digests)
         keys = self._keys.of(digests)
-        self._guard.get_each(keys, decoding.take, expected_bytes=self._expected_bytes)
-        decoded = decoding.done()
+        with closing(self._guard.read(keys, value_bytes=self._expected_bytes)) as parts:
+            decoded = decoding.of(parts)
         if decoded.reasons:
             self._guard.count(decoded.reasons)
             if MISPLACED in decoded.reasons:
@@ -130,7 +131,7 @@ class KeySpace:
             count=self._guard.count,
         )
         ttl_s = self._ttl_s * random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)  # noqa: S311
-        return self._guard.set_each(windows, ttl_s=ttl_s)
+        return sum(self._guard.write(windows, ttl_s=ttl_s))
 
     def flush(self) -> StageStats:
         """Nothing: what `insert` writes, it has written when it returns."""

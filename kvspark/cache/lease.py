@@ -55,7 +55,7 @@ class StoreLeases(RowLeases):
         keys = lease_keys(self._keys.of(digests))
         ttl_s = min(ttl_s, MOST_S)
         claimed = self._guard.ask(
-            lambda left_s: self._leases.claim_many(keys, ttl_s=ttl_s, timeout_s=left_s)
+            lambda deadline: self._leases.claim_many(keys, deadline, ttl_s=ttl_s)
         )
         return np.array([True] * len(digests) if claimed is None else claimed, dtype=np.bool_)
 

@@ -24,6 +24,8 @@ from kvspark.cache.key import (
     subject_mark,
 )
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.deadline import Deadline
+from kvspark.cache.store.many import get_many
 from kvspark.cache.tombstones import SETTLE_S, Tombstones
 from kvspark.errors import CacheRequiredError, SecretError, StoreError, StoreRefusedError
 
@@ -174,15 +176,15 @@ class Purge:
 
     def _scan(self, prefix: bytes) -> Iterator[list[bytes]]:
         with _told():
-            yield from self._store.scan(prefix, timeout_s=CALL_S)
+            yield from self._store.scan(prefix, each_s=CALL_S)
 
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
         with _told():
-            return self._store.get_many(keys, timeout_s=CALL_S)
+            return get_many(self._store, keys, Deadline.after(CALL_S))
 
     def _delete(self, keys: Sequence[bytes]) -> int:
         with _told():
-            return sum(self._store.delete_many(part, timeout_s=CALL_S) for part in _parts(keys))
+            return sum(self._store.delete(part, Deadline.after(CALL_S)) for part in _parts(keys))
 
 
 @contextmanager

@@ -67,16 +67,15 @@ def open_store(config: CacheConfig) -> Store:
     from kvspark.cache.store.tier import Tier
     from kvspark.cache.store.tiers import TieredStore, process_memory
 
-    timeout_s = config.timeout_ms / 1_000
     tiers = [Tier(shared, copy_ttl_s=config.ttl_s)]
     if config.l1_bytes is not None:
         tiers.insert(0, process_memory(config.l1_bytes))
     if config.cold is not None:
         from kvspark.cache.store.cold import ColdStore
 
-        cold = ColdStore(cold_folder(config.cold), timeout_s=timeout_s)
+        cold = ColdStore(cold_folder(config.cold))
         tiers.append(Tier(cold, copy_ttl_s=config.ttl_s))
-    return TieredStore(tiers, timeout_s=timeout_s)
+    return TieredStore(tiers)
 
 
 def cold_folder(url: str) -> Folder:
@@ -100,7 +99,7 @@ def _open_url(config: CacheConfig) -> Store:
         UsageError: the URL names no store that can be opened.
         SecretError: a password is named and cannot be read.
     """
-    url, timeout_s = config.url, config.timeout_ms / 1_000
+    url = config.url
     if config.tls_ca_file is not None and not url.startswith("rediss"):
         raise UsageError(f"cache.tls_ca_file is given and {url} is not encrypted; write rediss://")
     if url.startswith(_EMBEDDED):
@@ -108,14 +107,14 @@ def _open_url(config: CacheConfig) -> Store:
 
         path, bound = _embedded(url)
         max_bytes = embedded.MAX_BYTES if bound is None else bound
-        return embedded.EmbeddedStore(path, timeout_s=timeout_s, max_bytes=max_bytes)
+        return embedded.EmbeddedStore(path, max_bytes=max_bytes)
     parts = split_store_url(url)
     if parts.scheme == "memory":
         return _memory(parts)
     if parts.scheme in ("redis", "rediss", "unix"):
         from kvspark.cache.store.redis.server import RedisStore
 
-        return RedisStore(_endpoint(parts, config), timeout_s=timeout_s)
+        return RedisStore(_endpoint(parts, config))
     if parts.scheme in ("redis+cluster", "rediss+cluster"):
         return _cluster(parts, config)
     if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
@@ -149,7 +148,7 @@ def _cluster(parts: SplitResult, config: CacheConfig) -> Store:
         raise UsageError(f"{parts.geturl()} has a path; a cluster has no databases")
     entered = _entered(parts, config)
     seeds = [replace(entered, host=host, port=port) for host, port in _places(parts, 6379)]
-    return ClusterStore(seeds, timeout_s=config.timeout_ms / 1_000)
+    return ClusterStore(seeds)
 
 
 def _sentinel(parts: SplitResult, config: CacheConfig) -> Store:
@@ -164,7 +163,7 @@ def _sentinel(parts: SplitResult, config: CacheConfig) -> Store:
     entered = _entered(parts, config)
     sentinels = [replace(entered, host=host, port=port) for host, port in _places(parts, 26379)]
     primary = replace(entered, db=_number(options, "db", 0))
-    return SentinelStore(sentinels, unquote(service), primary, timeout_s=config.timeout_ms / 1_000)
+    return SentinelStore(sentinels, unquote(service), primary)
 
 
 def _hbase(parts: SplitResult, config: CacheConfig) -> Store:
@@ -181,7 +180,7 @@ def _hbase(parts: SplitResult, config: CacheConfig) -> Store:
     ((host, port),) = _places(parts, 9090)
     table = unquote(parts.path.strip("/")) or "kvspark"
     gateway = Gateway(host, port, table, is_framed=transport == "framed")
-    return HBaseStore(gateway, timeout_s=config.timeout_ms / 1_000)
+    return HBaseStore(gateway)
 
 
 def _endpoint(parts: SplitResult, config: CacheConfig) -> Endpoint:

@@ -19,6 +19,8 @@ from kvspark.cache.admission import ENVELOPE_BYTES, entry_memory_bytes
 from kvspark.cache.key import NamespaceKey, keys_kept, namespace_prefix
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.cold_entries import cold_entries
+from kvspark.cache.store.deadline import Deadline
+from kvspark.cache.store.many import get_many, set_many
 from kvspark.cache.store.redis.interview import interview
 from kvspark.cache.store.segment import NEVER_MS, Record
 from kvspark.cache.store.segment_folder import Folder, now_ms
@@ -77,9 +79,9 @@ class Warm:
         """
         left = 0
         with _told():
-            servers = self._store.servers(timeout_s=CALL_S)
+            servers = self._store.servers(Deadline.after(CALL_S))
             for server in servers:
-                info = interview(server, timeout_s=CALL_S).info or {}
+                info = interview(server, Deadline.after(CALL_S)).info or {}
                 limit = int(info.get("maxmemory", "0"))
                 if not limit:
                     return None
@@ -130,7 +132,7 @@ class Warm:
 
     def _missing(self, part: Mapping[bytes, Record]) -> dict[bytes, Record]:
         keys = [*part]
-        values = self._store.get_many(keys, timeout_s=CALL_S)
+        values = get_many(self._store, keys, Deadline.after(CALL_S))
         return {k: part[k] for k, value in zip(keys, values, strict=True) if value is None}
 
     def _set(self, part: Mapping[bytes, Record]) -> int:
@@ -141,7 +143,7 @@ class Warm:
             return len(part)
         pairs = [(key, record.value) for key, record in part.items()]
         try:
-            return self._store.set_many(pairs, ttl_s=ttl_s, timeout_s=CALL_S)
+            return set_many(self._store, pairs, Deadline.after(CALL_S), ttl_s=ttl_s)
         except StoreFullError:
             return 0
 

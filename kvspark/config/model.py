@@ -45,18 +45,17 @@ class ModelConfig(Section):
     max_length: int | None = Field(
         default=None,
         gt=0,
-        description="Tokens of a row that are read; the rest is cut off. Without it, the model's own "
-        "limit.",
+        description="Tokens of a row that are read, the rest is cut off; the model's own limit without it.",
     )
     long_texts: Literal["cut", "bad"] | None = Field(
         default=None,
-        description="What becomes of a longer text of a pretrained folder: it is cut, or it is a bad row "
-        "(`input.on_bad_row`). Without it, the text is cut.",
+        description="What becomes of a longer text of a pretrained folder: it is cut, as without this key, or it "
+        "is a bad row (`input.on_bad_row`).",
     )
     prompt: str | None = Field(
         default=None,
-        description="The text put in front of each text of a sentence-transformers folder, as "
-        '`encode(prompt=...)` does; `""` for nothing. Without it, the folder\'s own default.',
+        description="What is put in front of each text of a sentence-transformers folder, as `encode(prompt=...)` "
+        'does; the folder\'s own default without it, `""` for nothing.',
     )
     prompt_name: str | None = Field(
         default=None,
@@ -65,12 +64,11 @@ class ModelConfig(Section):
     truncate_dim: int | None = Field(
         default=None,
         gt=0,
-        description="How many of the first numbers of an embedding are kept. Without it, as the folder "
-        "says.",
+        description="Numbers of an embedding that are kept, the first ones; as the folder says without it.",
     )
     micro_batch: MicroBatchConfig | None = Field(
         default=None,
-        description="The shapes in which the model is called. Without it, those of the bundle.",
+        description="The shapes in which the model is called; the bundle's without it.",
     )
     weights: Way = Field(
         default="broadcast",
@@ -80,11 +78,10 @@ class ModelConfig(Section):
     )
     device: Literal["cpu", "cuda"] | None = Field(
         default=None,
-        description="Where torch computes. Without it, on a GPU (`cuda`) where Spark gives one to each "
-        "task, else on the CPU.",
+        description="Where torch computes; a GPU (`cuda`) without it where Spark gives one to each task.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         default=None,
-        description="The dtype in which a pretrained model computes. Another dtype gives other results "
-        "and other entries. Without it, the folder's own.",
+        description="The dtype in which a pretrained model computes, the folder's own without it; other "
+        "results and other entries.",
     )

@@ -23,6 +23,7 @@ from kvspark.cache.store.redis.server import RedisStore
 from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.allocator import keep_freed_memory
 from kvspark.spec import TensorSpec
+from tests.cache.calls import get_many, set_many
 from tests.redis_cluster import ClusterAddress, running_cluster
 from tests.redis_server import RedisAddress, running_redis
 from tests.sealing_keys import TEST_KEYS
@@ -54,25 +55,27 @@ def measure(server: RedisAddress, cluster: ClusterAddress) -> dict[str, float]:
     tagged = [[b"k1s....{%02x}" % (key[0] >> 2) + key for key in keys] for keys in batches]
     untagged = [[b"k1s....." + key.replace(b"{", b"-") for key in keys] for keys in batches]
     value = rng.bytes(1_600)
-    one = RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=5)
+    one = RedisStore(Endpoint("127.0.0.1", server.port))
     seeds = [Endpoint("127.0.0.1", node.port) for node in cluster.nodes]
-    many = ClusterStore(seeds, timeout_s=5)
+    many = ClusterStore(seeds)
     for keys in [*tagged, *untagged]:
         for store in (one, many):
-            store.set_many([(key, value) for key in keys], ttl_s=None)
+            set_many(store, [(key, value) for key in keys], ttl_s=None)
     client = redis.RedisCluster("127.0.0.1", cluster.nodes[0].port)
     times = us_a_row(
         {
-            "one server": lambda b: one.get_many(tagged[b]),
-            "3 nodes": lambda b: many.get_many(tagged[b]),
-            "3 nodes, keys without tags": lambda b: many.get_many(untagged[b]),
+            "one server": lambda b: get_many(one, tagged[b]),
+            "3 nodes": lambda b: get_many(many, tagged[b]),
+            "3 nodes, keys without tags": lambda b: get_many(many, untagged[b]),
             "redis-py, with tags": lambda b: client.mget_nonatomic(tagged[b]),
             "redis-py, without tags": lambda b: client.mget_nonatomic(untagged[b]),
-            "one server, SET PX": lambda b: one.set_many([(k, value) for k in tagged[b]], ttl_s=60),
-            "3 nodes, SET PX": lambda b: many.set_many([(k, value) for k in tagged[b]], ttl_s=60),
+            "one server, SET PX": lambda b: set_many(
+                one, [(k, value) for k in tagged[b]], ttl_s=60
+            ),
+            "3 nodes, SET PX": lambda b: set_many(many, [(k, value) for k in tagged[b]], ttl_s=60),
         }
     )
-    if many.drain() or None in many.get_many(tagged[-1]):
+    if many.drain() or None in get_many(many, tagged[-1]):
         raise SystemExit("something was not found; these times mean nothing")
     return times
 

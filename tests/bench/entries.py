@@ -29,6 +29,7 @@ from kvspark.cache.store.slab import Part
 from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.allocator import keep_freed_memory
 from kvspark.spec import Rows, TensorSpec
+from tests.cache.calls import get_many, set_many
 from tests.redis_server import RedisAddress, running_redis
 from tests.sealing_keys import TEST_KEYS
 
@@ -87,7 +88,7 @@ def works_of(server: RedisAddress, rows: Rows, *, sealed: bool) -> dict[str, Cal
     digests = space.digests([b"row %d" % row for row in range(count)])
     keys = StageKeys(cache._key, b"stage").of(digests)
     space.insert(digests, (rows,), cost_us=100)
-    values = cache._store.get_many(keys)
+    values = get_many(cache._store, keys)
     entries = list(zip(keys, [value or b"" for value in values], strict=True))
     if not space.lookup(digests).found.all():
         raise SystemExit("something was not found; these times mean nothing")
@@ -99,23 +100,18 @@ def works_of(server: RedisAddress, rows: Rows, *, sealed: bool) -> dict[str, Cal
         f"{READ} {how}: decode": lambda: decoded(space, digests, parts),
         f"{WRITE} {how}": lambda: space.insert(digests, (rows,), cost_us=100),
         f"{WRITE} {how}: encode": lambda: encode(digests, (rows,), created_s=1, cost_us=1),
-        f"{WRITE} {how}: store": lambda: cache._store.set_many(entries, ttl_s=1_209_600),
+        f"{WRITE} {how}: store": lambda: set_many(cache._store, entries, ttl_s=1_209_600),
     }
 
 
 def fetched(space: KeySpace, keys: list[bytes]) -> list[Part]:
     """The values of `keys` as they come."""
-    parts: list[Part] = []
-    space._guard.get_each(keys, parts.append, expected_bytes=space._format.entry_bytes)
-    return parts
+    return list(space._guard.read(keys, value_bytes=space._format.entry_bytes))
 
 
 def decoded(space: KeySpace, digests: list[bytes], parts: list[Part]) -> Decoded:
     """What they hold."""
-    decoding = Decoding(space._format, digests)
-    for part in parts:
-        decoding.take(part)
-    return decoding.done()
+    return Decoding(space._format, digests).of(parts)
 
 
 def measure(server: RedisAddress, size_bytes: int, count: int) -> list[Line]:

@@ -62,6 +62,6 @@ def folder(tmp_path):
 @pytest.fixture
 def embedded_store(folder):
     """A store on the server of `folder`."""
-    store = EmbeddedStore(folder, timeout_s=5)
+    store = EmbeddedStore(folder)
     yield store
     store.close()

@@ -19,7 +19,8 @@ CLIENT = """
 import sys, time
 from pathlib import Path
 from kvspark.cache.store.embedded import EmbeddedStore
-store = EmbeddedStore(Path(sys.argv[1]), timeout_s=5)
+from tests.cache.calls import get_many, ping, set_many
+store = EmbeddedStore(Path(sys.argv[1]))
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.deadline import Deadline
 
 TIMEOUT_S = 5.0
 
@@ -14,15 +15,17 @@ class LeaseContract:
         leases = store.leases()
         assert leases is not None
         keys = [key(b"{%02x}lease" % tag) for tag in range(64)]
-        first = leases.claim_many(keys[:40], ttl_s=60, timeout_s=TIMEOUT_S)
-        second = leases.claim_many(keys, ttl_s=60, timeout_s=TIMEOUT_S)
+        first = leases.claim_many(keys[:40], Deadline.after(TIMEOUT_S), ttl_s=60)
+        second = leases.claim_many(keys, Deadline.after(TIMEOUT_S), ttl_s=60)
         assert first == [True] * 40
         assert second == [False] * 40 + [True] * 24
-        assert leases.claim_many([], ttl_s=60, timeout_s=TIMEOUT_S) == []
+        assert leases.claim_many([], Deadline.after(TIMEOUT_S), ttl_s=60) == []
 
     def test_a_lease_ends_by_itself(self, store: Store, key):
         leases = store.leases()
         assert leases is not None
         for _ in range(2):
-            assert leases.claim_many([key(b"brief")], ttl_s=0.02, timeout_s=TIMEOUT_S) == [True]
+            assert leases.claim_many([key(b"brief")], Deadline.after(TIMEOUT_S), ttl_s=0.02) == [
+                True
+            ]
             time.sleep(0.1)

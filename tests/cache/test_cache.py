@@ -13,6 +13,7 @@ from kvspark.cache.store.memory import memory_store
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.spec import TensorSpec
+from tests.cache.calls import get_many, set_many
 from tests.cache.strategies import all_same_bits, columns
 from tests.faults.matrix import covers
 from tests.redis_server import PATIENT_MS
@@ -124,9 +125,9 @@ def test_a_damaged_entry_is_a_miss_that_is_counted_and_written_anew():
     digests = space.digests(rows_of(3))
     space.insert(digests, embeddings(3), cost_us=0)
     keys = list(store._entries)
-    (value,) = store.get_many([keys[1]])
+    (value,) = get_many(store, [keys[1]])
     assert value is not None
-    store.set_many([(keys[1], value[:-8] + bytes(8))], ttl_s=None)
+    set_many(store, [(keys[1], value[:-8] + bytes(8))], ttl_s=None)
     lookup = space.lookup(digests)
     assert lookup.found.tolist() == [True, False, True]
     assert cache.drain().errors == {"corrupt": 1}

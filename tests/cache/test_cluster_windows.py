@@ -8,12 +8,15 @@ import time
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from itertools import accumulate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvspark.cache.guard import Guard
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis import cluster_lookup, nodes
 from kvspark.cache.store.redis.cluster import ClusterStore
@@ -22,6 +25,7 @@ from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import Address, slot_of_tag, tag_of
 from kvspark.cache.store.slab import Part, Scattered
 from kvspark.errors import StoreUnavailableError
+from tests.cache.calls import delete, get_many, read, set_many
 from tests.cache.clock import Clock
 from tests.cache.parts import in_order
 from tests.faults.matrix import covers
@@ -60,12 +64,12 @@ def cluster():
 
 def connect(cluster: ClusterAddress) -> ClusterStore:
     seeds = [Endpoint("127.0.0.1", node.port) for node in cluster.nodes]
-    return ClusterStore(seeds, timeout_s=PATIENT_S)
+    return ClusterStore(seeds)
 
 
 def filled(cluster: ClusterAddress) -> ClusterStore:
     store = connect(cluster)
-    assert store.set_many([(key, value_of(key)) for key in KEYS], ttl_s=600) == len(KEYS)
+    assert set_many(store, [(key, value_of(key)) for key in KEYS], ttl_s=600) == len(KEYS)
     return store
 
 
@@ -74,7 +78,7 @@ def looked_up(
     windows: list[list[bytes]] = WINDOWS,
     after: Callable[[int], None] = lambda taken: None,
     *,
-    left_s: float = PATIENT_S,
+    timeout_s: float = PATIENT_S,
 ) -> tuple[set[bytes], list[type]]:
     """Which keys were found, with the right values or the test fails; and how each part came.
 
@@ -84,14 +88,12 @@ def looked_up(
     ends = [*accumulate(map(len, windows))]
     whole = 0
 
-    def take(part: Part) -> None:
-        nonlocal whole
-        parts.append(part)
-        before, whole = whole, bisect_right(ends, sum(map(len, parts)))
-        if whole > before:
-            after(whole)
-
-    store.get_each(iter(windows), take, value_bytes=SIZE_BYTES, left_s=lambda: left_s)
+    with closing(store.read(windows, Deadline.after(timeout_s), value_bytes=SIZE_BYTES)) as read:
+        for part in read:
+            parts.append(part)
+            before, whole = whole, bisect_right(ends, sum(map(len, parts)))
+            if whole > before:
+                after(whole)
     values = in_order(parts)
     keys = [key for window in windows for key in window]
     assert all(v in (None, value_of(k)) for k, v in zip(keys, values, strict=True))
@@ -129,13 +131,12 @@ def test_windows_come_as_tables_and_are_asked_for_ahead(own_cluster, monkeypatch
 
 def test_what_taking_a_nodes_values_needs_is_not_the_time_of_the_others(cluster):
     store, parts = filled(cluster), list[Part]()
-
-    def take(part: Part) -> None:
+    guard = Guard(store, timeout_s=2.0)
+    for part in guard.read(WINDOWS[0], value_bytes=SIZE_BYTES):
         parts.append(part)
-        time.sleep(0.6)
-
-    store.get_each(iter(WINDOWS[:1]), take, value_bytes=SIZE_BYTES, left_s=lambda: 0.5)
+        time.sleep(2.1)
     assert in_order(parts) == [*map(value_of, WINDOWS[0])]
+    assert guard.drain().errors == {}
     assert store.drain() == {}
     store.close()
 
@@ -160,16 +161,14 @@ def test_whatever_is_missing_or_has_another_size_the_values_are_those_of_a_plain
         for row, key in enumerate(KEYS)
     ]
     store = connect(cluster)
-    store.delete_many(KEYS)
-    store.set_many([each for row, each in enumerate(with_sizes) if row not in missing], ttl_s=600)
-    parts: list[Part] = []
+    delete(store, KEYS)
+    set_many(store, [each for row, each in enumerate(with_sizes) if row not in missing], ttl_s=600)
     windows = (KEYS[at : at + step] for at in range(0, 600, step))
-    store.get_each(windows, parts.append, value_bytes=SIZE_BYTES, left_s=lambda: PATIENT_S)
-    values = in_order(parts)
+    values = in_order(read(store, windows, value_bytes=SIZE_BYTES))
     assert values == [
         None if row in missing else value for row, (_, value) in enumerate(with_sizes)
     ]
-    assert values == store.get_many(KEYS)
+    assert values == get_many(store, KEYS)
     assert store.drain() == {}
     store.close()
 
@@ -181,7 +180,7 @@ def test_a_node_that_is_killed_between_windows_costs_its_keys_from_then_on(
     # Who has what would be looked for at once, were nothing on its way.
     monkeypatch.setattr(nodes, "REFRESH_S", 0.0)
     store = filled(own_cluster)
-    store.get_many(KEYS)
+    get_many(store, KEYS)
 
     def kill(taken: int) -> None:
         if taken == 1:
@@ -200,10 +199,10 @@ def test_a_node_that_is_killed_between_windows_costs_its_keys_from_then_on(
 @covers("F28")
 def test_a_node_that_hangs_is_waited_for_once_in_a_look_up(own_cluster):
     store = filled(own_cluster)
-    store.get_many(KEYS)
+    get_many(store, KEYS)
     own_cluster.nodes[1].signal(signal.SIGSTOP)
     with Clock() as clock:
-        found, _ = looked_up(store, left_s=4.0)
+        found, _ = looked_up(store, timeout_s=4.0)
     own_cluster.nodes[1].signal(signal.SIGCONT)
     assert found == set(KEYS) - share(own_cluster, 1, KEYS)
     assert store.drain() == {"timeout": 1}
@@ -220,7 +219,7 @@ def test_a_node_that_another_connection_gave_up_is_not_waited_for_in_a_look_up(o
     assert looked_up(other)[0] == set(KEYS)
     own_cluster.nodes[1].signal(signal.SIGSTOP)
     for _ in range(3):
-        store.get_many(KEYS, timeout_s=1.0)
+        get_many(store, KEYS, timeout_s=1.0)
     # Its line to that node is open as far as it knows.
     with Clock() as clock:
         found, _ = looked_up(other)
@@ -243,7 +242,7 @@ def test_a_slot_that_moves_between_windows_is_asked_for_where_it_is(own_cluster)
         if taken == 1:
             own_cluster.move(slot, source, target)
             fresh = connect(own_cluster)
-            assert fresh.set_many([(key, value_of(key)) for key in moved], ttl_s=60) == 100
+            assert set_many(fresh, [(key, value_of(key)) for key in moved], ttl_s=60) == 100
             fresh.close()
 
     before = own_cluster.nodes[source].ask("INFO", "errorstats")
@@ -279,7 +278,7 @@ def test_a_store_that_is_dropped_has_no_connection_any_more(cluster):
     store = connect(cluster)
     other = store.beside()
     for each in (store, other):
-        each.get_many(KEYS)
+        get_many(each, KEYS)
     clients = [weakref.ref(each) for each in (store, other)]
     gc.disable()
     try:

@@ -19,10 +19,12 @@ from typing_extensions import override
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.cold import ColdStore
 from kvspark.cache.store.compaction import Compaction, compact
+from kvspark.cache.store.deadline import NEVER
 from kvspark.cache.store.redis_error import is_timeout
 from kvspark.cache.store.segment import DELETED_MS, NEVER_MS, Record, hashes_of, packed
 from kvspark.cache.store.segment_folder import SUFFIX, Folder, store_error
 from kvspark.errors import StoreFullError, StoreRefusedError, StoreUnavailableError
+from tests.cache.calls import PATIENT_S, delete, get_many, ping, scanned, set_many
 from tests.cache.clock import Clock
 from tests.cache.store_contract import ANY_BYTES, StoreContract
 from tests.cache.test_stateful import check
@@ -32,8 +34,8 @@ SLACK_S = 2.0
 """What a busy machine may add to a bound."""
 
 
-def connect(folder: Path, *, timeout_s: float = 5, **options) -> ColdStore:
-    return ColdStore(Folder.at(folder.as_uri()), timeout_s=timeout_s, **options)
+def connect(folder: Path, **options) -> ColdStore:
+    return ColdStore(Folder.at(folder.as_uri()), **options)
 
 
 def segments(folder: Path) -> list[Path]:
@@ -59,26 +61,26 @@ class Drained(Store):
         self._store = store
 
     @override
-    def get_many(self, keys, *, timeout_s=None):
-        return self._store.get_many(keys, timeout_s=timeout_s)
+    def read(self, windows, deadline, *, value_bytes=0):
+        yield from self._store.read(windows, deadline)
 
     @override
-    def set_many(self, entries, *, ttl_s, timeout_s=None):
-        taken = self._store.set_many(entries, ttl_s=ttl_s, timeout_s=timeout_s)
-        assert self._store.drain() == {}
-        return taken
+    def write(self, windows, deadline, *, ttl_s):
+        for taken in self._store.write(windows, deadline, ttl_s=ttl_s):
+            assert self._store.drain() == {}
+            yield taken
 
     @override
-    def delete_many(self, keys, *, timeout_s=None):
-        return self._store.delete_many(keys, timeout_s=timeout_s)
+    def delete(self, keys, deadline):
+        return self._store.delete(keys, deadline)
 
     @override
-    def scan(self, prefix, *, timeout_s=None):
-        return self._store.scan(prefix, timeout_s=timeout_s)
+    def scan(self, prefix, *, each_s):
+        return self._store.scan(prefix, each_s=each_s)
 
     @override
-    def ping(self, *, timeout_s=None):
-        self._store.ping(timeout_s=timeout_s)
+    def ping(self, deadline):
+        self._store.ping(deadline)
 
     @override
     def close(self):
@@ -107,59 +109,59 @@ def folder(tmp_path):
 def written(folder: Path, entries: dict[bytes, bytes], *, ttl_s: float | None = None) -> None:
     """One more segment with `entries`."""
     store = connect(folder)
-    assert store.set_many(list(entries.items()), ttl_s=ttl_s) == len(entries)
+    assert set_many(store, list(entries.items()), ttl_s=ttl_s) == len(entries)
     assert store.drain() == {}
     store.close()
 
 
 def test_nothing_is_made_before_something_is_written(folder):
     store = connect(folder)
-    assert store.get_many([b"a"]) == [None]
+    assert get_many(store, [b"a"]) == [None]
     assert store.drain() == {}
     assert not folder.exists()
 
 
 def test_what_a_task_wrote_others_find_when_it_has_ended(folder):
     ours, theirs = connect(folder), connect(folder)
-    ours.set_many([(b"a", ANY_BYTES), (b"b", b"")], ttl_s=60)
+    set_many(ours, [(b"a", ANY_BYTES), (b"b", b"")], ttl_s=60)
     assert segments(folder) == []
     assert ours.drain() == {}
     assert len(segments(folder)) == 1
-    assert theirs.get_many([b"b", b"c", b"a"]) == [b"", None, ANY_BYTES]
+    assert get_many(theirs, [b"b", b"c", b"a"]) == [b"", None, ANY_BYTES]
     assert not [path for path in folder.iterdir() if path.suffix != SUFFIX]
 
 
 def test_a_full_segment_is_written_while_the_task_goes_on(folder):
     store = connect(folder, segment_bytes=100_000)
     for row in range(100):
-        assert store.set_many([(b"%d" % row, bytes(10_000))], ttl_s=60) == 1
-        store._shelf._own._writes.wait(10**9)
+        assert set_many(store, [(b"%d" % row, bytes(10_000))], ttl_s=60) == 1
+        store._shelf._own._writes.wait(NEVER)
     assert len(segments(folder)) >= 9
-    assert store.get_many([b"%d" % row for row in range(100)]) == [bytes(10_000)] * 100
+    assert get_many(store, [b"%d" % row for row in range(100)]) == [bytes(10_000)] * 100
     store.close()
-    assert connect(folder).get_many([b"3", b"99"]) == [bytes(10_000)] * 2
+    assert get_many(connect(folder), [b"3", b"99"]) == [bytes(10_000)] * 2
 
 
 def test_the_newest_segment_counts(folder):
     written(folder, {b"a": b"1", b"b": b"1"})
     written(folder, {b"a": b"2"})
-    assert connect(folder).get_many([b"a", b"b"]) == [b"2", b"1"]
+    assert get_many(connect(folder), [b"a", b"b"]) == [b"2", b"1"]
 
 
 def test_an_entry_ends_in_its_segment_as_well(folder):
     payload = packed({b"a": Record(b"1", 1), b"b": Record(b"2", NEVER_MS)})
     folder.mkdir()
     (folder / f"1-x{SUFFIX}").write_bytes(payload)
-    assert connect(folder).get_many([b"a", b"b"]) == [None, b"2"]
+    assert get_many(connect(folder), [b"a", b"b"]) == [None, b"2"]
 
 
 def test_a_deleted_key_is_missing_for_others_too(folder):
     written(folder, {b"a": b"1", b"b": b"2"})
     store = connect(folder)
-    assert store.delete_many([b"a", b"c"]) == 1
-    assert connect(folder).get_many([b"a", b"b"]) == [None, b"2"]
+    assert delete(store, [b"a", b"c"]) == 1
+    assert get_many(connect(folder), [b"a", b"b"]) == [None, b"2"]
     written(folder, {b"a": b"3"})
-    assert connect(folder).get_many([b"a"]) == [b"3"]
+    assert get_many(connect(folder), [b"a"]) == [b"3"]
 
 
 def test_two_keys_with_one_hash_are_never_mistaken(folder, monkeypatch):
@@ -170,8 +172,8 @@ def test_two_keys_with_one_hash_are_never_mistaken(folder, monkeypatch):
         "kvspark.cache.store.shelf.hashes_of", lambda keys: hashes_of([b"x"] * len(list(keys)))
     )
     written(folder, {b"a": b"1"})
-    assert connect(folder).get_many([b"b", b"a"])[0] is None
-    assert connect(folder).get_many([b"a"]) == [b"1"]
+    assert get_many(connect(folder), [b"b", b"a"])[0] is None
+    assert get_many(connect(folder), [b"a"]) == [b"1"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -190,7 +192,7 @@ def test_a_segment_that_was_damaged_gives_no_wrong_value_and_no_error(data, tmp_
     folder = tmp_path_factory.mktemp("cold")
     (folder / f"1-x{SUFFIX}").write_bytes(payload)
     store = connect(folder)
-    found = store.get_many(list(entries))
+    found = get_many(store, list(entries))
     # A bit of a value is for the entry's own seal to find; lengths and keys are right or missing.
     for value, right in zip(found, entries.values(), strict=True):
         assert value is None or how == "flip" or value == right
@@ -219,19 +221,19 @@ def test_files_that_hang_cost_one_timeout_and_keep_nobody(folder):
     written(folder, {b"a": b"1"})
     files = Stuck()
     stuck = Folder(fs.PyFileSystem(fs.FSSpecHandler(files)), str(folder), url="stuck")
-    store = ColdStore(stuck, timeout_s=TIMEOUT_S)
+    store = ColdStore(stuck)
     for _ in range(2):
         with Clock() as clock, pytest.raises(StoreUnavailableError) as caught:
-            store.get_many([b"a"])
+            get_many(store, [b"a"], timeout_s=TIMEOUT_S)
         assert is_timeout(caught.value)
         assert TIMEOUT_S * 0.9 < clock.seconds < TIMEOUT_S + SLACK_S
     # What is in memory is there, and is written, all the same.
-    assert store.set_many([(b"b", b"2")], ttl_s=60) == 1
-    assert store.get_many([b"b"]) == [b"2"]
+    assert set_many(store, [(b"b", b"2")], ttl_s=60) == 1
+    assert get_many(store, [b"b"]) == [b"2"]
     assert store.drain() == {}
-    assert connect(folder).get_many([b"b"]) == [b"2"]
+    assert get_many(connect(folder), [b"b"]) == [b"2"]
     files.goes_on.set()
-    assert store.get_many([b"a", b"b"], timeout_s=5) == [b"1", b"2"]
+    assert get_many(store, [b"a", b"b"], timeout_s=5) == [b"1", b"2"]
     store.close()
 
 
@@ -239,12 +241,12 @@ def test_a_folder_that_is_a_file_is_an_error_and_writes_are_counted(tmp_path):
     (tmp_path / "cold").write_text("a file")
     store = connect(tmp_path / "cold" / "below")
     with pytest.raises(StoreUnavailableError):
-        store.ping()
-    assert store.set_many([(b"a", b"1")], ttl_s=60) == 1
+        ping(store)
+    assert set_many(store, [(b"a", b"1")], ttl_s=60) == 1
     assert store.drain() == {"unavailable": 1}
-    store.set_many([(b"a", b"1")], ttl_s=60)
+    set_many(store, [(b"a", b"1")], ttl_s=60)
     with pytest.raises(StoreUnavailableError):
-        store.delete_many([b"a"])
+        delete(store, [b"a"])
 
 
 @pytest.mark.parametrize(
@@ -266,25 +268,26 @@ import os
 from pathlib import Path
 from kvspark.cache.store.cold import ColdStore
 from kvspark.cache.store.segment_folder import Folder
-store = ColdStore(Folder.at({folder.as_uri()!r}), timeout_s=5)
-store.set_many([(b"a", b"1")], ttl_s=None)
+from tests.cache.calls import set_many
+store = ColdStore(Folder.at({folder.as_uri()!r}))
+set_many(store, [(b"a", b"1")], ttl_s=None)
 while not list(Path({str(folder)!r}).glob("*{SUFFIX}")):
     store.drain()
-store.set_many([(b"b", b"2")], ttl_s=None)
+set_many(store, [(b"b", b"2")], ttl_s=None)
 os._exit(0)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
-    assert connect(folder).get_many([b"a", b"b"]) == [b"1", None]
+    assert get_many(connect(folder), [b"a", b"b"]) == [b"1", None]
 
 
 def test_what_a_search_finds_can_be_deleted_while_it_goes_on(folder):
     written(folder, {b"a%d" % row: b"1" for row in range(5_000)})
     written(folder, {b"b": b"1", b"a1": b"2"})
     store = connect(folder)
-    store.set_many([(b"a-pending", b"1")], ttl_s=60)
-    assert sum(store.delete_many(keys) for keys in store.scan(b"a")) == 5_001
-    assert [keys for keys in store.scan(b"a") if keys] == []
-    assert connect(folder).get_many([b"a1", b"a2", b"b"]) == [None, None, b"1"]
+    set_many(store, [(b"a-pending", b"1")], ttl_s=60)
+    assert sum(delete(store, keys) for keys in store.scan(b"a", each_s=PATIENT_S)) == 5_001
+    assert scanned(store, b"a") == []
+    assert get_many(connect(folder), [b"a1", b"a2", b"b"]) == [None, None, b"1"]
 
 
 # ---------------------------------------------------------------- compaction
@@ -294,7 +297,7 @@ def test_compaction_keeps_what_is_alive_and_drops_the_rest(folder):
     written(folder, {b"%d" % row: b"old" for row in range(50)})
     written(folder, {b"%d" % row: b"new" for row in range(10)})
     store = connect(folder)
-    assert store.delete_many([b"49"]) == 1
+    assert delete(store, [b"49"]) == 1
     store.close()
     folder_entries = {b"ended": Record(b"x", 1), b"gone": Record(b"", DELETED_MS)}
     (folder / f"1-x{SUFFIX}").write_bytes(packed(folder_entries))
@@ -302,8 +305,8 @@ def test_compaction_keeps_what_is_alive_and_drops_the_rest(folder):
     assert done == Compaction(segments_before=4, segments_after=1, entries=49, dropped=14)
     keys = [b"%d" % row for row in range(50)]
     expected = [b"new"] * 10 + [b"old"] * 39 + [None]
-    assert connect(folder).get_many(keys) == expected
-    assert b"49" not in {key for key in keys if connect(folder).get_many([key]) != [None]}
+    assert get_many(connect(folder), keys) == expected
+    assert b"49" not in {key for key in keys if get_many(connect(folder), [key]) != [None]}
 
 
 def test_compaction_makes_segments_of_a_bounded_size(folder):
@@ -318,11 +321,11 @@ def test_a_reader_goes_on_while_its_segments_are_compacted(folder):
     written(folder, {b"a": b"1"})
     written(folder, {b"b": b"2"})
     reader = connect(folder)
-    assert reader.get_many([b"a", b"b"]) == [b"1", b"2"]
+    assert get_many(reader, [b"a", b"b"]) == [b"1", b"2"]
     compact(Folder.at(folder.as_uri()))
     for _ in range(3):
-        assert reader.get_many([b"a", b"b"]) == [b"1", b"2"]
-    assert connect(folder).get_many([b"a", b"b"]) == [b"1", b"2"]
+        assert get_many(reader, [b"a", b"b"]) == [b"1", b"2"]
+    assert get_many(connect(folder), [b"a", b"b"]) == [b"1", b"2"]
 
 
 def test_what_is_written_after_a_compaction_is_newer(folder):
@@ -330,7 +333,7 @@ def test_what_is_written_after_a_compaction_is_newer(folder):
     written(folder, {b"a": b"2"})
     compact(Folder.at(folder.as_uri()))
     written(folder, {b"a": b"3"})
-    assert connect(folder).get_many([b"a"]) == [b"3"]
+    assert get_many(connect(folder), [b"a"]) == [b"3"]
 
 
 def test_a_url_without_a_file_system_is_an_error():

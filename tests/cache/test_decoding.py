@@ -93,9 +93,7 @@ def test_rows_that_come_in_parts_are_those_that_come_as_a_list(
             {"right": entry, "missing": None, "damaged": damaged, "odd": b"o", "zstd": other}[kind]
         )
     decoding = Decoding(entry_format, digests(ROWS))
-    for part in in_parts(values, stops, owners):
-        decoding.take(part)
-    decoded = decoding.done()
+    decoded = decoding.of(in_parts(values, stops, owners))
     expected = [kind in ("right", "zstd") for kind in picked]
     assert decoded.found.tolist() == expected
     (column,) = decoded.columns
@@ -113,8 +111,7 @@ def test_entries_that_are_swapped_in_a_slab_are_misses(how):
     entry_format = FORMATS[how](EMBEDDING)
     rows, entries = entries_of(entry_format, 4)
     decoding = Decoding(entry_format, digests(ROWS))
-    decoding.take(slab_of([entries[1], entries[0], *entries[2:]]))
-    decoded = decoding.done()
+    decoded = decoding.of([slab_of([entries[1], entries[0], *entries[2:]])])
     assert decoded.found.tolist() == [False, False, *[True] * (ROWS - 2)]
     assert same_bits(rows[2:], decoded.columns[0])
     assert decoded.reasons == {MISPLACED: 2}
@@ -125,11 +122,10 @@ def test_a_slab_of_entries_under_two_keys_is_opened_and_of_another_owner_is_not(
     rotated = sealed(EMBEDDING, keys=Keys(2, KEYS.masters, bytes(32)))
     _, new = entries_of(rotated, 4)
     decoding = Decoding(rotated, digests(ROWS))
-    decoding.take(slab_of([*old[:5], *new[5:]]))
-    assert same_bits(rows, decoding.done().columns[0])
+    decoded = decoding.of([slab_of([*old[:5], *new[5:]])])
+    assert same_bits(rows, decoded.columns[0])
     other = Decoding(sealed(EMBEDDING, identity=b"stage2"), digests(ROWS))
-    other.take(slab_of(old))
-    assert other.done().reasons == {NOT_AUTHENTIC: ROWS}
+    assert other.of([slab_of(old)]).reasons == {NOT_AUTHENTIC: ROWS}
 
 
 def test_rows_that_vary_in_size_may_come_in_slabs():
@@ -138,10 +134,12 @@ def test_rows_that_vary_in_size_may_come_in_slabs():
     entries = entry_format.encode_many(digests(ROWS), (column,), created_s=1, cost_us=7)
     decoding = Decoding(entry_format, digests(ROWS))
     scattered = np.array([7, 5])
-    decoding.take(slab_of([entry for entry in entries[:5] if entry]))
-    decoding.take(Scattered(slab_of([entries[row] or b"" for row in scattered]), scattered))
-    decoding.take([entries[6], *entries[8:]])
-    decoded = decoding.done()
+    parts: list[Part] = [
+        slab_of([entry for entry in entries[:5] if entry]),
+        Scattered(slab_of([entries[row] or b"" for row in scattered]), scattered),
+        [entries[6], *entries[8:]],
+    ]
+    decoded = decoding.of(parts)
     assert decoded.found.all()
     assert all(map(same_bits, column, decoded.columns[0]))
     assert decoding.saved_us() == 7 * ROWS

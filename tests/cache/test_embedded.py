@@ -12,6 +12,7 @@ import pytest
 
 from kvspark.cache.store.embedded import EmbeddedStore
 from kvspark.errors import StoreUnavailableError
+from tests.cache.calls import get_many, ping, set_many
 from tests.cache.embedded_processes import (
     CLIENT,
     client,
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.redis
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded") / "store"
-    store = EmbeddedStore(folder, timeout_s=5)
+    store = EmbeddedStore(folder)
     yield store
     store.close()
     settle(folder)
@@ -42,7 +43,7 @@ class TestEmbeddedStore(StoreContract):
 
 
 def test_processes_that_start_together_share_one_server(folder):
-    script = "print(store.set_many([(b'%d' % i, b'x') for i in range(100)], ttl_s=60), flush=True)"
+    script = "print(set_many(store, [(b'%d' % i, b'x') for i in range(100)], ttl_s=60), flush=True)"
     wait = "\nsys.stdin.read()"
     clients = [
         subprocess.Popen(
@@ -62,16 +63,16 @@ def test_processes_that_start_together_share_one_server(folder):
 
 
 def test_what_was_stored_is_there_in_the_next_run(folder):
-    first = client(folder, "store.set_many([(b'a', b'1')], ttl_s=1000)")
+    first = client(folder, "set_many(store, [(b'a', b'1')], ttl_s=1000)")
     first.communicate()
     assert first.returncode == 0
     settle(folder)
-    second = client(folder, "print(store.get_many([b'a', b'b']))")
+    second = client(folder, "print(get_many(store, [b'a', b'b']))")
     assert second.communicate()[0] == "[b'1', None]\n"
 
 
 def test_the_server_saves_and_ends_when_all_its_users_were_killed(folder):
-    script = "store.set_many([(b'a', b'1')], ttl_s=None); print('set', flush=True); time.sleep(60)"
+    script = "set_many(store, [(b'a', b'1')], ttl_s=None); print('set', flush=True); time.sleep(60)"
     clients = [client(folder, script) for _ in range(3)]
     for each in clients:
         assert each.stdout is not None
@@ -80,13 +81,13 @@ def test_the_server_saves_and_ends_when_all_its_users_were_killed(folder):
         each.kill()
         each.communicate()
     settle(folder)
-    assert EmbeddedStore(folder, timeout_s=5).get_many([b"a"]) == [b"1"]
+    assert get_many(EmbeddedStore(folder), [b"a"]) == [b"1"]
 
 
 def test_a_forked_child_that_never_ends_does_not_keep_the_server(folder):
     script = """
 import os
-store.ping()
+ping(store)
 if os.fork() == 0:
     os.close(1)
     time.sleep(120)
@@ -107,15 +108,15 @@ print(os.getpid(), flush=True)
 
 def test_a_forked_child_that_uses_the_server_keeps_it(embedded_store, folder):
     store = embedded_store
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     pid = os.fork()
     if pid == 0:
         is_right = False
         try:
             # The parent leaves meanwhile; the server must not.
-            is_right = store.get_many([b"a"]) == [b"1"]
+            is_right = get_many(store, [b"a"]) == [b"1"]
             time.sleep(2.5)
-            is_right = is_right and store.get_many([b"a"]) == [b"1"]
+            is_right = is_right and get_many(store, [b"a"]) == [b"1"]
         finally:
             os._exit(0 if is_right else 1)
     time.sleep(0.5)
@@ -125,43 +126,43 @@ def test_a_forked_child_that_uses_the_server_keeps_it(embedded_store, folder):
 
 def test_the_server_saves_and_ends_when_its_watcher_was_killed(embedded_store, folder):
     store = embedded_store
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     watcher_of(folder).kill()
     settle(folder)
     with pytest.raises(StoreUnavailableError):
-        store.get_many([b"a"])
-    assert store.get_many([b"a"]) == [b"1"]
+        get_many(store, [b"a"])
+    assert get_many(store, [b"a"]) == [b"1"]
 
 
 def test_a_killed_server_is_started_again_by_the_call_after_the_next(embedded_store, folder):
     store = embedded_store
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     server_of(folder).kill()
     wait_until(lambda: not processes(folder))
     with pytest.raises(StoreUnavailableError):
-        store.get_many([b"a"])
-    assert store.get_many([b"a"]) == [None]
+        get_many(store, [b"a"])
+    assert get_many(store, [b"a"]) == [None]
     assert len(processes(folder)) == 2
 
 
 def test_a_hung_server_costs_one_timeout_and_is_not_started_twice(embedded_store, folder):
     store = embedded_store
-    store.ping()
+    ping(store)
     server = server_of(folder)
     server.suspend()
     begun = time.monotonic()
     with pytest.raises(StoreUnavailableError):
-        store.get_many([b"a"], timeout_s=0.2)
+        get_many(store, [b"a"], timeout_s=0.2)
     # Its own time-out is 5 s.
     assert time.monotonic() - begun < 5
     assert len(processes(folder)) == 2
     server.resume()
-    assert store.get_many([b"a"]) == [None]
+    assert get_many(store, [b"a"]) == [None]
 
 
 def test_a_server_that_hangs_when_its_users_leave_is_ended_all_the_same(folder):
-    store = EmbeddedStore(folder, timeout_s=5)
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    store = EmbeddedStore(folder)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     server_of(folder).suspend()
     store.close()
     settle(folder)
@@ -169,8 +170,8 @@ def test_a_server_that_hangs_when_its_users_leave_is_ended_all_the_same(folder):
 
 
 def test_the_server_goes_with_its_folder(folder):
-    store = EmbeddedStore(folder, timeout_s=5)
-    store.ping()
+    store = EmbeddedStore(folder)
+    ping(store)
     running = processes(folder)
     assert len(running) == 2
     shutil.rmtree(folder)
@@ -181,7 +182,7 @@ def test_the_server_goes_with_its_folder(folder):
 def test_an_interrupt_at_the_terminal_does_not_reach_the_server(folder):
     # A shell may have started the tests in the background, which ignores interrupts.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    script = "store.ping(); print('up', flush=True); time.sleep(60)"
+    script = "ping(store); print('up', flush=True); time.sleep(60)"
     process = subprocess.Popen(
         [sys.executable, "-c", heard + CLIENT + script, str(folder)],
         stdout=subprocess.PIPE,
@@ -193,10 +194,10 @@ def test_an_interrupt_at_the_terminal_does_not_reach_the_server(folder):
     process.stdout.readline()
     before = server_of(folder).pid
     # Somebody who stays: a server that nobody uses any more goes a moment later.
-    store = EmbeddedStore(folder, timeout_s=5)
-    store.ping()
+    store = EmbeddedStore(folder)
+    ping(store)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate()
-    store.ping()
+    ping(store)
     assert server_of(folder).pid == before
     store.close()

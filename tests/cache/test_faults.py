@@ -287,18 +287,16 @@ def test_a_slow_first_window_does_not_lose_the_windows_that_came(server, warm):
     space.insert(digests, (rows,), cost_us=0)
     store = warm.cache._store
     warm.waits(10 * TIMEOUT_S)  # for the two windows as well
-    answer, counts = store.get_each, list[int]()
+    answer, counts = store.read, list[int]()
 
-    def hang_in_the_second(windows, take, **options):
-        def taken(part):
+    def hang_in_the_second(windows, deadline, **options):
+        for part in answer(windows, deadline, **options):
             if sum(counts) <= 512 < sum(counts) + len(part):
                 server.signal(signal.SIGSTOP)
             counts.append(len(part))
-            take(part)
+            yield part
 
-        answer(windows, taken, **options)
-
-    store.get_each = hang_in_the_second
+    store.read = hang_in_the_second
     found = space.lookup(digests).found
     server.signal(signal.SIGCONT)
     # Two more windows had been asked for; the next one is when the first of them is there.

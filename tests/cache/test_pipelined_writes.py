@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.guard import Guard
+from kvspark.cache.store.base import Counts, Entries, Store
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.redis.pipelined_write import AHEAD
-from kvspark.errors import StoreFullError, UsageError
+from kvspark.cache.store.redis_error import is_timeout
+from kvspark.errors import StoreFullError, StoreUnavailableError, UsageError
 from kvspark.spec import Rows, TensorSpec
+from tests.cache.calls import get_many, ping, taken, written
 from tests.cache.redis_stores import over_tcp
 from tests.redis_server import PATIENT_MS
 
@@ -28,14 +33,16 @@ def windows() -> Iterator[list[tuple[bytes, bytes]]]:
     return (ENTRIES[at : at + 50] for at in range(0, 500, 50))
 
 
+def write(store: Store, these: Iterable[Entries]) -> Counts:
+    return store.write(these, Deadline.after(PATIENT_S), ttl_s=60)
+
+
 def test_a_closed_connection_is_opened_once_more_for_a_write_of_many_windows(own_server, connect):
     store = connect(own_server)
-    store.ping()
+    ping(store)
     own_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    counts: list[int] = []
-    store.set_each(windows(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
-    assert counts == [50] * 10
-    assert store.get_many([key for key, _ in ENTRIES]) == [value for _, value in ENTRIES]
+    assert written(store, windows(), ttl_s=60) == [50] * 10
+    assert get_many(store, [key for key, _ in ENTRIES]) == [value for _, value in ENTRIES]
     assert own_server.count("hello") == 2
 
 
@@ -48,7 +55,7 @@ def test_windows_are_made_while_others_are_on_their_way(own_server, connect):
             answered.append(len(counts))
             yield window
 
-    connect(own_server).set_each(noted(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
+    taken(write(connect(own_server), noted()), counts)
     # The first two before any answer; then as many as may be ahead, and one that is ready.
     assert answered[: AHEAD + 2] == [0, 0, *[1] * AHEAD]
     assert len(counts) == 10
@@ -57,13 +64,11 @@ def test_windows_are_made_while_others_are_on_their_way(own_server, connect):
 def test_a_server_that_takes_no_writes_is_sent_one_window(own_server, connect):
     store = connect(own_server)
     own_server.ask("CONFIG", "SET", "maxmemory", "1")
-    counts: list[int] = []
-    with pytest.raises(StoreFullError):
-        store.set_each(windows(), counts.append, ttl_s=60, left_s=lambda: PATIENT_S)
-    assert counts == []
+    with pytest.raises(StoreFullError), closing(write(store, windows())) as counts:
+        next(counts)
     assert b"errorstat_OOM:count=50" in own_server.ask("INFO", "errorstats")
     # And its connection is as good as before.
-    assert store.get_many([b"1"]) == [None]
+    assert get_many(store, [b"1"]) == [None]
     assert own_server.count("hello") == 1
 
 
@@ -71,34 +76,27 @@ def test_a_server_that_is_full_in_the_middle_has_what_came_before(own_server, co
     store = connect(own_server)
     counts: list[int] = []
 
-    def took(count: int) -> None:
-        counts.append(count)
+    def fill_after_four() -> None:
         if len(counts) == 4:
             own_server.ask("CONFIG", "SET", "maxmemory", "1")
 
     with pytest.raises(StoreFullError):
-        store.set_each(windows(), took, ttl_s=60, left_s=lambda: PATIENT_S)
+        taken(write(store, windows()), counts, fill_after_four)
     # What had been sent by then may have been taken before.
     assert 4 <= len(counts) < 4 + AHEAD
     known = ENTRIES[: 50 * len(counts)]
-    assert store.get_many([key for key, _ in known]) == [value for _, value in known]
+    assert get_many(store, [key for key, _ in known]) == [value for _, value in known]
 
 
 def test_a_write_whose_time_is_up_in_the_middle_is_broken_off(own_server, connect):
     store = connect(own_server)
-    lefts = iter([PATIENT_S] * 8)
     counts: list[int] = []
-
-    def left_s() -> float:
-        left = next(lefts, None)
-        if left is None:
-            raise TimeoutError
-        return left
-
-    with pytest.raises(TimeoutError):
-        store.set_each(windows(), counts.append, ttl_s=60, left_s=left_s)
+    deadline = Deadline(4, lambda: len(counts))
+    with pytest.raises(StoreUnavailableError) as caught:
+        taken(store.write(windows(), deadline, ttl_s=60), counts)
+    assert is_timeout(caught.value)
     assert 0 < len(counts) < 10
-    assert store.get_many([b"499"]) == [None]
+    assert get_many(store, [b"499"]) == [None]
 
 
 def test_windows_that_were_taken_before_a_server_died_are_counted(own_server):
@@ -110,10 +108,30 @@ def test_windows_that_were_taken_before_a_server_died_are_counted(own_server):
                 own_server.signal(signal.SIGKILL)
             yield window
 
-    written = guard.set_each(dying(), ttl_s=60)
+    taken_bytes = sum(guard.write(dying(), ttl_s=60))
     # At least one of those before was answered; of the one that was not made yet nothing was sent.
-    assert 50 * 6 <= written <= (AHEAD + 2) * 50 * 6
+    assert 50 * 6 <= taken_bytes <= (AHEAD + 2) * 50 * 6
     assert guard.drain().errors == {"unavailable": 1}
+
+
+def test_what_keeps_a_window_from_being_made_is_raised_and_no_trouble_with_the_store(own_server):
+    guard = Guard(over_tcp(own_server), timeout_s=PATIENT_S)
+
+    def breaking() -> Iterator[list[tuple[bytes, bytes]]]:
+        for number, window in enumerate(windows()):
+            if number == 3:
+                raise LookupError
+            yield window
+
+    counts: list[int] = []
+    with pytest.raises(LookupError):
+        taken(guard.write(breaking(), ttl_s=60), counts)
+    # Those before are in the store, and its connection is as good as before.
+    assert counts == [300] * 3
+    assert own_server.count("set") == 150
+    assert sum(guard.write(windows(), ttl_s=60)) == 3_000
+    assert guard.drain().errors == {}
+    assert own_server.count("hello") == 1
 
 
 def test_what_it_takes_to_make_a_window_is_no_waiting(own_server):
@@ -125,7 +143,7 @@ def test_what_it_takes_to_make_a_window_is_no_waiting(own_server):
             now[0] += PATIENT_S
             yield window
 
-    assert guard.set_each(slow(), ttl_s=60) == 500 * 6
+    assert sum(guard.write(slow(), ttl_s=60)) == 500 * 6
     assert guard.drain().errors == {}
     assert not guard.is_owed
 
@@ -140,10 +158,10 @@ def test_nothing_is_sealed_for_a_store_that_takes_no_writes(own_server):
             made.append(len(window))
             yield window
 
-    assert guard.set_each(counted(), ttl_s=60) == 0
+    assert sum(guard.write(counted(), ttl_s=60)) == 0
     # The second was made while the server had the first.
     assert made == [50, 50]
-    assert guard.set_each(counted(), ttl_s=60) == 0
+    assert sum(guard.write(counted(), ttl_s=60)) == 0
     assert made == [50, 50]
     assert guard.drain().errors == {"full": 1, "skipped": 1}
 

@@ -15,6 +15,7 @@ from kvspark.cache.tombstones import ERASED, IDENTITY, REFRESH_S, Tombstones
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError
 from kvspark.spec import TensorSpec
+from tests.cache.calls import get_many, scanned, set_many
 from tests.hbase_server import HBaseAddress, running_hbase
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
@@ -140,8 +141,8 @@ def test_nothing_that_is_left_in_the_store_opens_as_an_erased_row(any_cache):
     any_cache.close()
     (digest,) = RowDigests(any_cache._key, identity).of([ROWS[7]])
     entry_format = any_cache.keyspace(identity, EMBEDDING)._format
-    keys = [key for some in any_cache._store.scan(b"") for key in some]
-    values = [value for value in any_cache._store.get_many(keys) if value is not None]
+    keys = scanned(any_cache._store, b"")
+    values = [value for value in get_many(any_cache._store, keys) if value is not None]
     assert len(values) >= 599
     assert not entry_format.decode_many(values, [digest] * len(values)).found.any()
     assert StageKeys(any_cache._key, identity).of([digest])[0] not in keys
@@ -190,9 +191,9 @@ def test_where_the_list_cannot_be_read_nothing_is_inserted(server, cache):
 
 def test_a_label_that_looks_like_a_pattern_is_found_as_it_is(server, cache):
     for name in (b"*", b"?", b"[a]", b"\\", b"plain"):
-        cache._store.set_many([(b"k1x" + name + b"1", b"")], ttl_s=60.0)
+        set_many(cache._store, [(b"k1x" + name + b"1", b"")], ttl_s=60.0)
     for name in (b"*", b"?", b"[a]", b"\\"):
-        keys = [key for some in cache._store.scan(b"k1x" + name) for key in some]
+        keys = scanned(cache._store, b"k1x" + name)
         assert keys == [b"k1x" + name + b"1"]
 
 

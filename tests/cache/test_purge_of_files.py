@@ -18,6 +18,7 @@ from kvspark.cache.tombstones import SETTLE_S
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreUnavailableError
 from kvspark.spec import TensorSpec
+from tests.cache.calls import delete, set_many
 from tests.cache.embedded_processes import wait_until
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
@@ -115,11 +116,11 @@ def test_what_took_too_long_to_write_is_removed_again_and_told(
 def test_deleting_fails_where_what_says_so_was_dropped(
     cold: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ColdStore(Folder.at(cold.as_uri()), timeout_s=5)
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    store = ColdStore(Folder.at(cold.as_uri()))
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     monkeypatch.setattr(shelf, "MOST_HELD_S", 0.0)
     with pytest.raises(StoreUnavailableError, match="not written yet"):
-        store.delete_many([b"a"])
+        delete(store, [b"a"])
 
 
 def test_what_another_process_still_finds_in_a_file_and_copies_to_redis_is_removed_too(

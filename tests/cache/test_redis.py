@@ -18,6 +18,7 @@ from kvspark.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
+from tests.cache.calls import get_many, ping, set_many
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
 from tests.cache.redis_stores import over_socket, over_tcp
@@ -34,7 +35,7 @@ SLACK_S = 2.0
 class TestRedisStoreOverTcp(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, redis_server):
-        store = RedisStore(Endpoint("127.0.0.1", redis_server.port), timeout_s=5)
+        store = RedisStore(Endpoint("127.0.0.1", redis_server.port))
         yield store
         store.close()
 
@@ -42,7 +43,7 @@ class TestRedisStoreOverTcp(LeaseContract, StoreContract):
 class TestRedisStoreOverUnixSocket(StoreContract):
     @pytest.fixture
     def store(self, redis_server):
-        store = RedisStore(Endpoint(socket_path=redis_server.socket_path, db=3), timeout_s=5)
+        store = RedisStore(Endpoint(socket_path=redis_server.socket_path, db=3))
         yield store
         store.close()
 
@@ -50,9 +51,9 @@ class TestRedisStoreOverUnixSocket(StoreContract):
 def test_many_keys_are_few_commands_and_one_connection(own_server):
     store = over_tcp(own_server)
     entries = [(b"%d" % row, b"x") for row in range(1_000)]
-    store.set_many(entries, ttl_s=60)
-    store.get_many([key for key, _ in entries])
-    assert own_server.count("mget") == 8
+    set_many(store, entries, ttl_s=60)
+    get_many(store, [key for key, _ in entries])
+    assert own_server.count("mget") == 2
     assert own_server.count("hello") == 1
     assert own_server.count("client|setinfo") == 0
     clients = own_server.ask("CLIENT", "LIST", "TYPE", "normal").decode().splitlines()
@@ -61,51 +62,51 @@ def test_many_keys_are_few_commands_and_one_connection(own_server):
 
 def test_every_entry_has_its_ttl(own_server):
     store = over_tcp(own_server)
-    store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=100)
+    set_many(store, [(b"a", b"1"), (b"b", b"2")], ttl_s=100)
     assert own_server.ask("TTL", "a") in (b":100\r\n", b":99\r\n")
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     assert own_server.ask("TTL", "a") == b":-1\r\n"
 
 
 def test_a_refused_port_is_unavailable_at_once():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        store = RedisStore(Endpoint("127.0.0.1", taken.getsockname()[1]), timeout_s=TIMEOUT_S)
+        store = RedisStore(Endpoint("127.0.0.1", taken.getsockname()[1]))
         with Clock() as clock, pytest.raises(StoreUnavailableError, match="refused"):
-            store.get_many([b"a"])
+            get_many(store, [b"a"])
     assert clock.seconds < SLACK_S
 
 
 def test_a_socket_that_is_not_there_is_unavailable(tmp_path):
-    store = RedisStore(Endpoint(socket_path=str(tmp_path / "none")), timeout_s=TIMEOUT_S)
+    store = RedisStore(Endpoint(socket_path=str(tmp_path / "none")))
     with pytest.raises(StoreUnavailableError):
-        store.ping()
+        ping(store)
 
 
 @pytest.mark.parametrize("is_open", [True, False], ids=["connected", "not connected"])
 def test_a_hung_server_costs_one_timeout_and_answers_again_later(own_server, connect, is_open):
     store = connect(own_server)
     if is_open:
-        store.set_many([(b"a", b"1")], ttl_s=None)
+        set_many(store, [(b"a", b"1")], ttl_s=None)
     own_server.signal(signal.SIGSTOP)
     with Clock() as clock, pytest.raises(StoreUnavailableError) as caught:
-        store.get_many([b"a"], timeout_s=TIMEOUT_S)
+        get_many(store, [b"a"], timeout_s=TIMEOUT_S)
     own_server.signal(signal.SIGCONT)
     assert is_timeout(caught.value)
     assert TIMEOUT_S * 0.9 < clock.seconds < TIMEOUT_S + SLACK_S
     expected = [b"1"] if is_open else [None]
-    assert store.get_many([b"a"], timeout_s=5) == expected
+    assert get_many(store, [b"a"], timeout_s=5) == expected
 
 
 def test_a_late_answer_is_not_taken_for_the_next_one(own_server, connect):
     store = connect(own_server)
-    store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=None)
+    set_many(store, [(b"a", b"1"), (b"b", b"2")], ttl_s=None)
     own_server.signal(signal.SIGSTOP)
     with pytest.raises(StoreUnavailableError):
-        store.get_many([b"a"], timeout_s=0.05)
+        get_many(store, [b"a"], timeout_s=0.05)
     own_server.signal(signal.SIGCONT)
     time.sleep(0.05)
-    assert store.get_many([b"b"], timeout_s=5) == [b"2"]
+    assert get_many(store, [b"b"], timeout_s=5) == [b"2"]
 
 
 @pytest.fixture
@@ -119,32 +120,32 @@ def interruptible():
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_call_leaves_nothing_behind(own_server):
     store = over_tcp(own_server)
-    store.set_many([(b"a", b"1"), (b"b", b"2")], ttl_s=None)
+    set_many(store, [(b"a", b"1"), (b"b", b"2")], ttl_s=None)
     own_server.signal(signal.SIGSTOP)
     main = threading.main_thread().ident
     assert main is not None
     threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT]).start()
     with Clock() as clock, pytest.raises(KeyboardInterrupt):
-        store.get_many([b"a"], timeout_s=5)
+        get_many(store, [b"a"], timeout_s=5)
     assert clock.seconds < 5
     own_server.signal(signal.SIGCONT)
-    assert store.get_many([b"b"], timeout_s=5) == [b"2"]
+    assert get_many(store, [b"b"], timeout_s=5) == [b"2"]
 
 
 def test_a_killed_server_is_unavailable(own_server, connect):
     store = connect(own_server)
-    store.ping()
+    ping(store)
     own_server.signal(signal.SIGKILL)
     with Clock() as clock, pytest.raises(StoreUnavailableError):
-        store.get_many([b"a"])
+        get_many(store, [b"a"])
     assert clock.seconds < SLACK_S
 
 
 def test_a_closed_connection_is_opened_once_more(own_server, connect):
     store = connect(own_server)
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     own_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert store.get_many([b"a"]) == [b"1"]
+    assert get_many(store, [b"a"]) == [b"1"]
     assert own_server.count("hello") == 2
 
 
@@ -152,46 +153,46 @@ def test_a_wrong_password_is_refused():
     with running_redis("--requirepass", "right") as server:
         for password in (None, b"wrong"):
             with pytest.raises(StoreRefusedError) as caught:
-                over_tcp(server, password=password).ping()
+                ping(over_tcp(server, password=password))
             assert "wrong" not in str(caught.value)
-        over_tcp(server, password=b"right").ping()
-        over_socket(server, password=b"right").ping()
+        ping(over_tcp(server, password=b"right"))
+        ping(over_socket(server, password=b"right"))
 
 
 def test_a_user_without_a_permission_is_refused_what_is_not_allowed():
     with running_redis() as server:
         server.ask("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+mget", "+hello")
         store = over_tcp(server, username="reader", password=b"pw")
-        assert store.get_many([b"a"]) == [None]
+        assert get_many(store, [b"a"]) == [None]
         with pytest.raises(StoreRefusedError, match="its user may not run set; allow it"):
-            store.set_many([(b"a", b"1"), (b"b", b"1")], ttl_s=None)
-        assert store.get_many([b"a"]) == [None]
+            set_many(store, [(b"a", b"1"), (b"b", b"1")], ttl_s=None)
+        assert get_many(store, [b"a"]) == [None]
 
 
 def test_a_server_without_hello_is_spoken_to_in_the_older_protocol():
     with running_redis("--rename-command", "HELLO", "") as server:
         store = over_tcp(server)
-        store.set_many([(b"a", b"1")], ttl_s=10)
-        assert store.get_many([b"a", b"b"]) == [b"1", None]
+        set_many(store, [(b"a", b"1")], ttl_s=10)
+        assert get_many(store, [b"a", b"b"]) == [b"1", None]
         assert server.count("mget") == 1
 
 
 def test_a_full_server_refuses_writes_and_still_reads(own_server, connect):
     store = connect(own_server)
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     own_server.ask("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(StoreFullError):
-        store.set_many([(b"b", b"2"), (b"c", b"3")], ttl_s=60)
-    assert store.get_many([b"a", b"b"]) == [b"1", None]
+        set_many(store, [(b"b", b"2"), (b"c", b"3")], ttl_s=60)
+    assert get_many(store, [b"a", b"b"]) == [b"1", None]
 
 
 def test_a_replica_refuses_writes_and_still_reads(own_server, connect):
     store = connect(own_server)
-    store.set_many([(b"a", b"1")], ttl_s=None)
+    set_many(store, [(b"a", b"1")], ttl_s=None)
     own_server.ask("REPLICAOF", "127.0.0.1", "1")
     with pytest.raises(StoreFullError):
-        store.set_many([(b"b", b"2")], ttl_s=60)
-    assert store.get_many([b"a"]) == [b"1"]
+        set_many(store, [(b"b", b"2")], ttl_s=60)
+    assert get_many(store, [b"a"]) == [b"1"]
 
 
 def test_a_server_that_cannot_save_refuses_writes(tmp_path):
@@ -201,7 +202,7 @@ def test_a_server_that_cannot_save_refuses_writes(tmp_path):
         # Redis 6 takes one --save from its command line and leaves out the next.
         server.ask("CONFIG", "SET", "save", "3600 1")
         store = over_tcp(server)
-        store.set_many([(b"a", b"1")], ttl_s=None)
+        set_many(store, [(b"a", b"1")], ttl_s=None)
         folder.rmdir()
         server.ask("BGSAVE")
         ends = time.monotonic() + 10
@@ -209,19 +210,19 @@ def test_a_server_that_cannot_save_refuses_writes(tmp_path):
             assert time.monotonic() < ends
             time.sleep(0.05)
         with pytest.raises(StoreFullError):
-            store.set_many([(b"b", b"2")], ttl_s=60)
-        assert store.get_many([b"b"]) == [None]
+            set_many(store, [(b"b", b"2")], ttl_s=60)
+        assert get_many(store, [b"b"]) == [None]
         # It would not go before it has saved.
         server.signal(signal.SIGKILL)
 
 
 def test_paused_writes_do_not_stop_reads(own_server):
     store = over_tcp(own_server)
-    store.ping()
+    ping(store)
     own_server.ask("CLIENT", "PAUSE", "60000", "WRITE")
     with pytest.raises(StoreUnavailableError):
-        store.set_many([(b"b", b"2")], ttl_s=60)
-    assert store.get_many([b"b"]) == [None]
+        set_many(store, [(b"b", b"2")], ttl_s=60)
+    assert get_many(store, [b"b"]) == [None]
 
 
 @contextmanager
@@ -240,17 +241,17 @@ def only_client(server: RedisAddress) -> Iterator[None]:
 def test_too_many_clients_are_unavailable(own_server):
     own_server.ask("CONFIG", "SET", "maxclients", "1")
     with only_client(own_server), pytest.raises(StoreUnavailableError):
-        over_tcp(own_server).ping()
+        ping(over_tcp(own_server))
 
 
 def test_a_database_that_is_not_there_is_refused(redis_server):
     with pytest.raises(StoreRefusedError):
-        over_tcp(redis_server, db=99).ping()
+        ping(over_tcp(redis_server, db=99))
 
 
 def test_a_plain_port_that_is_spoken_to_in_tls_is_refused_or_unavailable(redis_server):
     with pytest.raises(StoreError):
-        over_tcp(redis_server, is_tls=True).ping()
+        ping(over_tcp(redis_server, is_tls=True))
     assert b"+PONG" in redis_server.ask("PING")
 
 
@@ -290,9 +291,9 @@ HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 def test_a_server_that_drips_its_answer_is_bounded_too():
     drip = [HELLO, b"*1\r\n$4096\r\n", *[b"x" * 64] * 64]
     with FakeServer(*drip, pause_s=0.05) as server:
-        store = RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=TIMEOUT_S)
+        store = RedisStore(Endpoint("127.0.0.1", server.port))
         with Clock() as clock, pytest.raises(StoreUnavailableError) as caught:
-            store.get_many([b"a"])
+            get_many(store, [b"a"], timeout_s=TIMEOUT_S)
         assert server.sent_bytes > 64
     assert is_timeout(caught.value)
     assert clock.seconds < TIMEOUT_S + SLACK_S
@@ -305,7 +306,7 @@ def test_a_server_that_drips_its_answer_is_bounded_too():
 )
 def test_an_answer_of_another_form_is_unavailable(answer):
     with FakeServer(HELLO, answer, pause_s=0.05) as server:
-        store = RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=TIMEOUT_S)
+        store = RedisStore(Endpoint("127.0.0.1", server.port))
         with pytest.raises(StoreUnavailableError):
-            store.get_many([b"a"])
+            get_many(store, [b"a"], timeout_s=TIMEOUT_S)
         assert server.sent_bytes == len(HELLO) + len(answer)

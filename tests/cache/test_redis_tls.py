@@ -13,6 +13,7 @@ from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.url import open_store
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreRefusedError
+from tests.cache.calls import get_many, ping, set_many
 from tests.faults.matrix import covers
 from tests.redis_cluster import running_cluster
 from tests.redis_server import PATIENT_MS, RedisAddress, has_tls, redis_binary, running_redis
@@ -56,7 +57,7 @@ def test_a_certificate_is_trusted_only_from_its_authority_and_for_its_host(tls_s
 
     def get(ca_file: str | None, *, host: str = "127.0.0.1") -> None:
         endpoint = Endpoint(host, server.port, is_tls=True, tls_ca_file=ca_file)
-        RedisStore(endpoint, timeout_s=5).get_many([b"a"])
+        get_many(RedisStore(endpoint), [b"a"])
 
     own = str(folder / f"{name}.pem")
     other = str(folder / ("elsewhere.pem" if name == "right" else "right.pem"))
@@ -76,7 +77,7 @@ def test_a_certificate_is_trusted_only_from_its_authority_and_for_its_host(tls_s
 def test_a_tls_port_is_never_spoken_to_in_plain(tls_server):
     server, _ = tls_server
     with pytest.raises(StoreError):
-        RedisStore(Endpoint("127.0.0.1", server.port), timeout_s=0.3).get_many([b"a"])
+        get_many(RedisStore(Endpoint("127.0.0.1", server.port)), [b"a"], timeout_s=0.3)
     assert server.count("mget") == 0
 
 
@@ -98,8 +99,8 @@ def test_every_node_of_a_cluster_is_checked(folder):
 
         entries = [(b"%d" % row, b"x" * row) for row in range(300)]
         store = connect(str(pem))
-        assert store.set_many(entries, ttl_s=60, timeout_s=5) == 300
-        assert store.get_many([name for name, _ in entries]) == [value for _, value in entries]
+        assert set_many(store, entries, ttl_s=60, timeout_s=5) == 300
+        assert get_many(store, [name for name, _ in entries]) == [value for _, value in entries]
         assert all(node.count("mget") for node in cluster.nodes)
         with pytest.raises(StoreRefusedError, match=r"(?i)certificate"):
-            connect(str(folder / "elsewhere.pem")).ping(timeout_s=5)
+            ping(connect(str(folder / "elsewhere.pem")), timeout_s=5)

@@ -6,13 +6,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.sentinel import SentinelStore
-from kvspark.cache.store.slab import Part, Slab
+from kvspark.cache.store.slab import Slab
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from tests.cache.calls import PATIENT_S, get_many, ping, set_many, written
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract
 from tests.cache.store_contract import StoreContract
@@ -26,8 +29,6 @@ pytestmark = pytest.mark.redis
 TIMEOUT_S = 0.8
 SLACK_S = 2.0
 """What a busy machine may add to a bound."""
-PATIENT_S = 5.0
-"""For what answers in the end."""
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,9 @@ def watched():
         yield watched
 
 
-def connect(
-    watched: SentinelAddress, *, timeout_s: float = PATIENT_S, service: str = SERVICE, **options
-) -> SentinelStore:
+def connect(watched: SentinelAddress, *, service: str = SERVICE, **options) -> SentinelStore:
     sentinels = [Endpoint("127.0.0.1", each.port, **options) for each in watched.sentinels]
-    return SentinelStore(sentinels, service, Endpoint(**options), timeout_s=timeout_s)
+    return SentinelStore(sentinels, service, Endpoint(**options))
 
 
 class TestSentinelStore(LeaseContract, StoreContract):
@@ -55,8 +54,8 @@ def test_a_process_has_one_connection_to_the_primary_and_none_to_others(watched)
     store = connect(watched)
     before = len(_clients(watched.primary))
     for _ in range(3):
-        store.set_many([(b"a", b"1")], ttl_s=60)
-        store.get_many([b"a"])
+        set_many(store, [(b"a", b"1")], ttl_s=60)
+        get_many(store, [b"a"])
     assert len(_clients(watched.primary)) == before + 1
     store.close()
 
@@ -74,21 +73,21 @@ def test_sentinels_that_are_gone_are_passed_over(watched):
         silent.listen()
         ports = [taken.getsockname()[1], silent.getsockname()[1], watched.sentinels[0].port]
         sentinels = [Endpoint("127.0.0.1", port) for port in ports]
-        SentinelStore(sentinels, SERVICE, Endpoint(), timeout_s=2).ping()
+        ping(SentinelStore(sentinels, SERVICE, Endpoint()))
 
 
 def test_a_service_that_no_sentinel_knows_is_refused(watched):
     with pytest.raises(StoreRefusedError, match="knows no service other"):
-        connect(watched, service="other").ping()
+        ping(connect(watched, service="other"))
 
 
 def test_no_sentinel_at_all_is_unavailable_at_once():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         sentinels = [Endpoint("127.0.0.1", taken.getsockname()[1])]
-        store = SentinelStore(sentinels, SERVICE, Endpoint(), timeout_s=TIMEOUT_S)
+        store = SentinelStore(sentinels, SERVICE, Endpoint())
         with Clock() as clock, pytest.raises(StoreUnavailableError):
-            store.get_many([b"a"])
+            get_many(store, [b"a"], timeout_s=TIMEOUT_S)
     assert clock.seconds < SLACK_S
 
 
@@ -96,39 +95,37 @@ def test_sentinels_with_a_password_are_entered_with_the_stores():
     with running_sentinels(sentinels=1) as watched:
         watched.sentinels[0].ask("ACL", "SETUSER", "default", "resetpass", ">right")
         # The primary's own user has no password, and takes any.
-        connect(watched, username="default", password=b"right").ping(timeout_s=5)
+        ping(connect(watched, username="default", password=b"right"), timeout_s=5)
         with pytest.raises(StoreRefusedError):
-            connect(watched, username="default", password=b"wrong").ping(timeout_s=5)
+            ping(connect(watched, username="default", password=b"wrong"), timeout_s=5)
         with pytest.raises(StoreRefusedError):
-            connect(watched).ping(timeout_s=5)
+            ping(connect(watched), timeout_s=5)
 
 
 def test_a_primary_that_was_killed_is_found_again_where_its_replica_took_over():
     with running_sentinels() as watched:
         store = connect(watched)
-        store.set_many([(b"a", b"1")], ttl_s=60)
+        set_many(store, [(b"a", b"1")], ttl_s=60)
         # WAIT would not do: it waits for what was written over its own connection.
         wait_until(lambda: watched.replica.ask("DBSIZE") == watched.primary.ask("DBSIZE"))
         watched.primary.signal(signal.SIGKILL)
         with Clock() as clock, pytest.raises(StoreUnavailableError):
-            store.get_many([b"a"])
+            get_many(store, [b"a"])
         assert clock.seconds < SLACK_S
         wait_until(lambda: watched.primary_port() == watched.replica.port)
-        assert store.get_many([b"a"]) == [b"1"]
-        assert store.set_many([(b"a", b"2")], ttl_s=60) == 1
+        assert get_many(store, [b"a"]) == [b"1"]
+        assert set_many(store, [(b"a", b"2")], ttl_s=60) == 1
 
 
 def looked_up(store: SentinelStore, keys: list[bytes], taken: Callable[[], None]) -> list[bytes]:
     """The values of all keys, which come in slabs; `taken` is called with each."""
     found: list[bytes] = []
-
-    def take(part: Part) -> None:
-        assert isinstance(part, Slab)
-        found.extend(part.values())
-        taken()
-
     windows = (keys[at : at + 50] for at in range(0, len(keys), 50))
-    store.get_each(windows, take, value_bytes=6, left_s=lambda: PATIENT_S)
+    with closing(store.read(windows, Deadline.after(PATIENT_S), value_bytes=6)) as parts:
+        for part in parts:
+            assert isinstance(part, Slab)
+            found.extend(part.values())
+            taken()
     return found
 
 
@@ -137,7 +134,7 @@ def test_a_look_up_of_many_windows_goes_on_where_the_replica_took_over():
     keys, values = [key for key, _ in entries], [value for _, value in entries]
     with running_sentinels() as watched:
         store = connect(watched)
-        store.set_many(entries, ttl_s=60)
+        set_many(store, entries, ttl_s=60)
         assert looked_up(store, keys, lambda: None) == values
         wait_until(lambda: watched.replica.ask("DBSIZE") == watched.primary.ask("DBSIZE"))
         watched.primary.signal(signal.SIGKILL)
@@ -151,7 +148,7 @@ def test_a_look_up_that_has_begun_is_not_made_again():
     keys = [key for key, _ in entries]
     with running_sentinels() as watched:
         store = connect(watched)
-        store.set_many(entries, ttl_s=60)
+        set_many(store, entries, ttl_s=60)
         parts: list[int] = []
 
         def stop_the_primary() -> None:
@@ -170,15 +167,13 @@ def test_a_primary_that_became_a_replica_is_left_by_a_write_of_many_windows():
     entries = [(b"%d" % row, b"%06d" % row) for row in range(500)]
     with running_sentinels() as watched:
         store = connect(watched)
-        store.set_many([(b"a", b"1")], ttl_s=60)
+        set_many(store, [(b"a", b"1")], ttl_s=60)
         watched.primary.signal(signal.SIGSTOP)
         wait_until(lambda: watched.primary_port() == watched.replica.port)
         watched.primary.signal(signal.SIGCONT)
         watched.primary.ask("REPLICAOF", "127.0.0.1", str(watched.replica.port))
-        taken: list[int] = []
         windows = (entries[at : at + 50] for at in range(0, 500, 50))
-        store.set_each(windows, taken.append, ttl_s=60, left_s=lambda: PATIENT_S)
-        assert taken == [50] * 10
+        assert written(store, windows, ttl_s=60) == [50] * 10
         assert watched.primary.ask("SET", "a", "3").startswith(b"-READONLY")
         assert watched.replica.ask("GET", "499") == b"$6\r\n000499\r\n"
 
@@ -196,8 +191,8 @@ def test_a_sentinel_that_still_names_the_old_primary_is_not_the_only_one_asked()
             ]
             # Sentinels are asked in any order: eight times the late one is hardly ever the second.
             for _ in range(8):
-                store = SentinelStore(sentinels, SERVICE, Endpoint(), timeout_s=5)
-                assert store.set_many([(b"a", b"1")], ttl_s=60) == 1
+                store = SentinelStore(sentinels, SERVICE, Endpoint())
+                assert set_many(store, [(b"a", b"1")], ttl_s=60) == 1
                 store.close()
             assert proxy.fired > 0
 
@@ -205,12 +200,12 @@ def test_a_sentinel_that_still_names_the_old_primary_is_not_the_only_one_asked()
 def test_a_primary_that_became_a_replica_is_left_by_the_first_write():
     with running_sentinels() as watched:
         store = connect(watched)
-        store.set_many([(b"a", b"1")], ttl_s=60)
+        set_many(store, [(b"a", b"1")], ttl_s=60)
         watched.primary.signal(signal.SIGSTOP)
         wait_until(lambda: watched.primary_port() == watched.replica.port)
         watched.primary.signal(signal.SIGCONT)
         watched.primary.ask("REPLICAOF", "127.0.0.1", str(watched.replica.port))
-        assert store.set_many([(b"a", b"2")], ttl_s=60, timeout_s=5) == 1
+        assert set_many(store, [(b"a", b"2")], ttl_s=60, timeout_s=5) == 1
         assert watched.primary.ask("SET", "a", "3").startswith(b"-READONLY")
         assert watched.replica.ask("GET", "a") == b"$1\r\n2\r\n"
 
@@ -218,16 +213,16 @@ def test_a_primary_that_became_a_replica_is_left_by_the_first_write():
 def test_a_primary_that_hangs_costs_one_timeout():
     with running_sentinels() as watched:
         store = connect(watched)
-        store.ping()
+        ping(store)
         watched.primary.signal(signal.SIGSTOP)
         with Clock() as clock, pytest.raises(StoreUnavailableError):
-            store.get_many([b"a"], timeout_s=TIMEOUT_S)
+            get_many(store, [b"a"], timeout_s=TIMEOUT_S)
         assert clock.seconds < TIMEOUT_S + SLACK_S
         ends = time.monotonic() + 20
         while True:
             assert time.monotonic() < ends
             try:
-                store.set_many([(b"a", b"1")], ttl_s=60)
+                set_many(store, [(b"a", b"1")], ttl_s=60, timeout_s=5)
                 break
             except StoreError:
                 time.sleep(0.1)

@@ -15,6 +15,7 @@ from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.memory import MemoryStore
 from kvspark.cache.store.redis.cluster import ClusterStore
 from kvspark.cache.store.redis.server import RedisStore
+from tests.cache.calls import delete, get_many, ping, set_many
 from tests.redis_cluster import running_cluster
 
 KEYS = st.integers(0, 8).map(lambda n: b"key %d" % n)
@@ -39,24 +40,24 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(keys=st.lists(KEYS, max_size=6))
     def get(self, keys):
         expected = [self.model.get(key) for key in keys]
-        assert self.store.get_many([self.key(key) for key in keys]) == expected
+        assert get_many(self.store, [self.key(key) for key in keys]) == expected
 
     @rule(
         entries=st.lists(st.tuples(KEYS, VALUES), max_size=6), ttl_s=st.sampled_from([None, 3600.0])
     )
     def set(self, entries, ttl_s):
         written = [(self.key(key), value) for key, value in entries]
-        assert self.store.set_many(written, ttl_s=ttl_s) == len(entries)
+        assert set_many(self.store, written, ttl_s=ttl_s) == len(entries)
         self.model.update(entries)
 
     @rule(keys=st.lists(KEYS, max_size=4))
     def delete(self, keys):
         gone = {key for key in keys if self.model.pop(key, None) is not None}
-        assert self.store.delete_many([self.key(key) for key in keys]) == len(gone)
+        assert delete(self.store, [self.key(key) for key in keys]) == len(gone)
 
     @rule()
     def ping(self):
-        self.store.ping()
+        ping(self.store)
 
 
 def check(store: Store) -> None:
@@ -75,18 +76,18 @@ def test_memory_is_a_dictionary():
 
 @pytest.mark.redis
 def test_redis_is_a_dictionary(redis_server):
-    check(RedisStore(Endpoint("127.0.0.1", redis_server.port), timeout_s=5))
+    check(RedisStore(Endpoint("127.0.0.1", redis_server.port)))
 
 
 @pytest.mark.redis
 def test_a_cluster_is_a_dictionary():
     with running_cluster(2) as cluster:
         seeds = [Endpoint("127.0.0.1", node.port) for node in cluster.nodes]
-        check(ClusterStore(seeds, timeout_s=5))
+        check(ClusterStore(seeds))
 
 
 @pytest.mark.redis
 def test_an_embedded_store_is_a_dictionary(tmp_path):
-    store = EmbeddedStore(tmp_path / "store", timeout_s=5)
+    store = EmbeddedStore(tmp_path / "store")
     check(store)
     store.close()

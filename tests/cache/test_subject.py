@@ -20,6 +20,7 @@ from kvspark.cache.key import (
 )
 from kvspark.cache.tombstones import ERASED, REFRESH_S, Tombstones
 from kvspark.spec import TensorSpec
+from tests.cache.calls import get_many, scanned
 from tests.redis_server import RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
@@ -96,8 +97,8 @@ def test_nothing_that_is_left_in_the_store_opens_as_a_row_of_the_subject(cache):
     purge = cache.purge()
     purge._sleep = lambda _: None
     purge.subjects([WHOSE[0]])
-    keys = [key for some in cache._store.scan(b"") for key in some]
-    values = [value for value in cache._store.get_many(keys) if value is not None]
+    keys = scanned(cache._store, b"")
+    values = [value for value in get_many(cache._store, keys) if value is not None]
     assert len(values) >= 400
     entry_format = cache.keyspace(TRUNK, EMBEDDING)._format
     for digest in RowDigests(cache._key, TRUNK).of(ROWS[:100], WHOSE[:100]):

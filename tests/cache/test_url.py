@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kvspark.cache.store.deadline import NEVER
 from kvspark.cache.store.embedded import EmbeddedStore
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.hbase import Gateway, HBaseStore
@@ -14,6 +15,7 @@ from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.url import open_store, resolved
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import SecretError, UsageError
+from tests.cache.calls import get_many, set_many
 
 
 def config(url: str, **options) -> CacheConfig:
@@ -47,7 +49,7 @@ def test_a_url_names_a_server(url, expected):
 def test_a_url_names_the_nodes_of_a_cluster():
     store = open_store(config("rediss+cluster://a:1,b,[::1]:3"))
     assert isinstance(store, ClusterStore)
-    with store._nodes.turn(None) as nodes:
+    with store._nodes.turn(NEVER) as nodes:
         assert list(nodes._seeds.values()) == [
             Endpoint("a", 1, is_tls=True),
             Endpoint("b", 6379, is_tls=True),
@@ -58,7 +60,7 @@ def test_a_url_names_the_nodes_of_a_cluster():
 def test_a_url_names_sentinels_and_their_service():
     store = open_store(config("redis+sentinel://a:1,b/my%20service/3"))
     assert isinstance(store, SentinelStore)
-    with store._found.turn(None) as found:
+    with store._found.turn(NEVER) as found:
         assert found._sentinels == [Endpoint("a", 1), Endpoint("b", 26379)]
         assert (found._service, found._endpoint.db) == ("my service", 3)
 
@@ -93,8 +95,8 @@ def test_a_named_store_in_memory_is_opened_twice_and_a_nameless_one_is_new():
 
 def test_a_store_in_memory_may_be_bounded():
     store = open_store(config("memory://?max_bytes=100"))
-    store.set_many([(b"a", bytes(200))], ttl_s=None)
-    assert store.get_many([b"a"]) == [None]
+    set_many(store, [(b"a", bytes(200))], ttl_s=None)
+    assert get_many(store, [b"a"]) == [None]
 
 
 def test_an_embedded_folder_is_absolute_once_it_is_resolved(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def valkey_cluster():
 class TestRedisStoreOnValkey(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, valkey):
-        store = RedisStore(Endpoint("127.0.0.1", valkey.port), timeout_s=5)
+        store = RedisStore(Endpoint("127.0.0.1", valkey.port))
         yield store
         store.close()
 
@@ -45,6 +45,6 @@ class TestClusterStoreOnValkey(LeaseContract, StoreContract):
     @pytest.fixture
     def store(self, valkey_cluster):
         seeds = [Endpoint("127.0.0.1", node.port) for node in valkey_cluster.nodes]
-        store = ClusterStore(seeds, timeout_s=5)
+        store = ClusterStore(seeds)
         yield store
         store.close()

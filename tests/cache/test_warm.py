@@ -17,6 +17,7 @@ from kvspark.cache.url import cold_folder
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.spec import TensorSpec
+from tests.cache.calls import delete, scanned
 from tests.redis_cluster import wait_until
 from tests.redis_server import RedisAddress, running_redis
 
@@ -117,10 +118,10 @@ def test_what_was_deleted_and_what_is_another_namespace_s_is_not_lifted(config, 
     filled(config.model_copy(update={"namespace": "other"}))
     prefix = namespace_prefix(namespace_key("n", None))
     assert config.cold is not None
-    cold = ColdStore(cold_folder(config.cold), timeout_s=5)
-    keys = [key for part in cold.scan(prefix) for key in part]
+    cold = ColdStore(cold_folder(config.cold))
+    keys = scanned(cold, prefix)
     assert len(keys) == ROWS
-    cold.delete_many(keys[:100])
+    delete(cold, keys[:100])
     cold.close()
     server.ask("FLUSHALL")
     assert warmed(config).entries == ROWS - 100
@@ -144,14 +145,14 @@ def test_a_purge_that_begins_ends_a_warm(config, server, monkeypatch):
     filled(config)
     server.ask("FLUSHALL")
     with closing(Cache.from_config(config)) as cache, closing(cache.warm()) as warm:
-        asked = warm._store.get_many
+        asked = warm._store.read
 
-        def purging(keys, *, timeout_s=None):
+        def purging(windows, deadline):
             with closing(Cache.from_config(config)) as other:
                 assert other._tombstones.add(other.keyspace(STAGE, SPECS).digests([b"7"]))
-            return asked(keys, timeout_s=timeout_s)
+            return asked(windows, deadline)
 
-        monkeypatch.setattr(warm._store, "get_many", purging)
+        monkeypatch.setattr(warm._store, "read", purging)
         with pytest.raises(CacheRequiredError, match="a purge is under way"):
             warm.lift(LARGE)
     assert in_the_server(config)[0].sum() < 100

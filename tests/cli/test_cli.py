@@ -26,6 +26,7 @@ from kvspark.errors import (
     SecretError,
     UsageError,
 )
+from tests.cache.calls import set_many
 
 ROOT = Path(__file__).parents[2]
 
@@ -242,8 +243,8 @@ def test_the_job_for_spark_submit_is_the_same_command(tmp_path: Path) -> None:
 def test_compact_merges_the_segments_of_a_cold_tier(tmp_path: Path) -> None:
     folder = (tmp_path / "cold").as_uri()
     for value in (b"1", b"2"):
-        store = ColdStore(cold_folder(folder), timeout_s=5)
-        store.set_many([(b"a", value)], ttl_s=None)
+        store = ColdStore(cold_folder(folder))
+        set_many(store, [(b"a", value)], ttl_s=None)
         store.close()
     command = [sys.executable, "-m", "kvspark.cli", "compact", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

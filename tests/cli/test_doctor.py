@@ -17,6 +17,7 @@ from kvspark.cli import run
 from kvspark.config.job import JobConfig
 from kvspark.config.load import load_job_config
 from kvspark.spark.doctor import examine
+from tests.cache.calls import set_many
 from tests.redis_cluster import wait_until
 from tests.redis_server import RedisAddress, running_redis
 
@@ -132,8 +133,8 @@ def test_what_runs_have_written_is_told_by_stage(conf, server, tmp_path, capsys)
 
 def test_a_cold_tier_of_many_segments_wants_to_be_compacted(conf, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("kvspark.spark.doctor.MANY_SEGMENTS", 0)
-    store = ColdStore(cold_folder((tmp_path / "cold").as_uri()), timeout_s=5)
-    store.set_many([(b"k1", b"v")], ttl_s=60)
+    store = ColdStore(cold_folder((tmp_path / "cold").as_uri()))
+    set_many(store, [(b"k1", b"v")], ttl_s=60)
     store.close()
     run(["doctor", str(conf)])
     assert "1 segments; expected at most 0; run kvspark compact" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from kvspark.cache.doctor.finding import Finding
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.interview import Words, allowed, refusal, would_allow
 
@@ -66,9 +67,9 @@ def access(
     """
     what = f"{job} user {job.username or 'default'}"
     needed = {**NEEDED, **(CLUSTER if is_cluster else {})}
-    may = allowed(job, [*needed.values()], timeout_s=timeout_s)
+    may = allowed(job, [*needed.values()], Deadline.after(timeout_s))
     missing = [name for name, each in zip(needed, may, strict=True) if not each]
-    trouble = None if missing else refusal(job, _WRITE, timeout_s=timeout_s)
+    trouble = None if missing else refusal(job, _WRITE, Deadline.after(timeout_s))
     if missing:
         yield Finding(
             "bad",
@@ -106,10 +107,10 @@ def _more_than_needed(
 ) -> Iterator[Finding]:
     asked: Mapping[str, Words] = {**HARMLESS, **HARMFUL}
     user = job.username or "default"
-    may = would_allow(inspector, user, [*asked.values()], timeout_s=timeout_s)
+    may = would_allow(inspector, user, [*asked.values()], Deadline.after(timeout_s))
     if may is None:
         asked = HARMLESS
-        may = allowed(job, [*asked.values()], timeout_s=timeout_s)
+        may = allowed(job, [*asked.values()], Deadline.after(timeout_s))
         if not any(may):
             yield Finding("ok", f"{what} limits", f"none of {', '.join(asked)}")
             yield Finding(

@@ -11,6 +11,7 @@ from kvspark.cache.doctor.access import Visitor, access, is_local
 from kvspark.cache.doctor.finding import Finding, size_text
 from kvspark.cache.doctor.server import judged
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.interview import Interview, interview
 from kvspark.cache.url import open_store
@@ -67,8 +68,8 @@ def store_findings(
 def _servers(store: Store, config: CacheConfig) -> list[Endpoint] | Finding:
     """The servers of a store that answers; what is wrong if it does not."""
     try:
-        store.ping(timeout_s=CALL_S)
-        return store.servers(timeout_s=CALL_S)
+        store.ping(Deadline.after(CALL_S))
+        return store.servers(Deadline.after(CALL_S))
     except StoreError as exc:
         return _no_answer(config.url, exc)
 
@@ -82,7 +83,7 @@ def _server(
         inspector = replace(server, username=visitor.username, password=visitor.password)
     is_cluster = "+cluster" in config.url
     try:
-        said = interview(inspector, timeout_s=CALL_S)
+        said = interview(inspector, Deadline.after(CALL_S))
         told.append(said)
         yield _speed(said, config)
         yield _transport(server)

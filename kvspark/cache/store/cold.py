@@ -17,13 +17,13 @@ Others see an entry when its segment is written and they have listed the folder 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import NEVER, Deadline
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.segment import NEVER_MS, Record
 from kvspark.cache.store.segment_folder import Folder, now_ms, store_error
@@ -38,56 +38,48 @@ FLUSH_S = 2.0
 
 @final
 class ColdStore(Store):
-    """Bytes under keys in the segments of `folder`; a call takes `timeout_s` unless it says else."""
+    """Bytes under keys in the segments of `folder`."""
 
-    def __init__(
-        self, folder: Folder, *, timeout_s: float, segment_bytes: int = SEGMENT_BYTES
-    ) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, folder: Folder, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._place = str(folder)
         self._shelf = PerProcess(lambda: Shelf(folder, segment_bytes, self._write_later), folder)
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
-        ends = self._ends(timeout_s)
-        with self._shelf.turn(ends) as shelf:
-            found = shelf.get(list(dict.fromkeys(keys)), ends)
-        return [found.get(key) for key in keys]
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
+        for keys in windows:
+            with self._shelf.turn(deadline) as shelf:
+                found = shelf.get(list(dict.fromkeys(keys)), deadline)
+            yield [found.get(key) for key in keys]
 
     @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
-        ends_ms = NEVER_MS if ttl_s is None else now_ms() + max(1, round(ttl_s * 1_000))
-        with self._shelf.turn(self._ends(timeout_s)) as shelf:
-            return sum(shelf.put(key, Record(value, ends_ms)) for key, value in entries)
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
+        for entries in windows:
+            ends_ms = NEVER_MS if ttl_s is None else now_ms() + max(1, round(ttl_s * 1_000))
+            with self._shelf.turn(deadline) as shelf:
+                taken = sum(shelf.put(key, Record(value, ends_ms)) for key, value in entries)
+            yield taken
 
     @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
-        ends = self._ends(timeout_s)
-        with self._shelf.turn(ends) as shelf:
-            present = shelf.get(list(dict.fromkeys(keys)), ends)
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
+        with self._shelf.turn(deadline) as shelf:
+            present = shelf.get(list(dict.fromkeys(keys)), deadline)
             if present:
-                shelf.delete(present, ends)
+                shelf.delete(present, deadline)
         return len(present)
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
         # Whole files are read, which no job does: only what is asked for afterwards is bounded.
-        with self._shelf.turn(None) as shelf:
+        with self._shelf.turn(NEVER) as shelf:
             parts = shelf.every_key()
         try:
             for keys in parts:
                 wanted = [key for key in dict.fromkeys(keys) if key.startswith(prefix)]
-                ends = self._ends(timeout_s)
-                with self._shelf.turn(ends) as shelf:
-                    found = shelf.get(wanted, ends)
+                deadline = Deadline.after(each_s)
+                with self._shelf.turn(deadline) as shelf:
+                    found = shelf.get(wanted, deadline)
                 # Without the turn: whoever searches deletes what was found.
                 yield [*found]
         except (OSError, ValueError) as exc:
@@ -99,21 +91,20 @@ class ColdStore(Store):
         return REFRESH_S
 
     @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
-        ends = self._ends(timeout_s)
-        with self._shelf.turn(ends) as shelf:
-            shelf.check(ends)
+    def ping(self, deadline: Deadline) -> None:
+        with self._shelf.turn(deadline) as shelf:
+            shelf.check(deadline)
 
     @override
     def drain(self) -> Mapping[str, int]:
-        with self._shelf.turn(None) as shelf:
-            shelf.flush(time.monotonic() + FLUSH_S)
+        with self._shelf.turn(NEVER) as shelf:
+            shelf.flush(Deadline.after(FLUSH_S))
             return shelf.drained()
 
     @override
     def close(self) -> None:
-        with self._shelf.turn(None) as shelf:
-            shelf.flush(time.monotonic() + FLUSH_S)
+        with self._shelf.turn(NEVER) as shelf:
+            shelf.flush(Deadline.after(FLUSH_S))
             shelf.forget()
 
     def _write_later(self, after_s: float) -> threading.Timer:
@@ -123,8 +114,5 @@ class ColdStore(Store):
         return timer
 
     def _write_old(self) -> None:
-        with self._shelf.turn(None) as shelf:
+        with self._shelf.turn(NEVER) as shelf:
             shelf.write_old()
-
-    def _ends(self, timeout_s: float | None) -> float:
-        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)

@@ -19,18 +19,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 from typing_extensions import override
 
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.folder import ServerFolder
 from kvspark.cache.store.presence import Exclusive, Presence
 from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.server import RedisStore
-from kvspark.cache.store.slab import Part
 from kvspark.errors import StoreUnavailableError, UsageError
 
 _LOG = logging.getLogger(__name__)
@@ -47,8 +49,6 @@ PAUSE_S = 30.0
 # hold secrets, and is not left to a process that outlives this one.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 
-T = TypeVar("T")
-
 
 @final
 class EmbeddedStore(CommandedStore):
@@ -58,80 +58,52 @@ class EmbeddedStore(CommandedStore):
         UsageError: the folder is something else, or no server is installed.
     """
 
-    def __init__(self, path: Path, *, timeout_s: float, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._folder = ServerFolder(path)
         self._server = find_server()
-        self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._forget()
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
-        if not keys:
-            return []
-        return self._ask(lambda store: store.get_many(keys, timeout_s=timeout_s))
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
+        with self._watched() as store:
+            yield from store.read(windows, deadline, value_bytes=value_bytes)
 
     @override
-    def get_each(
-        self,
-        windows: Iterable[Sequence[bytes]],
-        take: Callable[[Part], None],
-        *,
-        value_bytes: int,
-        left_s: Callable[[], float],
-    ) -> None:
-        self._ask(
-            lambda store: store.get_each(windows, take, value_bytes=value_bytes, left_s=left_s)
-        )
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
+        with self._watched() as store:
+            yield from store.write(windows, deadline, ttl_s=ttl_s)
 
     @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
-        if not entries:
-            return 0
-        return self._ask(lambda store: store.set_many(entries, ttl_s=ttl_s, timeout_s=timeout_s))
-
-    @override
-    def set_each(
-        self,
-        windows: Iterator[Sequence[tuple[bytes, bytes]]],
-        took: Callable[[int], None],
-        *,
-        ttl_s: float | None,
-        left_s: Callable[[], float],
-    ) -> None:
-        self._ask(lambda store: store.set_each(windows, took, ttl_s=ttl_s, left_s=left_s))
-
-    @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
         if not keys:
             return 0
-        return self._ask(lambda store: store.delete_many(keys, timeout_s=timeout_s))
+        with self._watched() as store:
+            return store.delete(keys, deadline)
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
-        yield from self._ask(lambda store: list(store.scan(prefix, timeout_s=timeout_s)))
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
+        with self._watched() as store:
+            yield from store.scan(prefix, each_s=each_s)
 
     @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
-        self._ask(lambda store: store.ping(timeout_s=timeout_s))
+    def ping(self, deadline: Deadline) -> None:
+        with self._watched() as store:
+            store.ping(deadline)
 
     @override
-    def servers(self, *, timeout_s: float) -> list[Endpoint]:
-        return self._ask(lambda store: store.servers(timeout_s=timeout_s))
+    def servers(self, deadline: Deadline) -> list[Endpoint]:
+        with self._watched() as store:
+            return store.servers(deadline)
 
     @override
     def ask_each(
-        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+        self, keys: Sequence[bytes], commands: Sequence[bytes], deadline: Deadline
     ) -> list[Any]:
-        return self._ask(lambda store: store.ask_each(keys, commands, timeout_s))
+        with self._watched() as store:
+            return store.ask_each(keys, commands, deadline)
 
     @override
     def close(self) -> None:
@@ -155,14 +127,15 @@ class EmbeddedStore(CommandedStore):
             self._presence.leave()
         self._store = self._presence = None
 
-    def _ask(self, question: Callable[[RedisStore], T]) -> T:
+    @contextmanager
+    def _watched(self) -> Iterator[RedisStore]:
         if self._pid != os.getpid():
             # A forked child: the parent's lock may be held, and its presence is not the child's.
             self._forget()
         with self._lock:
             store = self._store or self._arrive()
         try:
-            return question(store)
+            yield store
         except StoreUnavailableError:
             # Somebody killed the server: the next call starts another. One that hangs is left.
             if not self._folder.is_running():
@@ -231,7 +204,7 @@ class EmbeddedStore(CommandedStore):
 
     def _answering(self, ends: float) -> RedisStore | None:
         """The server as soon as it answers; None if it has ended."""
-        store = RedisStore(self._folder.endpoint(), timeout_s=self._timeout_s)
+        store = RedisStore(self._folder.endpoint())
         while not _answers(store):
             if not self._folder.is_running():
                 return None
@@ -243,7 +216,7 @@ class EmbeddedStore(CommandedStore):
 
 def _answers(store: RedisStore) -> bool:
     try:
-        store.ping(timeout_s=1.0)
+        store.ping(Deadline.after(1.0))
     except StoreUnavailableError:
         return False
     return True

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar, final
+
+from kvspark.cache.store.deadline import NOW, Deadline
 
 T = TypeVar("T")
 
@@ -17,11 +18,11 @@ class Errand:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
 
-    def ask(self, work: Callable[[], T], ends: float) -> T:
+    def ask(self, work: Callable[[], T], deadline: Deadline) -> T:
         """What `work` returns, or raises.
 
         Raises:
-            TimeoutError: it was not done at `ends`, or an earlier one still is not.
+            TimeoutError: it was not done in time, or an earlier one still is not.
         """
         done: list[T] = []
         failed: list[Exception] = []
@@ -32,10 +33,10 @@ class Errand:
             except Exception as exc:  # noqa: BLE001 - It is raised where it is waited for.
                 failed.append(exc)
 
-        if not self.wait(ends):
+        if not self.wait(deadline):
             raise TimeoutError("an earlier call has not ended")
         self._start(run)
-        if not self.wait(ends):
+        if not self.wait(deadline):
             raise TimeoutError("the time of this call has run out")
         if failed:
             raise failed[0]
@@ -43,15 +44,15 @@ class Errand:
 
     def send(self, work: Callable[[], None]) -> bool:
         """Starts `work`, which must not raise; False if an earlier one has not ended."""
-        if not self.wait(0.0):
+        if not self.wait(NOW):
             return False
         self._start(work)
         return True
 
-    def wait(self, ends: float) -> bool:
-        """True if nothing is at work at `ends`, or before."""
+    def wait(self, deadline: Deadline) -> bool:
+        """True if nothing is at work at `deadline`, or before."""
         if self._thread is not None:
-            self._thread.join(max(0.0, ends - time.monotonic()))
+            self._thread.join(min(deadline.left_s(), threading.TIMEOUT_MAX))
             if self._thread.is_alive():
                 return False
             self._thread = None

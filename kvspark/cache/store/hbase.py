@@ -20,9 +20,8 @@ from __future__ import annotations
 import re
 import socket
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar, final
@@ -35,7 +34,8 @@ from thriftpy2.thrift import TClient
 from thriftpy2.transport import TBufferedTransport, TFramedTransport, TSocket, TTransportException
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import NEVER, NOW, Deadline
 from kvspark.cache.store.process import PerProcess
 from kvspark.errors import StoreError, StoreFullError, StoreRefusedError, StoreUnavailableError
 
@@ -76,62 +76,60 @@ class Gateway:
 
 @final
 class HBaseStore(Store):
-    """Bytes under keys in the table of `gateway`; a call takes `timeout_s` unless it says else."""
+    """Bytes under keys in the table of `gateway`."""
 
-    def __init__(self, gateway: Gateway, *, timeout_s: float) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._table = gateway.table.encode()
-        self._timeout_s = timeout_s
         self._line = PerProcess(lambda: _Line(gateway), gateway)
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
+        for keys in windows:
+            yield self._get(keys, deadline)
+
+    @override
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
+        for entries in windows:
+            self._set(entries, deadline, ttl_s)
+            yield len(entries)
+
+    def _get(self, keys: Keys, deadline: Deadline) -> list[bytes | None]:
         rows = [_row(key) for key in keys]
         found: dict[bytes, bytes] = {}
-        ends = self._ends(timeout_s)
         for window in _windows(list(dict.fromkeys(rows))):
-            for result in self._call(_get(self._table, window), ends):
+            for result in self._call(_get(self._table, window), deadline):
                 found[result.row] = result.columns[COLUMN].value
         now_ms = _now_ms()
         return [_value(found.get(row), now_ms) for row in rows]
 
-    @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
+    def _set(self, entries: Entries, deadline: Deadline, ttl_s: float | None) -> None:
         ttl_ms = 0 if ttl_s is None else max(1, round(ttl_s * 1_000))
         head = _ENDS.pack(_now_ms() + ttl_ms if ttl_ms else 0)
         attributes = {b"_ttl": _ENDS.pack(ttl_ms)} if ttl_ms else {}
         mutations = {
             _row(key): Mutation(column=COLUMN, value=head + value) for key, value in entries
         }
-        ends = self._ends(timeout_s)
         for window in _windows(list(mutations)):
             batches = [BatchMutation(row, [mutations[row]]) for row in window]
-            self._call(_mutate(self._table, batches, attributes), ends)
-        return len(entries)
+            self._call(_mutate(self._table, batches, attributes), deadline)
 
     @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
-        ends = self._ends(timeout_s)
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
         unique = list(dict.fromkeys(keys))
-        values = self.get_many(unique, timeout_s=max(0.0, ends - time.monotonic()))
+        values = self._get(unique, deadline)
         present = [key for key, value in zip(unique, values, strict=True) if value is not None]
         for window in _windows([_row(key) for key in present]):
             batches = [
                 BatchMutation(row, [Mutation(isDelete=True, column=COLUMN)]) for row in window
             ]
-            self._call(_mutate(self._table, batches, {}), ends)
+            self._call(_mutate(self._table, batches, {}), deadline)
         return len(present)
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
         for salt in range(256):
             start = b"%02x%b" % (salt, prefix)
             stop = start.rstrip(b"\xff")
@@ -142,19 +140,17 @@ class HBaseStore(Store):
                 caching=CALL_ROWS,
                 filterString=b"KeyOnlyFilter()",
             )
-            opened = self._call(_opening(self._table, what), self._ends(timeout_s))
+            opened = self._call(_opening(self._table, what), Deadline.after(each_s))
             while True:
-                rows = self._call(_next_rows(opened), self._ends(timeout_s))
+                rows = self._call(_next_rows(opened), Deadline.after(each_s))
                 if not rows:
                     break
                 yield [each.row[2:] for each in rows]
-            self._call(_closing(opened), self._ends(timeout_s))
+            self._call(_closing(opened), Deadline.after(each_s))
 
     @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
-        families = self._call(
-            lambda client: client.getColumnDescriptors(self._table), self._ends(timeout_s)
-        )
+    def ping(self, deadline: Deadline) -> None:
+        families = self._call(lambda client: client.getColumnDescriptors(self._table), deadline)
         if FAMILY not in families:
             raise StoreRefusedError(
                 f"{self._gateway} has no table with a column family v; make one in the HBase shell: "
@@ -163,15 +159,12 @@ class HBaseStore(Store):
 
     @override
     def close(self) -> None:
-        with self._line.turn(None) as line:
+        with self._line.turn(NEVER) as line:
             line.close()
 
-    def _call(self, question: Callable[[Any], T], ends: float) -> T:
-        with self._line.turn(ends) as line:
-            return line.ask(question, ends)
-
-    def _ends(self, timeout_s: float | None) -> float:
-        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+    def _call(self, question: Callable[[Any], T], deadline: Deadline) -> T:
+        with self._line.turn(deadline) as line:
+            return line.ask(question, deadline)
 
 
 @final
@@ -183,7 +176,7 @@ class _Line:
         self._socket: _BoundedSocket | None = None
         self._client: Any = None
 
-    def ask(self, question: Callable[[Any], T], ends: float) -> T:
+    def ask(self, question: Callable[[Any], T], deadline: Deadline) -> T:
         """The answer to one request.
 
         Raises:
@@ -192,12 +185,12 @@ class _Line:
         is_old = self._socket is not None
         try:
             try:
-                return question(self._opened(ends))
+                return question(self._opened(deadline))
             except (TTransportException, ConnectionError) as exc:
                 if not is_old or not _is_lost(exc):
                     raise
                 self.close()
-                return question(self._opened(ends))
+                return question(self._opened(deadline))
         except (HBaseError, IllegalArgument) as exc:
             # The gateway answered: the connection is as good as before.
             raise _store_error(exc, self._gateway) from exc
@@ -215,28 +208,28 @@ class _Line:
         if opened is not None:
             opened.close()
 
-    def _opened(self, ends: float) -> Any:
+    def _opened(self, deadline: Deadline) -> Any:
         if self._socket is None:
             opened = _BoundedSocket(self._gateway.host, self._gateway.port)
-            opened.ends = ends
+            opened.deadline = deadline
             transport = (TFramedTransport if self._gateway.is_framed else TBufferedTransport)(
                 opened
             )
             transport.open()
             self._client = TClient(Hbase, TBinaryProtocol(transport, decode_response=False))
             self._socket = opened
-        self._socket.ends = ends
+        self._socket.deadline = deadline
         return self._client
 
 
 @final
 class _BoundedSocket(TSocket):  # type: ignore[misc] # It has no types.
-    """A socket of thriftpy2 whose waiting ends at `ends`, monotonic."""
+    """A socket of thriftpy2 whose waiting ends at `deadline`."""
 
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__(host=host, port=port, socket_family=family)
-        self.ends = 0.0
+        self.deadline = NOW
 
     def open(self) -> None:
         self.set_timeout(1_000 * self._left_s())
@@ -252,7 +245,7 @@ class _BoundedSocket(TSocket):  # type: ignore[misc] # It has no types.
         super().write(payload)
 
     def _left_s(self) -> float:
-        left_s = self.ends - time.monotonic()
+        left_s = self.deadline.left_s()
         if left_s <= 0:
             raise TimeoutError("the time of this call has run out")
         return left_s

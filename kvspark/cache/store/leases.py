@@ -9,12 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from kvspark.cache.store.deadline import Deadline
+
 
 class Leases(ABC):
     """The leases of one store."""
 
     @abstractmethod
-    def claim_many(self, keys: Sequence[bytes], *, ttl_s: float, timeout_s: float) -> list[bool]:
+    def claim_many(self, keys: Sequence[bytes], deadline: Deadline, *, ttl_s: float) -> list[bool]:
         """For each of `keys` whether nobody had it, so that the caller has it for `ttl_s` now.
 
         True as well for a key that could not be asked for, where others could.

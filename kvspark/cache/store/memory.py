@@ -10,12 +10,13 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import Deadline
 
 MAX_BYTES = 256 * 2**20
 
@@ -40,28 +41,25 @@ class MemoryStore(Store):
         return self._size_bytes
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
-        with self._turn():
-            now = self._clock()
-            return [self._get(key, now) for key in keys]
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
+        for keys in windows:
+            with self._turn():
+                now = self._clock()
+                values = [self._get(key, now) for key in keys]
+            yield values
 
     @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
-        with self._turn():
-            now = self._clock()
-            ends = math.inf if ttl_s is None else now + ttl_s
-            return sum(self._set(key, value, ends) for key, value in entries)
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
+        for entries in windows:
+            with self._turn():
+                ends = math.inf if ttl_s is None else self._clock() + ttl_s
+                taken = sum(self._set(key, value, ends) for key, value in entries)
+            yield taken
 
     @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
         with self._turn():
             now = self._clock()
             present = [key for key in dict.fromkeys(keys) if self._get(key, now) is not None]
@@ -70,13 +68,13 @@ class MemoryStore(Store):
             return len(present)
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
         with self._turn():
             keys = [key for key in self._entries if key.startswith(prefix)]
         yield keys
 
     @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
+    def ping(self, deadline: Deadline) -> None:
         """Returns at once: this process's memory is always there."""
 
     @override

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar, final
 
+from kvspark.cache.store.deadline import Deadline
 from kvspark.errors import StoreUnavailableError
 
 T = TypeVar("T")
@@ -24,8 +24,8 @@ class PerProcess(Generic[T]):
         self._start()
 
     @contextmanager
-    def turn(self, ends: float | None) -> Iterator[T]:
-        """This process's `T`, for this thread alone; `ends` is when waiting for it is over.
+    def turn(self, deadline: Deadline) -> Iterator[T]:
+        """This process's `T`, for this thread alone; it is waited for until `deadline`.
 
         Raises:
             StoreUnavailableError: another thread had it all the time.
@@ -35,8 +35,7 @@ class PerProcess(Generic[T]):
             # the lock. Dropping a copied connection closes our end and tells the server nothing.
             self._start()
         lock = self._lock
-        wait_s = -1 if ends is None else max(0.0, ends - time.monotonic())
-        if not lock.acquire(timeout=wait_s):
+        if not lock.acquire(timeout=min(deadline.left_s(), threading.TIMEOUT_MAX)):
             raise StoreUnavailableError(
                 f"{self._place} was busy with another thread's call until this one ran out of time"
             ) from TimeoutError()

@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 import pyarrow as pa
 
+from kvspark.cache.store.deadline import NOW, Deadline
 from kvspark.cache.store.errand import Errand
 from kvspark.cache.store.segment import DELETED_MS, NEVER_MS, Record, Segment, hashes_of, packed
 from kvspark.cache.store.segment_folder import Folder, new_name, now_ms, store_error
@@ -62,7 +63,7 @@ class Shelf:
         self._trouble: Counter[str] = Counter()
         self._trouble_lock = threading.Lock()
 
-    def get(self, keys: Sequence[bytes], ends: float) -> dict[bytes, bytes]:
+    def get(self, keys: Sequence[bytes], deadline: Deadline) -> dict[bytes, bytes]:
         """The values of those of `keys` that are there.
 
         Raises:
@@ -78,7 +79,7 @@ class Shelf:
                 rest.append(key)
         if rest:
             try:
-                found |= self._reads.ask(lambda: self._from_segments(rest), ends)
+                found |= self._reads.ask(lambda: self._from_segments(rest), deadline)
             except Exception as exc:
                 raise store_error(exc, self._folder) from exc
         now = now_ms()
@@ -95,7 +96,7 @@ class Shelf:
         self._pending_bytes += size_bytes
         return True
 
-    def delete(self, keys: Mapping[bytes, bytes], ends: float) -> None:
+    def delete(self, keys: Mapping[bytes, bytes], deadline: Deadline) -> None:
         """Makes `keys` missing, here and for others.
 
         Raises:
@@ -103,7 +104,7 @@ class Shelf:
         """
         self._starts_waiting()
         self._pending |= dict.fromkeys(keys, Record(b"", DELETED_MS))
-        is_written = self.flush(ends)
+        is_written = self.flush(deadline)
         if self._failure is not None:
             raise self._failure
         if not is_written:
@@ -123,24 +124,24 @@ class Shelf:
         if self._pending and is_old and not self._start_writing():
             self._timer = self._call_later(HELD_S)
 
-    def flush(self, ends: float) -> bool:
-        """True if all that was taken is written at `ends`, or was given up."""
+    def flush(self, deadline: Deadline) -> bool:
+        """True if all that was taken is written at `deadline`, or was given up."""
         if self._is_late:
-            ends = time.monotonic()
-        if self._pending and self._writes.wait(ends):
+            deadline = NOW
+        if self._pending and self._writes.wait(deadline):
             self._start_writing()
-        is_done = self._writes.wait(ends) and not self._pending
+        is_done = self._writes.wait(deadline) and not self._pending
         self._is_late = not is_done
         return is_done
 
-    def check(self, ends: float) -> None:
+    def check(self, deadline: Deadline) -> None:
         """Returns if the folder is there, or can be made.
 
         Raises:
             StoreError: it cannot be used.
         """
         try:
-            self._reads.ask(self._folder.make, ends)
+            self._reads.ask(self._folder.make, deadline)
         except Exception as exc:
             raise store_error(exc, self._folder) from exc
 
@@ -153,7 +154,7 @@ class Shelf:
 
     def forget(self) -> None:
         """Closes all files, unless one of them hangs."""
-        if self._reads.wait(time.monotonic()):
+        if self._reads.wait(NOW):
             self._segments.clear()
             self._is_stale = True
 
@@ -211,7 +212,7 @@ class Shelf:
     def _start_writing(self) -> bool:
         if not self._pending:
             return True
-        if not self._writes.wait(time.monotonic()):
+        if not self._writes.wait(NOW):
             return False
         batch = self._taken()
         if not batch:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import final
 
 from kvspark.cache.breaker import Breaker
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Entries, Keys, Store
+from kvspark.cache.store.deadline import Deadline
+from kvspark.cache.store.many import get_many, set_many
 from kvspark.cache.store.trouble import FULL, REFUSED, reason_of
 from kvspark.errors import StoreError, StoreUnavailableError
 
@@ -30,13 +31,13 @@ class Tier:
         self._writes = Breaker()
 
     def get_many(
-        self, keys: Sequence[bytes], timeout_s: float, trouble: list[StoreError]
+        self, keys: Keys, deadline: Deadline, trouble: list[StoreError]
     ) -> list[bytes | None] | None:
         """As the store's; None if it could not be asked."""
         if not self._allows(self._link, trouble):
             return None
         try:
-            values = self.store.get_many(keys, timeout_s=timeout_s)
+            values = get_many(self.store, keys, deadline)
         except StoreError as exc:
             trouble.append(exc)
             self._failed(self._link, exc)
@@ -46,16 +47,16 @@ class Tier:
 
     def set_many(
         self,
-        entries: Sequence[tuple[bytes, bytes]],
+        entries: Entries,
         ttl_s: float | None,
-        timeout_s: float,
+        deadline: Deadline,
         trouble: list[StoreError],
     ) -> int:
         """As the store's; 0 if it could not be asked."""
         if not (self._allows(self._writes, trouble) and self._allows(self._link, trouble)):
             return 0
         try:
-            taken = self.store.set_many(entries, ttl_s=ttl_s, timeout_s=timeout_s)
+            taken = set_many(self.store, entries, deadline, ttl_s=ttl_s)
         except StoreError as exc:
             trouble.append(exc)
             self._failed(self._writes, exc)

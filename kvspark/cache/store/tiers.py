@@ -1,8 +1,8 @@
 """A store of several stores, the fastest first: memory of the process, servers, files.
 
-    get_many   asks each tier for what the tiers before it lack, and copies what it finds upwards
-    set_many   goes to every tier
-    delete_many, ping, drain and close as well
+    read     asks each tier for what the tiers before it lack, and copies what it finds upwards
+    write    goes to every tier
+    delete, ping, drain and close as well
 
 A call is an error only where no shared tier did its part and nothing was found: what is in memory
 is worth having while the server is away, and what a server has while the files are. A tier that
@@ -13,16 +13,17 @@ What another process deletes stays readable in this one's memory for `MEMORY_S` 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import NEVER, Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.leases import Leases
+from kvspark.cache.store.many import get_many
 from kvspark.cache.store.memory import MemoryStore
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.tier import Tier
@@ -38,16 +39,25 @@ within seconds; and an entry that is erased elsewhere must not be seen here for 
 class TieredStore(Store):
     """Bytes under keys in `tiers`, of which at least one is shared."""
 
-    def __init__(self, tiers: Sequence[Tier], *, timeout_s: float) -> None:
+    def __init__(self, tiers: Sequence[Tier]) -> None:
         self._tiers = tiers
-        self._timeout_s = timeout_s
         self._trouble = PerProcess[Counter[str]](Counter, "the tiers")
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
-        ends = self._ends(timeout_s)
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
+        for keys in windows:
+            deadline.check("the tiers")
+            yield self._get(keys, deadline)
+
+    @override
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
+        for entries in windows:
+            deadline.check("the tiers")
+            yield self._set(entries, deadline, ttl_s)
+
+    def _get(self, keys: Keys, deadline: Deadline) -> list[bytes | None]:
         trouble: list[StoreError] = []
         values: list[bytes | None] = [None] * len(keys)
         missing = list(range(len(keys)))
@@ -56,52 +66,43 @@ class TieredStore(Store):
             if not missing:
                 break
             wanted = [keys[place] for place in missing]
-            found = tier.get_many(wanted, self._share_s(number, ends), trouble)
+            found = tier.get_many(wanted, self._share(number, deadline), trouble)
             if found is None:
                 continue
             has_answered |= tier.is_shared
             for place, value in zip(missing, found, strict=True):
                 values[place] = value
-            self._copy(number, wanted, found, ends)
+            self._copy(number, wanted, found, deadline)
             missing = [place for place in missing if values[place] is None]
         self._end(trouble, is_error=not has_answered and len(missing) == len(keys))
         return values
 
-    @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
-        ends = self._ends(timeout_s)
+    def _set(self, entries: Entries, deadline: Deadline, ttl_s: float | None) -> int:
         trouble: list[StoreError] = []
         taken = 0
         for number, tier in enumerate(self._tiers):
             kept_s = ttl_s if tier.is_shared else min(ttl_s or MEMORY_S, MEMORY_S)
-            count = tier.set_many(entries, kept_s, self._share_s(number, ends), trouble)
+            count = tier.set_many(entries, kept_s, self._share(number, deadline), trouble)
             if tier.is_shared:
                 taken = max(taken, count)
         self._end(trouble, is_error=not taken)
         return taken
 
     @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
         # Every tier must have lost them: here trouble with one of them is an error.
-        ends = self._ends(timeout_s)
         gone: set[bytes] = set()
         for number, tier in enumerate(self._tiers):
-            found = tier.store.get_many(keys, timeout_s=self._share_s(number, ends))
+            found = get_many(tier.store, keys, self._share(number, deadline))
             gone |= {key for key, value in zip(keys, found, strict=True) if value is not None}
-            tier.store.delete_many(keys, timeout_s=self._share_s(number, ends))
+            tier.store.delete(keys, self._share(number, deadline))
         return len(gone)
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
         for tier in self._tiers:
             if tier.is_shared:
-                yield from tier.store.scan(prefix, timeout_s=timeout_s)
+                yield from tier.store.scan(prefix, each_s=each_s)
 
     @property
     @override
@@ -109,14 +110,13 @@ class TieredStore(Store):
         return max(tier.store.remembered_s for tier in self._tiers)
 
     @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
-        ends = self._ends(timeout_s)
+    def ping(self, deadline: Deadline) -> None:
         for number, tier in enumerate(self._tiers):
-            tier.store.ping(timeout_s=self._share_s(number, ends))
+            tier.store.ping(self._share(number, deadline))
 
     @override
-    def servers(self, *, timeout_s: float) -> list[Endpoint]:
-        return [each for tier in self._tiers for each in tier.store.servers(timeout_s=timeout_s)]
+    def servers(self, deadline: Deadline) -> list[Endpoint]:
+        return [each for tier in self._tiers for each in tier.store.servers(deadline)]
 
     @override
     def leases(self) -> Leases | None:
@@ -125,7 +125,7 @@ class TieredStore(Store):
 
     @override
     def drain(self) -> Mapping[str, int]:
-        with self._trouble.turn(None) as trouble:
+        with self._trouble.turn(NEVER) as trouble:
             drained = Counter(trouble)
             trouble.clear()
         for tier in self._tiers:
@@ -138,7 +138,7 @@ class TieredStore(Store):
             tier.store.close()
 
     def _copy(
-        self, number: int, keys: Sequence[bytes], found: Sequence[bytes | None], ends: float
+        self, number: int, keys: Keys, found: Sequence[bytes | None], deadline: Deadline
     ) -> None:
         """Puts what tier `number` has into those before it, which lack it."""
         pairs = zip(keys, found, strict=True)
@@ -146,23 +146,19 @@ class TieredStore(Store):
         for upper in range(number if entries else 0):
             tier = self._tiers[upper]
             # Trouble was counted when it was asked; a copy that is not made costs nothing.
-            tier.set_many(entries, tier.copy_ttl_s, self._share_s(upper, ends), [])
+            tier.set_many(entries, tier.copy_ttl_s, self._share(upper, deadline), [])
 
     def _end(self, trouble: Sequence[StoreError], *, is_error: bool) -> None:
         if not trouble:
             return
         if is_error:
             raise worst(trouble)
-        with self._trouble.turn(None) as counts:
+        with self._trouble.turn(NEVER) as counts:
             counts.update({reason_of(each) for each in trouble})
 
-    def _share_s(self, number: int, ends: float) -> float:
+    def _share(self, number: int, deadline: Deadline) -> Deadline:
         """One that hangs leaves half of the time to those after it."""
-        left_s = max(0.001, ends - time.monotonic())
-        return left_s if number == len(self._tiers) - 1 else left_s / 2
-
-    def _ends(self, timeout_s: float | None) -> float:
-        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        return deadline if number == len(self._tiers) - 1 else deadline.half()
 
 
 def process_memory(max_bytes: int) -> Tier:

@@ -10,24 +10,22 @@ no node answered is the call an error.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from typing_extensions import override
 
 from kvspark.cache.breaker import Breaker
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import NEVER, Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.redis.cluster_lookup import ClusterLookup, values_of
+from kvspark.cache.store.redis.cluster_lookup import ClusterLookup
 from kvspark.cache.store.redis.command import PING, scan, sets, unlink
 from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.nodes import Nodes
 from kvspark.cache.store.redis.slots import Address, by_tag, slot_of_tag, tag_of
-from kvspark.cache.store.redis.tagged import gets
-from kvspark.cache.store.slab import Part
 from kvspark.cache.store.trouble import reason_of, worst
 from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -36,52 +34,30 @@ from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 class ClusterStore(CommandedStore):
     """Bytes under keys on the cluster that `seeds` are some nodes of, all entered alike."""
 
-    def __init__(self, seeds: Sequence[Endpoint], *, timeout_s: float) -> None:
+    def __init__(self, seeds: Sequence[Endpoint]) -> None:
         self._seeds = seeds
         self._place = f"the cluster of {seeds[0]}"
-        self._timeout_s = timeout_s
         self._give_up_with({})
         self._trouble = PerProcess[Counter[str]](Counter, self._place)
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
-        if not keys:
-            return []
-        asked = gets(keys)
-        replies = self._ask(asked.slots, asked.commands, timeout_s)
-        try:
-            return values_of(asked, replies, self._place)
-        except StoreError:
-            self.close()
-            raise
-
-    @override
-    def get_each(
-        self,
-        windows: Iterable[Sequence[bytes]],
-        take: Callable[[Part], None],
-        *,
-        value_bytes: int,
-        left_s: Callable[[], float],
-    ) -> None:
-        with self._nodes.turn(time.monotonic() + left_s()) as nodes:
-            lookup = ClusterLookup(nodes, self._place, value_bytes, left_s)
-            lookup.run(windows, take)
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
+        with self._nodes.turn(deadline) as nodes:
+            lookup = ClusterLookup(nodes, self._place, value_bytes, deadline)
+            yield from lookup.run(windows)
         self._count(lookup.failures)
 
     @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
+        for entries in windows:
+            yield self._set(entries, deadline, ttl_s)
+
+    def _set(self, entries: Entries, deadline: Deadline, ttl_s: float | None) -> int:
         slots = [slot_of_tag(tag_of(key)) for key, _ in entries]
         commands = [b"".join(pieces) for pieces in sets(entries, ttl_s)]
-        replies = self._ask(slots, commands, timeout_s)
+        replies = self._ask(slots, commands, deadline)
         taken = replies.count(b"OK")
         if taken + sum(isinstance(reply, StoreError) for reply in replies) < len(entries):
             self.close()
@@ -89,30 +65,29 @@ class ClusterStore(CommandedStore):
         return taken
 
     @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
         groups = by_tag(keys)
         commands = [unlink([keys[place] for place in places]) for _, places in groups]
-        replies = self._ask([slot for slot, _ in groups], commands, timeout_s)
+        replies = self._ask([slot for slot, _ in groups], commands, deadline)
         return sum(int(reply) for reply in replies if not isinstance(reply, StoreError))
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
-        ends = self._ends(timeout_s)
-        with self._nodes.turn(ends) as nodes:
-            slots = nodes.primaries(ends)
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
+        deadline = Deadline.after(each_s)
+        with self._nodes.turn(deadline) as nodes:
+            slots = nodes.primaries(deadline)
         for slot in slots:
             cursor = b""
             while cursor != b"0":
-                (reply,) = self._ask([slot], [scan(prefix, cursor or b"0")], timeout_s)
+                (reply,) = self._ask([slot], [scan(prefix, cursor or b"0")], Deadline.after(each_s))
                 cursor, keys = reply
                 yield keys
 
     @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
-        ends = self._ends(timeout_s)
-        with self._nodes.turn(ends) as nodes:
-            slots = nodes.primaries(ends)
-            replies = nodes.ask(slots, [PING] * len(slots), ends)
+    def ping(self, deadline: Deadline) -> None:
+        with self._nodes.turn(deadline) as nodes:
+            slots = nodes.primaries(deadline)
+            replies = nodes.ask(slots, [PING] * len(slots), deadline)
         for reply in replies:
             # A password that one node refuses is an error of the conf; a node may be away.
             if isinstance(reply, StoreRefusedError):
@@ -120,14 +95,13 @@ class ClusterStore(CommandedStore):
         self._note(replies)
 
     @override
-    def servers(self, *, timeout_s: float) -> list[Endpoint]:
-        ends = self._ends(timeout_s)
-        with self._nodes.turn(ends) as nodes:
-            return nodes.endpoints(ends)
+    def servers(self, deadline: Deadline) -> list[Endpoint]:
+        with self._nodes.turn(deadline) as nodes:
+            return nodes.endpoints(deadline)
 
     @override
     def beside(self) -> Store:
-        other = ClusterStore(self._seeds, timeout_s=self._timeout_s)
+        other = ClusterStore(self._seeds)
         # `drain` of either tells what both had to do without, and a node that one gave up is not
         # waited for by the other.
         other._trouble = self._trouble
@@ -136,20 +110,20 @@ class ClusterStore(CommandedStore):
 
     @override
     def ask_each(
-        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+        self, keys: Sequence[bytes], commands: Sequence[bytes], deadline: Deadline
     ) -> list[Any]:
-        return self._ask([slot_of_tag(tag_of(key)) for key in keys], commands, timeout_s)
+        return self._ask([slot_of_tag(tag_of(key)) for key in keys], commands, deadline)
 
     @override
     def drain(self) -> Mapping[str, int]:
-        with self._trouble.turn(None) as trouble:
+        with self._trouble.turn(NEVER) as trouble:
             drained = dict(trouble)
             trouble.clear()
         return drained
 
     @override
     def close(self) -> None:
-        with self._nodes.turn(None) as nodes:
+        with self._nodes.turn(NEVER) as nodes:
             nodes.close()
 
     def _give_up_with(self, breakers: dict[Address, Breaker]) -> None:
@@ -159,7 +133,7 @@ class ClusterStore(CommandedStore):
         self._nodes = PerProcess(lambda: Nodes(seeds, breakers), self._place)
 
     def _ask(
-        self, slots: Sequence[int], commands: Sequence[bytes], timeout_s: float | None
+        self, slots: Sequence[int], commands: Sequence[bytes], deadline: Deadline
     ) -> list[Any]:
         """A reply each, a StoreError in the place of one that could not be had.
 
@@ -168,9 +142,8 @@ class ClusterStore(CommandedStore):
         """
         if not commands:
             return []
-        ends = self._ends(timeout_s)
-        with self._nodes.turn(ends) as nodes:
-            replies = nodes.ask(slots, commands, ends)
+        with self._nodes.turn(deadline) as nodes:
+            replies = nodes.ask(slots, commands, deadline)
         self._note(replies)
         return replies
 
@@ -183,8 +156,5 @@ class ClusterStore(CommandedStore):
     def _count(self, failures: Sequence[StoreError]) -> None:
         """Counts each reason once."""
         if failures:
-            with self._trouble.turn(None) as trouble:
+            with self._trouble.turn(NEVER) as trouble:
                 trouble.update({reason_of(each) for each in failures})
-
-    def _ends(self, timeout_s: float | None) -> float:
-        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)

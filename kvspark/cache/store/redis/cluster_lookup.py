@@ -7,9 +7,8 @@ read before they are asked for elsewhere: a line answers in the order of its com
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Any, final
@@ -17,13 +16,15 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from kvspark.cache.store.base import Keys, Parts
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.node import Post, Posts
 from kvspark.cache.store.redis.nodes import Answers, Nodes
 from kvspark.cache.store.redis.slots import Address
 from kvspark.cache.store.redis.tagged import Gets, gets
-from kvspark.cache.store.slab import Part, Scattered, Slab
+from kvspark.cache.store.slab import Scattered, Slab
 from kvspark.cache.store.trouble import worst
 from kvspark.errors import StoreError, StoreUnavailableError
 
@@ -76,7 +77,7 @@ class _Asked:
 class ClusterLookup:
     """Looks up windows on `nodes`, which are the caller's until it is over.
 
-    `place` is what errors call the cluster; `value_bytes` and `left_s` as for `Store.get_each`.
+    `place` is what errors call the cluster; `value_bytes` and `deadline` as for `Store.read`.
     """
 
     def __init__(
@@ -84,13 +85,13 @@ class ClusterLookup:
         nodes: Nodes,
         place: str,
         value_bytes: int,
-        left_s: Callable[[], float],
+        deadline: Deadline,
     ) -> None:
         self._nodes = nodes
         self._place = place
         self._value_bytes = value_bytes
         self._are_small = value_bytes * WINDOW_KEYS <= WINDOW_BYTES
-        self._left_s = left_s
+        self._deadline = deadline
         self._has_answers = False
         self.failures: list[StoreError] = []
         """In the place of replies so far."""
@@ -99,18 +100,24 @@ class ClusterLookup:
         """Keys that were asked for."""
         self._lost: dict[Address, StoreError] = {}
 
-    def run(self, windows: Iterable[Sequence[bytes]], take: Callable[[Part], None]) -> None:
-        """As `Store.get_each`."""
+    def run(self, windows: Iterable[Keys]) -> Parts:
+        """As `Store.read`."""
         rest = _joined(windows) if self._are_small else iter(windows)
         try:
             self._ask([*islice(rest, AHEAD)])
             while self._ahead:
                 asked = self._ahead.popleft()
-                self._collect(asked, take)
+                for address in self._collect(asked):
+                    answer = asked.answers[address]
+                    if isinstance(answer, EvenReplies):
+                        self._has_answers = True
+                        asked.taken.add(address)
+                        places = asked.first + asked.places(address)
+                        yield Scattered(Slab(answer.table()), places)
                 part = self._listed(asked)
                 self._ask([*islice(rest, 1)])
                 if part:
-                    take(part)
+                    yield part
         except BaseException:
             # What is still to come would be taken for the answer to the next call.
             self._nodes.close()
@@ -119,12 +126,12 @@ class ClusterLookup:
             raise worst(self.failures)
 
     def _ask(self, windows: Sequence[Sequence[bytes]]) -> None:
-        """Sends each node what it is asked of all `windows`; in one write, as `RedisStore.get_each` does."""
+        """Sends each node what it is asked of all `windows`; in one write, as `RedisStore.read` does."""
         if not windows:
             return
         at_work = {address for each in self._ahead for address in each.at_work()}
         if not at_work:
-            self._nodes.refresh(self._ends())
+            self._nodes.refresh(self._deadline)
         fresh: list[_Asked] = []
         together: dict[Address, Post] = {}
         for window in windows:
@@ -137,16 +144,13 @@ class ClusterLookup:
                 together.setdefault(address, Post()).pieces += posts[address].pieces
         self._ahead += fresh
         failed: Answers = {}
-        self._nodes.send(together, failed, self._ends(), at_work)
+        self._nodes.send(together, failed, self._deadline, at_work)
         for each in fresh:
             each.answers.update({to: failed[to] for to in each.at_work() if to in failed})
         self._lose(failed)
 
-    def _collect(self, asked: _Asked, take: Callable[[Part], None] | None = None) -> None:
-        """Reads what all nodes answer to `asked`, the oldest window that was not read.
-
-        `take` is given the values of a node that has all of them, of the expected size, as soon as they came.
-        """
+    def _collect(self, asked: _Asked) -> Iterator[Address]:
+        """Reads what all nodes answer to `asked`, the oldest window that was not read; yields who has, at once."""
         waiting = [*asked.at_work()]
         if not waiting:
             return
@@ -158,20 +162,13 @@ class ClusterLookup:
             if self._are_small
         }
 
-        def read(address: Address, line: Line, until: float) -> object:
+        def read(address: Address, line: Line, until: Deadline) -> object:
             count, is_last = len(asked.posts[address].places), address not in busy
             if not self._are_small:
                 return line.read(count, until, is_last=is_last)
             return line.read_evenly(shares[address], count, until, is_last=is_last)
 
-        def took(address: Address) -> None:
-            answer = asked.answers[address]
-            if take is not None and isinstance(answer, EvenReplies):
-                self._has_answers = True
-                asked.taken.add(address)
-                take(Scattered(Slab(answer.table()), asked.first + asked.places(address)))
-
-        self._nodes.collect(asked.homes, asked.answers, self._ends(), read, took)
+        yield from self._nodes.collect(asked.homes, asked.answers, self._deadline, read)
         self._lose(asked.answers)
 
     def _lose(self, answers: Answers) -> None:
@@ -210,13 +207,11 @@ class ClusterLookup:
     def _settle(self, asked: _Asked, replies: list[Any]) -> None:
         """Asks for keys that have moved where they are, when nothing else is on its way."""
         for other in self._ahead:
-            self._collect(other)
+            for _ in self._collect(other):
+                pass
         self._nodes.settle(
-            asked.posts, asked.gets.slots, asked.gets.commands, replies, self._ends()
+            asked.posts, asked.gets.slots, asked.gets.commands, replies, self._deadline
         )
-
-    def _ends(self) -> float:
-        return time.monotonic() + self._left_s()
 
 
 def _joined(windows: Iterable[Sequence[bytes]]) -> Iterator[Sequence[bytes]]:

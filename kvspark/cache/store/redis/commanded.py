@@ -12,6 +12,7 @@ from typing import Any, final
 from typing_extensions import override
 
 from kvspark.cache.store.base import Store
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.redis.leases import RedisLeases
 
@@ -21,7 +22,7 @@ class CommandedStore(Store):
 
     @abstractmethod
     def ask_each(
-        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+        self, keys: Sequence[bytes], commands: Sequence[bytes], deadline: Deadline
     ) -> list[Any]:
         """A reply to each of `commands`, which is about the key beside it.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.command import PING, command
 from kvspark.cache.store.redis.line import Line
@@ -39,21 +40,22 @@ class Interview:
     """Of SETTINGS, those that the user may ask for."""
 
 
-def interview(endpoint: Endpoint, *, timeout_s: float) -> Interview:
+def interview(endpoint: Endpoint, deadline: Deadline) -> Interview:
     """What the server at `endpoint` says of itself.
 
     Raises:
         StoreError: it does not answer, or refuses us.
     """
-    ends = time.monotonic() + timeout_s
     line = Line(endpoint)
     try:
-        (pong,) = line.exchange(PING, 1, ends)
+        (pong,) = line.exchange(PING, 1, deadline)
         if isinstance(pong, Exception):
             raise store_error(pong, endpoint)
-        ping_ms = min(_ping_ms(line, ends) for _ in range(_PINGS))
+        ping_ms = min(_ping_ms(line, deadline) for _ in range(_PINGS))
         asked = [command(b"CONFIG", b"GET", name.encode()) for name in SETTINGS]
-        info, *settings = line.exchange(b"".join([command(b"INFO"), *asked]), 1 + len(asked), ends)
+        info, *settings = line.exchange(
+            b"".join([command(b"INFO"), *asked]), 1 + len(asked), deadline
+        )
     finally:
         line.close()
     told = {name: _setting(reply) for name, reply in zip(SETTINGS, settings, strict=True)}
@@ -65,23 +67,23 @@ def interview(endpoint: Endpoint, *, timeout_s: float) -> Interview:
     )
 
 
-def allowed(endpoint: Endpoint, commands: Sequence[Words], *, timeout_s: float) -> list[bool]:
+def allowed(endpoint: Endpoint, commands: Sequence[Words], deadline: Deadline) -> list[bool]:
     """Which of `commands` the user of `endpoint` may run; they are run.
 
     Raises:
         StoreError: the server does not answer, or refuses us.
     """
-    replies = _asked(endpoint, commands, timeout_s)
+    replies = _asked(endpoint, commands, deadline)
     return [not (isinstance(each, Exception) and is_forbidden(each)) for each in replies]
 
 
-def refusal(endpoint: Endpoint, words: Words, *, timeout_s: float) -> str | None:
+def refusal(endpoint: Endpoint, words: Words, deadline: Deadline) -> str | None:
     """Why the server does not do what `words` ask for, which is not the user's permission; None if it does.
 
     Raises:
         StoreError: it does not answer, or refuses us.
     """
-    (reply,) = _asked(endpoint, [words], timeout_s)
+    (reply,) = _asked(endpoint, [words], deadline)
     # On a cluster's node the key may be another node's: that is no trouble.
     if not isinstance(reply, Exception) or is_forbidden(reply) or redirect(reply) is not None:
         return None
@@ -89,7 +91,7 @@ def refusal(endpoint: Endpoint, words: Words, *, timeout_s: float) -> str | None
 
 
 def would_allow(
-    endpoint: Endpoint, user: str, commands: Sequence[Words], *, timeout_s: float
+    endpoint: Endpoint, user: str, commands: Sequence[Words], deadline: Deadline
 ) -> list[bool] | None:
     """Which of `commands` the server would let `user` run; none is run. None if it cannot be asked.
 
@@ -97,24 +99,24 @@ def would_allow(
         StoreError: the server does not answer, or refuses us.
     """
     dry = [(b"ACL", b"DRYRUN", user.encode(), *words) for words in commands]
-    replies = _asked(endpoint, dry, timeout_s)
+    replies = _asked(endpoint, dry, deadline)
     if any(isinstance(each, Exception) for each in replies):
         return None
     return [_text(each) == "OK" for each in replies]
 
 
-def _asked(endpoint: Endpoint, commands: Sequence[Words], timeout_s: float) -> list[Any]:
+def _asked(endpoint: Endpoint, commands: Sequence[Words], deadline: Deadline) -> list[Any]:
     line = Line(endpoint)
     try:
         payload = b"".join(command(*words) for words in commands)
-        return line.exchange(payload, len(commands), time.monotonic() + timeout_s)
+        return line.exchange(payload, len(commands), deadline)
     finally:
         line.close()
 
 
-def _ping_ms(line: Line, ends: float) -> float:
+def _ping_ms(line: Line, deadline: Deadline) -> float:
     started = time.perf_counter()
-    line.exchange(PING, 1, ends)
+    line.exchange(PING, 1, deadline)
     return (time.perf_counter() - started) * 1_000
 
 

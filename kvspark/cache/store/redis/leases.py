@@ -12,12 +12,13 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.redis.command import command
 from kvspark.errors import StoreError
 
-Ask = Callable[[Sequence[bytes], Sequence[bytes], float], list[Any]]
-"""(keys, commands, timeout_s) -> a reply to each command, which is about the key beside it. May hold a
+Ask = Callable[[Sequence[bytes], Sequence[bytes], Deadline], list[Any]]
+"""(keys, commands, deadline) -> a reply to each command, which is about the key beside it. May hold a
 StoreError in the place of some replies, not of all."""
 
 
@@ -29,10 +30,10 @@ class RedisLeases(Leases):
         self._ask = ask
 
     @override
-    def claim_many(self, keys: Sequence[bytes], *, ttl_s: float, timeout_s: float) -> list[bool]:
+    def claim_many(self, keys: Sequence[bytes], deadline: Deadline, *, ttl_s: float) -> list[bool]:
         if not keys:
             return []
         ttl_ms = b"%d" % max(1, round(ttl_s * 1_000))
         commands = [command(b"SET", key, b"", b"NX", b"PX", ttl_ms) for key in keys]
-        replies = self._ask(keys, commands, timeout_s)
+        replies = self._ask(keys, commands, deadline)
         return [reply == b"OK" or isinstance(reply, StoreError) for reply in replies]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.wire import Payload, Wire, is_lost, knows_no_hello
@@ -43,63 +44,63 @@ class Line:
         """Connected, as far as we know."""
         return self._wire is not None
 
-    def exchange(self, payload: Payload, count: int, ends: float) -> list[Any]:
+    def exchange(self, payload: Payload, count: int, deadline: Deadline) -> list[Any]:
         """The `count` replies to `payload`, error replies as exceptions in their place."""
-        self.send(payload, ends)
-        return self.read(count, ends)
+        self.send(payload, deadline)
+        return self.read(count, deadline)
 
-    def send(self, payload: Payload, ends: float) -> None:
+    def send(self, payload: Payload, deadline: Deadline) -> None:
         """Sends `payload`; its replies are to be read before the next one."""
         self._sent, self._is_old = [payload], self.is_open
-        self._send(payload, ends)
+        self._send(payload, deadline)
 
-    def send_more(self, payload: Payload, ends: float) -> None:
+    def send_more(self, payload: Payload, deadline: Deadline) -> None:
         """Sends `payload` behind what was sent, whose replies were not all read."""
         if self._is_old:
             # Nothing was answered yet, so that all may have to be sent again.
             self._sent.append(payload)
-        self._send(payload, ends)
+        self._send(payload, deadline)
 
-    def read(self, count: int, ends: float, *, is_last: bool = True) -> list[Any]:
+    def read(self, count: int, deadline: Deadline, *, is_last: bool = True) -> list[Any]:
         """The next `count` replies to what was sent; see `Wire.read`."""
-        return self._read(lambda wire: wire.read(count, ends, is_last=is_last), ends)
+        return self._read(lambda wire: wire.read(count, deadline, is_last=is_last), deadline)
 
-    def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:
+    def read_part(self, count: int, value_bytes: int, deadline: Deadline, *, is_last: bool) -> Any:
         """As `read`, of the next part of one list of `count` values; see `Wire.read_part`."""
         return self._read(
-            lambda wire: wire.read_part(count, value_bytes, ends, is_last=is_last), ends
+            lambda wire: wire.read_part(count, value_bytes, deadline, is_last=is_last), deadline
         )
 
     def read_evenly(
-        self, replies: EvenReplies, count: int, ends: float, *, is_last: bool
+        self, replies: EvenReplies, count: int, deadline: Deadline, *, is_last: bool
     ) -> EvenReplies | list[Any]:
         """As `read`, where they may be such as `replies` expects; see `Wire.read_evenly`."""
         return self._read(
-            lambda wire: wire.read_evenly(replies, count, ends, is_last=is_last), ends
+            lambda wire: wire.read_evenly(replies, count, deadline, is_last=is_last), deadline
         )
 
-    def _send(self, payload: Payload, ends: float) -> None:
+    def _send(self, payload: Payload, deadline: Deadline) -> None:
         with _Watched(self):
             try:
-                self._opened(ends).send(payload, ends)
+                self._opened(deadline).send(payload, deadline)
             except Exception as exc:
                 if not self._was_lost(exc):
                     raise
-                self._send_again(ends)
+                self._send_again(deadline)
 
-    def _send_again(self, ends: float) -> None:
+    def _send_again(self, deadline: Deadline) -> None:
         for payload in self._sent:
-            self._opened(ends).send(payload, ends)
+            self._opened(deadline).send(payload, deadline)
 
-    def _read(self, read: Callable[[Wire], T], ends: float) -> T:
+    def _read(self, read: Callable[[Wire], T], deadline: Deadline) -> T:
         with _Watched(self):
             try:
-                read_now = read(self._opened(ends))
+                read_now = read(self._opened(deadline))
             except Exception as exc:
                 if not self._was_lost(exc):
                     raise
-                self._send_again(ends)
-                read_now = read(self._opened(ends))
+                self._send_again(deadline)
+                read_now = read(self._opened(deadline))
             # Once it has answered it is no old connection, and the payload is not sent again.
             self._is_old = False
             return read_now
@@ -127,22 +128,21 @@ class Line:
             self._is_old = False
         return may_open_again
 
-    def _opened(self, ends: float) -> Wire:
+    def _opened(self, deadline: Deadline) -> Wire:
         if self._wire is None:
             if not self.endpoint.socket_path:
-                left_s = max(0.0, ends - time.monotonic())
-                time.sleep(random.uniform(0.0, min(JITTER_S, left_s / 10)))  # noqa: S311 - no secret
-            self._wire = self._connected(ends)
+                time.sleep(random.uniform(0.0, min(JITTER_S, deadline.left_s() / 10)))  # noqa: S311 - no secret
+            self._wire = self._connected(deadline)
         return self._wire
 
-    def _connected(self, ends: float) -> Wire:
+    def _connected(self, deadline: Deadline) -> Wire:
         try:
-            return Wire(self.endpoint, protocol=self._protocol, ends=ends)
+            return Wire(self.endpoint, protocol=self._protocol, deadline=deadline)
         except Exception as exc:
             if self._protocol == 2 or not knows_no_hello(exc):
                 raise
         self._protocol = 2
-        return Wire(self.endpoint, protocol=2, ends=ends)
+        return Wire(self.endpoint, protocol=2, deadline=deadline)
 
 
 @final

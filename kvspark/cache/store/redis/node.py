@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import select
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
 from kvspark.cache.breaker import Breaker
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.slots import Address
 from kvspark.cache.store.trouble import REFUSED
@@ -69,16 +69,10 @@ Posts: TypeAlias = "defaultdict[Address | None, Post]"
 """What each node is asked; under None what no node has."""
 
 
-def half(ends: float) -> float:
-    """The moment when half of the time until `ends` is over."""
-    return (time.monotonic() + ends) / 2
-
-
-def ready(poll: select.poll, waiting: Mapping[Address, Node], until: float) -> list[Address]:
-    """Those of `waiting` that have something to read, or had and kept it; none if none has before `until`."""
+def ready(poll: select.poll, waiting: Mapping[Address, Node], deadline: Deadline) -> list[Address]:
+    """Those of `waiting` that have something to read, or had and kept it; none if none has before `deadline`."""
     begun = [address for address, node in waiting.items() if node.line.has_more]
     if begun:
         return begun
-    wait_s = max(0.0, until - time.monotonic())
-    numbers = {number for number, _ in poll.poll(wait_s * 1_000)}
+    numbers = {number for number, _ in poll.poll(deadline.left_s() * 1_000)}
     return [address for address, node in waiting.items() if node.line.fileno() in numbers]

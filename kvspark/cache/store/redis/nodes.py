@@ -15,15 +15,16 @@ import random
 import select
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, final
 
 from kvspark.cache.breaker import Breaker
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.command import command
 from kvspark.cache.store.redis.line import Line
-from kvspark.cache.store.redis.node import Node, Post, Posts, half, ready
+from kvspark.cache.store.redis.node import Node, Post, Posts, ready
 from kvspark.cache.store.redis.slots import Address, owners
 from kvspark.cache.store.redis.wire import redirect
 from kvspark.cache.store.redis_error import store_error
@@ -59,7 +60,7 @@ class Nodes:
         self._is_stale = True
         self._not_before = 0.0
 
-    def ask(self, slots: Sequence[int], commands: Sequence[bytes], ends: float) -> list[Any]:
+    def ask(self, slots: Sequence[int], commands: Sequence[bytes], deadline: Deadline) -> list[Any]:
         """A reply to each of `commands`, which is about keys of the slot beside it.
 
         In the place of one that could not be had is a StoreError.
@@ -67,11 +68,11 @@ class Nodes:
         Raises:
             StoreError: no node says who has what.
         """
-        self.refresh(ends)
+        self.refresh(deadline)
         posts = self.posts(slots, commands)
         replies: list[Any] = [None] * len(commands)
-        self._round(posts, replies, ends)
-        self.settle(posts, slots, commands, replies, ends)
+        self._round(posts, replies, deadline)
+        self.settle(posts, slots, commands, replies, deadline)
         return replies
 
     def posts(self, slots: Sequence[int], commands: Sequence[bytes]) -> Posts:
@@ -90,34 +91,34 @@ class Nodes:
         slots: Sequence[int],
         commands: Sequence[bytes],
         replies: list[Any],
-        ends: float,
+        deadline: Deadline,
     ) -> None:
         """Asks elsewhere for what `replies` to `posts` say is elsewhere; other errors become StoreErrors."""
         for _ in range(REDIRECTS):
             posts = self._sent_on(posts, slots, commands, replies)
             if not posts:
                 return
-            self._round(posts, replies, ends)
+            self._round(posts, replies, deadline)
         for post in self._sent_on(posts, slots, commands, replies).values():
             for place in post.places:
                 replies[place] = StoreUnavailableError(f"the nodes of {self._entry} disagree")
 
-    def primaries(self, ends: float) -> list[int]:
+    def primaries(self, deadline: Deadline) -> list[int]:
         """One slot of each node that has any.
 
         Raises:
             StoreError: no node says who has what.
         """
-        self.refresh(ends)
+        self.refresh(deadline)
         return list({owner: slot for slot, owner in enumerate(self._owners) if owner}.values())
 
-    def endpoints(self, ends: float) -> list[Endpoint]:
+    def endpoints(self, deadline: Deadline) -> list[Endpoint]:
         """The nodes that have slots.
 
         Raises:
             StoreError: no node says who has what.
         """
-        self.refresh(ends)
+        self.refresh(deadline)
         return [self._node(each).line.endpoint for each in dict.fromkeys(self._owners) if each]
 
     def close(self) -> None:
@@ -135,8 +136,10 @@ class Nodes:
 
     # ------------------------------------------------------------ one round of commands
 
-    def _round(self, posts: Mapping[Address | None, Post], replies: list[Any], ends: float) -> None:
-        answers = self._exchange({to: post for to, post in posts.items() if to}, ends)
+    def _round(
+        self, posts: Mapping[Address | None, Post], replies: list[Any], deadline: Deadline
+    ) -> None:
+        answers = self._exchange({to: post for to, post in posts.items() if to}, deadline)
         for address, post in posts.items():
             answer = answers[address] if address else self.homeless()
             if isinstance(answer, StoreError):
@@ -178,14 +181,18 @@ class Nodes:
 
     # ------------------------------------------------------------ all nodes at once
 
-    def _exchange(self, posts: Mapping[Address, Post], ends: float) -> Answers:
+    def _exchange(self, posts: Mapping[Address, Post], deadline: Deadline) -> Answers:
         """What each node answered."""
         answers: Answers = {}
         try:
-            self.send(posts, answers, ends)
-            self.collect(
-                posts, answers, ends, lambda to, line, until: line.read(posts[to].count, until)
-            )
+            self.send(posts, answers, deadline)
+            for _ in self.collect(
+                posts,
+                answers,
+                deadline,
+                lambda to, line, until: line.read(posts[to].count, until),
+            ):
+                pass
         except BaseException:
             # What was not read would be taken for the answer to the next call.
             self.close()
@@ -196,7 +203,7 @@ class Nodes:
         self,
         posts: Mapping[Address, Post],
         answers: Answers,
-        ends: float,
+        deadline: Deadline,
         at_work: Collection[Address] = (),
     ) -> None:
         """Sends all nodes what they are asked; `answers` has those that could not be sent anything.
@@ -213,7 +220,7 @@ class Nodes:
                 self._is_stale = True
                 continue
             # One that hangs leaves half of the time to the others, and to read their replies.
-            until = ends if len(order) == 1 else half(ends)
+            until = deadline if len(order) == 1 else deadline.half()
             send = node.line.send_more if address in at_work else node.line.send
             try:
                 send(b"".join(posts[address].pieces), until)
@@ -224,22 +231,18 @@ class Nodes:
         self,
         posts: Mapping[Address, Post],
         answers: Answers,
-        ends: float,
-        read: Callable[[Address, Line, float], object],
-        took: Callable[[Address], None] = lambda _: None,
-    ) -> None:
-        """Adds to `answers` what `read` gives of each node that was sent its post.
-
-        `took` is told of each that has answered, at once; its time is not that of the others.
-        """
+        deadline: Deadline,
+        read: Callable[[Address, Line, Deadline], object],
+    ) -> Iterator[Address]:
+        """Adds to `answers` what `read` gives of each node that was sent its post; yields who has answered, at once."""
         waiting = {address: self._node(address) for address in posts if address not in answers}
-        half_time = half(ends)
+        half_time = deadline.half()
         poll = select.poll()
         for node in waiting.values():
             poll.register(node.line.fileno(), select.POLLIN)
         has_answered = False
         while waiting:
-            found = ready(poll, waiting, half_time if has_answered else ends)
+            found = ready(poll, waiting, half_time if has_answered else deadline)
             if not found:
                 for address, node in waiting.items():
                     node.line.close()
@@ -249,7 +252,7 @@ class Nodes:
                 node = waiting.pop(address)
                 poll.unregister(node.line.fileno())
                 # One that sends a byte at a time leaves half of the time to the others.
-                until = half(ends) if waiting else ends
+                until = deadline.half() if waiting else deadline
                 try:
                     answers[address] = read(address, node.line, until)
                 except StoreError as exc:
@@ -257,10 +260,7 @@ class Nodes:
                 else:
                     node.breaker.succeeded()
                     has_answered = True
-                    begun = time.monotonic()
-                    took(address)
-                    rest_s = time.monotonic() - begun
-                    ends, half_time = ends + rest_s, half_time + rest_s
+                    yield address
 
     def _failed(self, node: Node, exc: StoreError) -> StoreError:
         reason = reason_of(exc)
@@ -273,7 +273,7 @@ class Nodes:
 
     # ------------------------------------------------------------ who has what
 
-    def refresh(self, ends: float) -> None:
+    def refresh(self, deadline: Deadline) -> None:
         """Looks who has what, if that is not known; asks nodes, so that nobody's reply may be on its way.
 
         Raises:
@@ -284,7 +284,7 @@ class Nodes:
             return
         self._not_before = now + REFRESH_S
         try:
-            self._owners = self._learned(ends)
+            self._owners = self._learned(deadline)
         except StoreError:
             # With what was known some of the nodes can still be asked.
             if not self._owners:
@@ -294,7 +294,7 @@ class Nodes:
         for address in [each for each in self._nodes if each not in known]:
             self._nodes.pop(address).line.close()
 
-    def _learned(self, ends: float) -> list[Address | None]:
+    def _learned(self, deadline: Deadline) -> list[Address | None]:
         candidates = [*dict.fromkeys([*self._nodes, *self._seeds])]
         # Not all workers ask the same node, and a line that is open costs nothing.
         random.shuffle(candidates)
@@ -305,7 +305,7 @@ class Nodes:
             if not node.breaker.allows():
                 trouble = trouble or node.told()
                 continue
-            until = half(ends) if number < len(candidates) - 1 else ends
+            until = deadline.half() if number < len(candidates) - 1 else deadline
             try:
                 (reply,) = node.line.exchange(_CLUSTER_SLOTS, 1, until)
                 if isinstance(reply, Exception):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import final
 
+from kvspark.cache.store.base import Counts, Entries
+from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.command import set_pieces
 from kvspark.cache.store.redis.line import Line
@@ -22,38 +23,36 @@ AHEAD = 4
 """Windows that were sent and not answered yet. Replies are 5 bytes an entry, so that no server stops
 reading because we do not."""
 
-Window = Sequence[tuple[bytes, bytes]]
-
 
 @final
 class PipelinedWrite:
     """One call of many windows over `line`, which is the caller's until it is over."""
 
     def __init__(
-        self, line: Line, endpoint: Endpoint, ttl_s: float | None, left_s: Callable[[], float]
+        self, line: Line, endpoint: Endpoint, ttl_s: float | None, deadline: Deadline
     ) -> None:
         self._line = line
         self._endpoint = endpoint
         self._ttl_s = ttl_s
-        self._left_s = left_s
+        self._deadline = deadline
         self._counts: deque[int] = deque()
         """Of the windows that were sent and not answered, their entries."""
 
-    def run(self, first: Window, others: Iterator[Window], took: Callable[[int], None]) -> None:
-        """Writes all windows; as `Store.set_each`."""
+    def run(self, first: Entries, others: Iterator[Entries]) -> Counts:
+        """Writes all windows; as `Store.write`."""
         line = self._line
         try:
             self._counts.append(len(first))
-            line.send(set_payload(first, self._ttl_s), self._ends())
+            line.send(set_payload(first, self._ttl_s), self._deadline)
             # Made, and not sent before the first is answered: until then all may have to be sent
             # again, and a server that takes no writes is told of one window.
             following = self._made(others)
             while self._counts:
-                took(self._answer())
+                yield self._answer()
                 while following is not None:
                     count, payload = following
                     self._counts.append(count)
-                    line.send_more(payload, self._ends())
+                    line.send_more(payload, self._deadline)
                     following = self._made(others)
                     if len(self._counts) >= AHEAD:
                         break
@@ -63,7 +62,7 @@ class PipelinedWrite:
                 line.close()
             raise
 
-    def _made(self, windows: Iterator[Window]) -> tuple[int, Payload] | None:
+    def _made(self, windows: Iterator[Entries]) -> tuple[int, Payload] | None:
         for window in islice(windows, 1):
             return len(window), set_payload(window, self._ttl_s)
         return None
@@ -75,7 +74,7 @@ class PipelinedWrite:
             StoreError: some were not.
         """
         count = self._counts[0]
-        replies = self._line.read(count, self._ends(), is_last=len(self._counts) == 1)
+        replies = self._line.read(count, self._deadline, is_last=len(self._counts) == 1)
         self._counts.popleft()
         for reply in replies:
             if isinstance(reply, Exception):
@@ -85,11 +84,8 @@ class PipelinedWrite:
             raise odd_reply(self._endpoint)
         return count
 
-    def _ends(self) -> float:
-        return time.monotonic() + self._left_s()
 
-
-def set_payload(entries: Window, ttl_s: float | None) -> Payload:
+def set_payload(entries: Entries, ttl_s: float | None) -> Payload:
     """The commands that set `entries`."""
     pieces = set_pieces(entries, ttl_s)
     return pieces if entries and len(entries[0][1]) >= LARGE_BYTES else b"".join(pieces)

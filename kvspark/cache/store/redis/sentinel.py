@@ -9,14 +9,14 @@ was taken. A connection to a sentinel is closed at once: a process keeps one, to
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import NEVER, Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
 from kvspark.cache.store.redis.command import command
@@ -25,7 +25,6 @@ from kvspark.cache.store.redis.line import Line
 from kvspark.cache.store.redis.repeatable import Repeatable
 from kvspark.cache.store.redis.server import RedisStore
 from kvspark.cache.store.redis_error import store_error
-from kvspark.cache.store.slab import Part
 from kvspark.errors import (
     StoreError,
     StoreFullError,
@@ -34,6 +33,7 @@ from kvspark.errors import (
 )
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 @final
@@ -44,184 +44,126 @@ class SentinelStore(CommandedStore):
     a password, or with the primary's where they ask for one.
     """
 
-    def __init__(
-        self, sentinels: Sequence[Endpoint], service: str, primary: Endpoint, *, timeout_s: float
-    ) -> None:
+    def __init__(self, sentinels: Sequence[Endpoint], service: str, primary: Endpoint) -> None:
         self._sentinels = sentinels
         self._service = service
         self._primary = primary
-        self._timeout_s = timeout_s
         place = f"{service} of the sentinel {sentinels[0]}"
-        self._found = PerProcess(
-            lambda: _Found(sentinels, service, primary, timeout_s=timeout_s), place
+        self._found = PerProcess(lambda: _Found(sentinels, service, primary), place)
+
+    @override
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
+        yield from self._ask_each(
+            windows,
+            lambda store, some: store.read(some, deadline, value_bytes=value_bytes),
+            deadline,
         )
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
-        if not keys:
-            return []
-        return self._ask(lambda store, left_s: store.get_many(keys, timeout_s=left_s), timeout_s)
-
-    @override
-    def get_each(
-        self,
-        windows: Iterable[Sequence[bytes]],
-        take: Callable[[Part], None],
-        *,
-        value_bytes: int,
-        left_s: Callable[[], float],
-    ) -> None:
-        repeatable = Repeatable(windows)
-
-        def settling(part: Part) -> None:
-            repeatable.settle()
-            take(part)
-
-        self._ask_each(
-            repeatable,
-            lambda store: store.get_each(
-                iter(repeatable), settling, value_bytes=value_bytes, left_s=left_s
-            ),
-            left_s,
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
+        yield from self._ask_each(
+            windows, lambda store, some: store.write(some, deadline, ttl_s=ttl_s), deadline
         )
 
     @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
-        if not entries:
-            return 0
-        return self._ask(
-            lambda store, left_s: store.set_many(entries, ttl_s=ttl_s, timeout_s=left_s), timeout_s
-        )
-
-    @override
-    def set_each(
-        self,
-        windows: Iterator[Sequence[tuple[bytes, bytes]]],
-        took: Callable[[int], None],
-        *,
-        ttl_s: float | None,
-        left_s: Callable[[], float],
-    ) -> None:
-        repeatable = Repeatable(windows)
-
-        def settling(count: int) -> None:
-            repeatable.settle()
-            took(count)
-
-        self._ask_each(
-            repeatable,
-            lambda store: store.set_each(iter(repeatable), settling, ttl_s=ttl_s, left_s=left_s),
-            left_s,
-        )
-
-    @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
         if not keys:
             return 0
-        return self._ask(lambda store, left_s: store.delete_many(keys, timeout_s=left_s), timeout_s)
+        return self._ask(lambda store: store.delete(keys, deadline), deadline)
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
-        def search(store: RedisStore, left_s: float) -> list[list[bytes]]:
-            return list(store.scan(prefix, timeout_s=left_s))
-
-        yield from self._ask(search, timeout_s)
-
-    @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
-        self._ask(lambda store, left_s: store.ping(timeout_s=left_s), timeout_s)
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
+        yield from self._ask(
+            lambda store: list(store.scan(prefix, each_s=each_s)), Deadline.after(each_s)
+        )
 
     @override
-    def servers(self, *, timeout_s: float) -> list[Endpoint]:
-        return self._ask(lambda store, left_s: store.servers(timeout_s=left_s), timeout_s)
+    def ping(self, deadline: Deadline) -> None:
+        self._ask(lambda store: store.ping(deadline), deadline)
+
+    @override
+    def servers(self, deadline: Deadline) -> list[Endpoint]:
+        return self._ask(lambda store: store.servers(deadline), deadline)
 
     @override
     def beside(self) -> Store:
-        return SentinelStore(
-            self._sentinels, self._service, self._primary, timeout_s=self._timeout_s
-        )
+        return SentinelStore(self._sentinels, self._service, self._primary)
 
     @override
     def ask_each(
-        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+        self, keys: Sequence[bytes], commands: Sequence[bytes], deadline: Deadline
     ) -> list[Any]:
-        return self._ask(lambda store, left_s: store.ask_each(keys, commands, left_s), timeout_s)
+        return self._ask(lambda store: store.ask_each(keys, commands, deadline), deadline)
 
     @override
     def close(self) -> None:
-        with self._found.turn(None) as found:
+        with self._found.turn(NEVER) as found:
             found.close()
 
-    def _ask(self, question: Callable[[RedisStore, float], T], timeout_s: float | None) -> T:
-        ends = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        with self._found.turn(ends) as found:
-            store = found.store(ends)
+    def _ask(self, question: Callable[[RedisStore], T], deadline: Deadline) -> T:
+        with self._found.turn(deadline) as found:
+            store = found.store(deadline)
             try:
-                return question(store, _left_s(ends))
+                return question(store)
             except (StoreUnavailableError, StoreFullError):
-                other = found.other(store, ends)
+                other = found.other(store, deadline)
                 if other is None:
                     raise
-            return question(other, _left_s(ends))
+            return question(other)
 
     def _ask_each(
         self,
-        repeatable: Repeatable[Any],
-        question: Callable[[RedisStore], None],
-        left_s: Callable[[], float],
-    ) -> None:
+        windows: Iterable[W],
+        question: Callable[[RedisStore, Iterable[W]], Iterator[T]],
+        deadline: Deadline,
+    ) -> Iterator[T]:
         """As `_ask`, unless something came of the call before it failed."""
-        with self._found.turn(time.monotonic() + left_s()) as found:
-            store = found.store(time.monotonic() + left_s())
+        repeatable = Repeatable(windows)
+        with self._found.turn(deadline) as found:
+            store = found.store(deadline)
             try:
-                question(store)
+                for answer in question(store, repeatable):
+                    repeatable.settle()
+                    yield answer
+                    del answer  # the next part comes into its memory
             except (StoreUnavailableError, StoreFullError):
-                other = found.other(store, time.monotonic() + left_s())
+                other = found.other(store, deadline)
                 if other is None or repeatable.is_settled:
                     raise
             else:
                 return
-            question(other)
+            yield from question(other, repeatable)
 
 
 @final
 class _Found:
     """The primary as it was last found; not safe between threads."""
 
-    def __init__(
-        self, sentinels: Sequence[Endpoint], service: str, primary: Endpoint, *, timeout_s: float
-    ) -> None:
+    def __init__(self, sentinels: Sequence[Endpoint], service: str, primary: Endpoint) -> None:
         self._sentinels = sentinels
         self._service = service
         self._endpoint = primary
-        self._timeout_s = timeout_s
         self._store: RedisStore | None = None
         self._is_doubtful = False
 
-    def store(self, ends: float) -> RedisStore:
+    def store(self, deadline: Deadline) -> RedisStore:
         """The primary, looked up if it is not known or the last call to it failed.
 
         Raises:
             StoreError: no sentinel says where it is.
         """
         if self._store is None or self._is_doubtful:
-            self._look_up(ends)
+            self._look_up(deadline)
         assert self._store is not None
         return self._store
 
-    def other(self, failed: RedisStore, ends: float) -> RedisStore | None:
+    def other(self, failed: RedisStore, deadline: Deadline) -> RedisStore | None:
         """The primary if it is another than the one that failed; None if not, or nobody says."""
         self._is_doubtful = True
         try:
-            found = self.store(ends)
+            found = self.store(deadline)
         except StoreError:
             return None
         return None if found is failed else found
@@ -231,18 +173,18 @@ class _Found:
         if self._store is not None:
             self._store.close()
 
-    def _look_up(self, ends: float) -> None:
+    def _look_up(self, deadline: Deadline) -> None:
         # A sentinel that has not heard of a failover yet still names the primary that is gone.
         failed = self._endpoint if self._is_doubtful else None
-        host, port = self._address(ends, failed)
+        host, port = self._address(deadline, failed)
         endpoint = replace(self._endpoint, host=host, port=port)
         if self._store is None or endpoint != self._endpoint:
             self.close()
             self._endpoint = endpoint
-            self._store = RedisStore(endpoint, timeout_s=self._timeout_s)
+            self._store = RedisStore(endpoint)
         self._is_doubtful = False
 
-    def _address(self, ends: float, failed: Endpoint | None) -> tuple[str, int]:
+    def _address(self, deadline: Deadline, failed: Endpoint | None) -> tuple[str, int]:
         """Where the first sentinel that answers says the primary is; rather not where `failed` was."""
         # Not all workers ask the same one.
         order = random.sample(self._sentinels, len(self._sentinels))
@@ -250,9 +192,9 @@ class _Found:
         same: tuple[str, int] | None = None
         for number, sentinel in enumerate(order):
             # A sentinel that hangs leaves time to ask the next.
-            left_s = _left_s(ends) / (2 if number < len(order) - 1 else 1)
+            until = deadline.half() if number < len(order) - 1 else deadline
             try:
-                reply = self._asked(sentinel, time.monotonic() + left_s)
+                reply = self._asked(sentinel, until)
             except StoreError as exc:
                 trouble = exc
                 continue
@@ -270,25 +212,21 @@ class _Found:
             return same
         raise trouble or StoreUnavailableError(f"{self._service} has no sentinels")
 
-    def _asked(self, sentinel: Endpoint, ends: float) -> Any:
+    def _asked(self, sentinel: Endpoint, deadline: Deadline) -> Any:
         try:
-            return self._answer(replace(sentinel, username=None, password=None), ends)
+            return self._answer(replace(sentinel, username=None, password=None), deadline)
         except StoreRefusedError:
             if sentinel.password is None:
                 raise
-        return self._answer(sentinel, ends)
+        return self._answer(sentinel, deadline)
 
-    def _answer(self, sentinel: Endpoint, ends: float) -> Any:
+    def _answer(self, sentinel: Endpoint, deadline: Deadline) -> Any:
         question = command(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
         line = Line(sentinel)
         try:
-            (reply,) = line.exchange(question, 1, ends)
+            (reply,) = line.exchange(question, 1, deadline)
         finally:
             line.close()
         if isinstance(reply, Exception):
             raise store_error(reply, sentinel) from reply
         return reply
-
-
-def _left_s(ends: float) -> float:
-    return max(0.0, ends - time.monotonic())

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, final
 
 from typing_extensions import override
 
-from kvspark.cache.store.base import Store
+from kvspark.cache.store.base import Counts, Entries, Keys, Parts, Store
+from kvspark.cache.store.deadline import NEVER, Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.process import PerProcess
-from kvspark.cache.store.redis.command import MGET_KEYS, PING, mget, scan, unlink
+from kvspark.cache.store.redis.command import PING, mget, scan, unlink
 from kvspark.cache.store.redis.commanded import CommandedStore
 from kvspark.cache.store.redis.line import Line
-from kvspark.cache.store.redis.pipelined_write import PipelinedWrite, odd_reply, set_payload
+from kvspark.cache.store.redis.pipelined_write import PipelinedWrite
 from kvspark.cache.store.redis.plain import answers_plainly
 from kvspark.cache.store.redis.wire import Payload
 from kvspark.cache.store.redis_error import is_timeout, store_error
@@ -34,61 +34,36 @@ AHEAD = 2
 
 @final
 class RedisStore(CommandedStore):
-    """Bytes under keys on the server at `endpoint`; a call takes `timeout_s` unless it says else."""
+    """Bytes under keys on the server at `endpoint`."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout_s: float) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._timeout_s = timeout_s
         self._line = PerProcess(lambda: Line(endpoint), endpoint)
 
     @override
-    def get_many(
-        self, keys: Sequence[bytes], *, timeout_s: float | None = None
-    ) -> list[bytes | None]:
-        windows = [keys[at : at + MGET_KEYS] for at in range(0, len(keys), MGET_KEYS)]
-        payload = b"".join([mget(window) for window in windows])
-        values: list[bytes | None] = []
-        for window, reply in zip(
-            windows, self._call(payload, len(windows), timeout_s), strict=True
-        ):
-            if not isinstance(reply, list) or len(reply) != len(window):
-                self.close()
-                raise self._miscounted(len(window))
-            values += reply
-        return values
-
-    @override
-    def get_each(
-        self,
-        windows: Iterable[Sequence[bytes]],
-        take: Callable[[Part], None],
-        *,
-        value_bytes: int,
-        left_s: Callable[[], float],
-    ) -> None:
+    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
         asked = (
             (len(window), mget(window)) for window in _with_a_short_first(windows, value_bytes)
         )
         ahead = deque(islice(asked, AHEAD))
         if not ahead:
             return
-        with self._line.turn(time.monotonic() + left_s()) as line:
+        with self._line.turn(deadline) as line:
             try:
                 # In one write: of two, a relay that waits for more to send (Nagle) and a server that
                 # waits before it acknowledges keep the second for 40 ms.
-                line.send(b"".join([each for _, each in ahead]), time.monotonic() + left_s())
+                line.send(b"".join([each for _, each in ahead]), deadline)
                 while ahead:
                     left, _ = ahead.popleft()
                     while left:
-                        ends = time.monotonic() + left_s()
-                        reply = line.read_part(left, value_bytes, ends, is_last=not ahead)
+                        reply = line.read_part(left, value_bytes, deadline, is_last=not ahead)
                         part = self._part(left, reply)
                         left -= len(part)
                         for following in islice(asked, 0 if left else 1):
                             # Not before the first reply: until then all may have to be sent again.
-                            line.send_more(following[1], time.monotonic() + left_s())
+                            line.send_more(following[1], deadline)
                             ahead.append(following)
-                        take(part)
+                        yield part
                         # The next part comes into the same memory, which is near the processor still.
                         del part, reply
             except BaseException:
@@ -97,51 +72,33 @@ class RedisStore(CommandedStore):
                 raise
 
     @override
-    def set_many(
-        self,
-        entries: Sequence[tuple[bytes, bytes]],
-        *,
-        ttl_s: float | None,
-        timeout_s: float | None = None,
-    ) -> int:
-        taken = self._call(set_payload(entries, ttl_s), len(entries), timeout_s).count(b"OK")
-        if taken < len(entries):
-            self.close()
-            raise odd_reply(self._endpoint)
-        return taken
-
-    @override
-    def set_each(
-        self,
-        windows: Iterator[Sequence[tuple[bytes, bytes]]],
-        took: Callable[[int], None],
-        *,
-        ttl_s: float | None,
-        left_s: Callable[[], float],
-    ) -> None:
+    def write(
+        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
+    ) -> Counts:
         # The first is made before it is our turn, so that a thread which reads waits less.
-        for first in islice(windows, 1):
-            with self._line.turn(time.monotonic() + left_s()) as line:
-                PipelinedWrite(line, self._endpoint, ttl_s, left_s).run(first, windows, took)
+        others = iter(windows)
+        for first in islice(others, 1):
+            with self._line.turn(deadline) as line:
+                yield from PipelinedWrite(line, self._endpoint, ttl_s, deadline).run(first, others)
 
     @override
-    def delete_many(self, keys: Sequence[bytes], *, timeout_s: float | None = None) -> int:
+    def delete(self, keys: Keys, deadline: Deadline) -> int:
         if not keys:
             return 0
-        (count,) = self._call(unlink(keys), 1, timeout_s)
+        (count,) = self._call(unlink(keys), 1, deadline)
         return int(count)
 
     @override
-    def scan(self, prefix: bytes, *, timeout_s: float | None = None) -> Iterator[list[bytes]]:
+    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
         cursor = b""
         while cursor != b"0":
-            ((cursor, keys),) = self._call(scan(prefix, cursor or b"0"), 1, timeout_s)
+            ((cursor, keys),) = self._call(scan(prefix, cursor or b"0"), 1, Deadline.after(each_s))
             yield keys
 
     @override
-    def ping(self, *, timeout_s: float | None = None) -> None:
+    def ping(self, deadline: Deadline) -> None:
         try:
-            self._call(PING, 1, timeout_s)
+            self._call(PING, 1, deadline)
         except StoreUnavailableError as exc:
             if self._endpoint.is_tls and is_timeout(exc) and answers_plainly(self._endpoint):
                 raise StoreRefusedError(
@@ -150,23 +107,23 @@ class RedisStore(CommandedStore):
             raise
 
     @override
-    def servers(self, *, timeout_s: float) -> list[Endpoint]:
+    def servers(self, deadline: Deadline) -> list[Endpoint]:
         return [self._endpoint]
 
     @override
     def beside(self) -> Store:
-        return RedisStore(self._endpoint, timeout_s=self._timeout_s)
+        return RedisStore(self._endpoint)
 
     @override
     def ask_each(
-        self, keys: Sequence[bytes], commands: Sequence[bytes], timeout_s: float
+        self, keys: Sequence[bytes], commands: Sequence[bytes], deadline: Deadline
     ) -> list[Any]:
         del keys  # one server has all of them
-        return self._call(b"".join(commands), len(commands), timeout_s)
+        return self._call(b"".join(commands), len(commands), deadline)
 
     @override
     def close(self) -> None:
-        with self._line.turn(None) as line:
+        with self._line.turn(NEVER) as line:
             line.close()
 
     def _part(self, left: int, reply: Any) -> Part:
@@ -184,7 +141,7 @@ class RedisStore(CommandedStore):
             f"{self._endpoint} answered {count} keys with another number of values"
         )
 
-    def _call(self, payload: Payload, count: int, timeout_s: float | None) -> list[Any]:
+    def _call(self, payload: Payload, count: int, deadline: Deadline) -> list[Any]:
         """The `count` replies to the commands in `payload`; every one of them is read.
 
         Raises:
@@ -192,9 +149,8 @@ class RedisStore(CommandedStore):
         """
         if not count:
             return []
-        ends = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        with self._line.turn(ends) as line:
-            replies = line.exchange(payload, count, ends)
+        with self._line.turn(deadline) as line:
+            replies = line.exchange(payload, count, deadline)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise store_error(reply, self._endpoint) from reply

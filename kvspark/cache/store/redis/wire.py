@@ -15,7 +15,6 @@ import inspect
 import select
 import socket
 import ssl
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
@@ -33,6 +32,7 @@ from redis.connection import (
 from redis.exceptions import AskError, InvalidResponse, MovedError
 from redis.retry import Retry
 
+from kvspark.cache.store.deadline import NOW, Deadline
 from kvspark.cache.store.endpoint import Endpoint
 from kvspark.cache.store.redis.even_replies import EvenReplies
 from kvspark.cache.store.redis.even_reply import EvenReply
@@ -72,9 +72,9 @@ class Wire:
         Exception: whatever redis-py or the socket raises, here and in every method.
     """
 
-    def __init__(self, endpoint: Endpoint, *, protocol: int, ends: float) -> None:
+    def __init__(self, endpoint: Endpoint, *, protocol: int, deadline: Deadline) -> None:
         self._connection = _connection(endpoint, protocol)
-        self._connection.ends = ends
+        self._connection.deadline = deadline
         self._connection.connect()
         self._socket: _BoundedSocket = self._connection.bounded_socket
         self._is_plain = not endpoint.is_tls
@@ -89,9 +89,9 @@ class Wire:
             notEnoughData=_MORE,
         )
 
-    def send(self, payload: Payload, ends: float) -> None:
-        """Sends all of `payload` before `ends`."""
-        self._connection.ends = ends
+    def send(self, payload: Payload, deadline: Deadline) -> None:
+        """Sends all of `payload` before `deadline`."""
+        self._connection.deadline = deadline
         if isinstance(payload, bytes):
             self._socket.sendall(payload)
         elif self._is_plain:
@@ -99,24 +99,24 @@ class Wire:
         else:
             self._socket.sendall(b"".join(payload))
 
-    def read(self, count: int, ends: float, *, is_last: bool = True) -> list[Any]:
-        """`count` replies, error replies as exceptions in their place, all before `ends`.
+    def read(self, count: int, deadline: Deadline, *, is_last: bool = True) -> list[Any]:
+        """`count` replies, error replies as exceptions in their place, all before `deadline`.
 
         Unless it `is_last`, more was sent, whose replies may have begun to come.
         """
-        self._connection.ends = ends
+        self._connection.deadline = deadline
         replies = self._parse(count)
         if is_last:
             self._refuse_more()
         return replies
 
-    def read_part(self, count: int, value_bytes: int, ends: float, *, is_last: bool) -> Any:
+    def read_part(self, count: int, value_bytes: int, deadline: Deadline, *, is_last: bool) -> Any:
         """The next part of one list of `count` values: a Slab of some that have `value_bytes` bytes.
 
         Whatever else the reply holds comes in one part, an error or the list of what is left.
         Unless it `is_last`, more was asked for, whose replies may have begun to come.
         """
-        self._connection.ends = ends
+        self._connection.deadline = deadline
         if self._even is None and not self.has_more:
             self._even = EvenReply(count, value_bytes, spare_bytes=int(is_last))
         part, given = self._even_part()
@@ -129,17 +129,17 @@ class Wire:
         return part
 
     def read_evenly(
-        self, replies: EvenReplies, count: int, ends: float, *, is_last: bool
+        self, replies: EvenReplies, count: int, deadline: Deadline, *, is_last: bool
     ) -> EvenReplies | list[Any]:
         """The next `count` replies: as `replies` if they are such, else as `read` gives them."""
         if not self.has_more:
-            self._connection.ends = ends
+            self._connection.deadline = deadline
             is_even = replies.receive(self._socket.recv_into, is_last=is_last)
             if not is_even or replies.has_more:
                 self._unread = replies.received
             if is_even and not replies.has_more:
                 return replies
-        return self.read(count, ends, is_last=is_last)
+        return self.read(count, deadline, is_last=is_last)
 
     def _even_part(self) -> tuple[Any, int]:
         """A Slab, None if there is none, and how many values of the reply were given so far."""
@@ -222,9 +222,9 @@ def knows_no_hello(exc: BaseException) -> bool:
 
 
 class _Bounded:
-    """Mixed into a connection of redis-py: all of its waiting ends at `ends`, monotonic."""
+    """Mixed into a connection of redis-py: all of its waiting ends at `deadline`."""
 
-    ends: float = 0.0
+    deadline: Deadline = NOW
     bounded_socket: _BoundedSocket
 
     # redis-py reads these two before each address that it tries and before the TLS handshake.
@@ -246,7 +246,7 @@ class _Bounded:
 
     def _left_s(self) -> float:
         # Not zero, which would make the socket non-blocking.
-        return max(0.001, self.ends - time.monotonic())
+        return max(0.001, self.deadline.left_s())
 
     def _connect(self) -> _BoundedSocket:
         self.bounded_socket = _BoundedSocket(super()._connect(), self)  # type: ignore[misc]
@@ -314,7 +314,7 @@ class _BoundedSocket:
         return getattr(self._sock, name)
 
     def _bound(self) -> None:
-        left_s = self._connection.ends - time.monotonic()
+        left_s = self._connection.deadline.left_s()
         if left_s <= 0:
             raise TimeoutError("the time of this call has run out")
         self._sock.settimeout(left_s)
