@@ -1,4 +1,4 @@
-"""`kvspark warm` lifts a cold tier into the store."""
+"""`kvspark warm` copies entries of the cold tier to the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kvspark.config.load import load_job_config
 @with_sets
 @click.option("--bytes", "most", type=click.IntRange(min=1), help="Memory that may be filled.")
 def warm(conf: Path, sets: Sequence[str], most: int | None) -> None:
-    """Lift entries of CONF's namespace from its cold tier into the store, the newest first.
+    """Copy entries of CONF's namespace from its cold tier into the store, the newest first.
 
     As far as nine tenths of the servers' maxmemory go; where the user may not ask for that, `--bytes` or
     cache.budget_bytes says how far.

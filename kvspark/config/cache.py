@@ -42,35 +42,39 @@ class CacheConfig(Section):
         "`memory://`. Without user or password."
     )
     namespace: Name = Field(
-        description="Keeps teams apart: two namespaces never share an entry. In a job it is "
-        "`run.name` where it is left out."
+        description="Two namespaces never share an entry. Without it, a job uses `run.name`."
     )
     ttl_s: float = Field(
         default=TWO_WEEKS_S,
         gt=0,
-        description="Seconds that an entry is kept after it was written.",
+        description="Seconds for which an entry is kept after it was written.",
     )
     budget_bytes: int | None = Field(
         default=None,
         gt=0,
-        description="Memory that the job's entries may take in the store. Where all rows would take more, a fixed part of them is remembered, instead of all for a while. No limit without it.",
+        description="Memory that the job's entries may take in the store. Where all rows would take "
+        "more, a fixed part of them is kept, the same every night, instead of all of them "
+        "for a short time. Without it, no limit.",
     )
     l1_bytes: int | None = Field(
         default=None,
         gt=0,
-        description="Memory of each Python worker for entries that it has looked up or inserted, in front of the "
-        "store. It comes out of the executor's memory overhead. None is kept without it.",
+        description="Memory of each Python worker for entries that it has looked up or inserted, in "
+        "front of the store. It comes out of the executor's memory overhead. Without it, a "
+        "worker keeps no entries.",
     )
     cold: Name | None = Field(
         default=None,
-        description="A folder behind the store, for what outlives its memory: `file:///PATH`, `s3://BUCKET/PATH` or "
-        "another URI that pyarrow reads. It is read for what the store lacks, and written behind; merge "
-        "its segments with `kvspark compact`. Without user or password.",
+        description="A folder for entries that the store has evicted or lost: `file:///PATH`, "
+        "`s3://BUCKET/PATH` or another URI that pyarrow reads, without user or password. It "
+        "is read for keys that are missing in the store, and written in the background. "
+        "`kvspark compact` merges its segments.",
     )
     timeout_ms: int = Field(
         default=250,
         gt=0,
-        description="Milliseconds that one call to the store may take before its rows are computed instead.",
+        description="Milliseconds that one call to the store may take. After that its rows are computed "
+        "instead.",
     )
     write_behind_bytes: int | None = Field(
         default=None,
@@ -105,33 +109,36 @@ class CacheConfig(Section):
     )
     secret_env: Name | None = Field(
         default=None,
-        description="The environment variable that holds the namespace's secret: keys are hashed "
-        "under it. Derived from the namespace's name where it is left out.",
+        description="The environment variable that holds the namespace's secret, with which keys are "
+        "hashed. Without it and `secret_file`, the secret is derived from the namespace's "
+        "name.",
     )
     secret_file: Name | None = Field(
         default=None, description="The file that holds the namespace's secret."
     )
     tenant: Name | None = Field(
         default=None,
-        description="Whose rows these are: equal rows of two tenants never meet, in no namespace.",
+        description="The owner of the rows: equal rows of two tenants never share an entry, in no "
+        "namespace.",
     )
     subject: Name | None = Field(
         default=None,
-        description="The column that says whose row it is, a text or a whole number: what is kept of one subject "
-        "can be erased with `kvspark purge --subject`. Equal rows of two subjects share no entry then.",
+        description="The column that says whose row it is, a text or a whole number. `kvspark purge "
+        "--subject` then erases all entries of one subject, and equal rows of two subjects "
+        "share no entry.",
     )
     sealed: bool | None = Field(
         default=None,
-        description="Whether entries are encrypted (AES-256-GCM) before they leave the process. Left "
-        "out: in every store but `embedded:` and `memory://`.",
+        description="Whether entries are encrypted (AES-256-GCM) before they leave the process. Without "
+        "it, they are in every store but `embedded:` and `memory://`.",
     )
     sealing: SealingConfig = Field(
         default=SealingConfig(), description="Where the keys of sealed entries are."
     )
     tls_ca_file: Name | None = Field(
         default=None,
-        description="The CA certificates (PEM) that the store's certificate is checked against; "
-        "the system's where it is left out.",
+        description="The CA certificates (PEM) with which the store's certificate is checked. Without "
+        "it, those of the system.",
     )
     required: bool = Field(
         default=False,

@@ -48,10 +48,10 @@ Cast = Annotated[
 """A type of Spark SQL, by its name there or in numpy."""
 
 _CAST = (
-    "Cast it to this type of Spark SQL first, also where that rounds (`float`, `double`, `bigint`, ...); a value that "
-    "does not fit is a bad row. Casts that lose nothing need no word."
+    "Cast it to this type of Spark SQL first, even where that rounds (`float`, `double`, `bigint`, ...). A value that "
+    "does not fit is a bad row. Casts that lose nothing need no `cast`."
 )
-_DEFAULT = "Stands for null. Without it a null is a bad row. NaN is a number and stays."
+_DEFAULT = "The value for null. Without it, a null is a bad row. NaN is a number and stays."
 
 
 @final
@@ -84,12 +84,12 @@ class InputColumns(Section):
     """Where one model input comes from."""
 
     column: Name | None = Field(
-        default=None, description="One column; a bare text is short for it."
+        default=None, description="One column. A bare text is short for it."
     )
     columns: Annotated[tuple[InputPart, ...], Field(strict=False, min_length=1)] | None = Field(
         default=None,
-        description="Columns that are joined to one tensor, in this order: names, or mappings like this one; a bare "
-        "list is short for it.",
+        description="Columns that are joined to one tensor, in this order: names, or mappings like this "
+        "one. A bare list is short for it.",
     )
     expr: Name | None = Field(
         default=None,

@@ -38,43 +38,45 @@ class InputConfig(Section):
 
     paths: Texts = Field(min_length=1, description="Parquet files or folders.")
     filter: Name | None = Field(
-        default=None, description="Rows to score, as a Spark SQL condition; all of them without it."
+        default=None, description="Rows to score, as a Spark SQL condition. Without it, all rows."
     )
     partitions: dict[str, Text | None] = Field(
         default_factory=dict,
-        description="Read only these partitions, by column: `{dt: 2026-01-01}`; `{dt: null}` is the "
-        "partition of nulls, `__HIVE_DEFAULT_PARTITION__`. Values are written as they are, not as in the "
-        "folder's name (`a/b`, not `a%2Fb`).",
+        description="Read only these partitions, by column: `{dt: 2026-01-01}`. `{dt: null}` is the "
+        "partition of nulls, `__HIVE_DEFAULT_PARTITION__`. Write values as they are, not as "
+        "in the folder's name (`a/b`, not `a%2Fb`).",
     )
     strict_files: bool = Field(
-        default=False, description="Fail on a file of zero bytes; a warning otherwise."
+        default=False, description="Fail on a file of zero bytes. Otherwise the run warns."
     )
     merge_schema: bool = Field(
         default=False,
-        description="Read the union of the columns of all files, null where a file lacks one, in the wider of two types "
-        "(`int` and `bigint`); files that do not agree are an error otherwise.",
+        description="Read the union of the columns of all files: null where a file has no such column, "
+        "and the wider of two types (`int` and `bigint`). Otherwise files that do not agree "
+        "are an error.",
     )
     fail_on_empty: bool = Field(
         default=False,
-        description="Fail when no row is left to score; an empty table is published otherwise.",
+        description="Fail if no row is left to score. Otherwise an empty table is published.",
     )
     id: Annotated[Texts, BeforeValidator(_list_of_one)] = Field(
         default=(),
-        description="The columns that name a row in the quarantine table; its file and its place in "
-        "that file without them.",
+        description="The columns that identify a row in the quarantine table. Without them, its file and "
+        "its place in that file.",
     )
     on_bad_row: Annotated[
         Literal["error", "null", "quarantine"], BeforeValidator(_null_as_text)
     ] = Field(
         default="error",
-        description="What becomes of a row that cannot be scored: it fails the run, its outputs are "
-        "null, or it is left out and told in `_kvspark/quarantine` inside the output.",
+        description="What becomes of a row that cannot be scored: it fails the run (`error`), its "
+        "outputs are null (`null`), or it is left out and recorded in `_kvspark/quarantine` "
+        "inside the output (`quarantine`).",
     )
     max_bad_rows: int | None = Field(
         default=None,
         ge=0,
-        description="Fail (exit code 65) and publish nothing if more rows are bad; any number may be "
-        "without it.",
+        description="Fail (exit code 65) and publish nothing if more rows are bad. Without it, any "
+        "number may be bad.",
     )
     max_bad_fraction: float | None = Field(
         default=None,
@@ -115,13 +117,13 @@ class OutputConfig(Section):
     keep: int = Field(
         default=1,
         ge=0,
-        description="Outputs of this job that stay restorable when they are replaced (`kvspark rollback`). Each "
-        "takes the disk of one output; older ones are deleted once a new output is published.",
+        description="How many replaced outputs of this job can be restored (`kvspark rollback`). Each "
+        "takes the disk of one output. Older ones are deleted once a new output is published.",
     )
     overwrite: bool = Field(
         default=False,
-        description="Take the place of what no run of this job wrote: it is kept beside the output as "
-        "`_replaced-NAME-TIME`. It is refused (exit code 73) without this key.",
+        description="Replace what no run of this job wrote; it is kept beside the output as "
+        "`_replaced-NAME-TIME`. Otherwise such a run is refused (exit code 73).",
     )
 
 
@@ -134,8 +136,8 @@ class RunConfig(Section):
     )
     id: Text | None = Field(
         default=None,
-        description="Names the run: a run of the same id replaces the one before. Derived from the "
-        "conf and `run.logical_date` where it is left out.",
+        description="The run's name: a run of the same id replaces the one before. Without it, derived "
+        "from the conf and `run.logical_date`.",
     )
     logical_date: Text | None = Field(
         default=None,
@@ -144,7 +146,7 @@ class RunConfig(Section):
     )
     require_cache: bool = Field(
         default=False,
-        description="Fail (exit code 69) if the cache was not used, or not all the time.",
+        description="Fail (exit code 69) if the cache was not used, or not during the whole run.",
     )
 
     @field_validator("id")
@@ -184,9 +186,12 @@ class SparkConfig(Section):
 
     master: Name | None = Field(
         default=None,
-        description="`local[2]`, `yarn`, ...; spark-submit's, or every core of this machine, without it.",
+        description="`local[2]`, `yarn`, .... Without it, that of spark-submit, or every core of this "
+        "machine.",
     )
-    app_name: Name | None = Field(default=None, description="`run.name` where it is left out.")
+    app_name: Name | None = Field(
+        default=None, description="Spark's name of the application. Without it, `run.name`."
+    )
     conf: dict[str, Annotated[str, BeforeValidator(_spark_value)]] = Field(
         default_factory=dict,
         description="More Spark settings, `spark.…: value`. Secrets are refused: Spark shows its "
@@ -228,17 +233,19 @@ class JobConfig(Section):
     model: ModelConfig = Field(description="The model that is applied.")
     inputs: dict[str, InputColumns] = Field(
         default_factory=dict,
-        description="The column of each model input, or columns that are joined to it: `{x: features, amounts: [amount, "
-        "fee]}`; an input that is left out has its column's name.",
+        description="The column of each model input, or the columns that are joined to it: `{x: "
+        "features, amounts: [amount, fee]}`. An input that is left out has the name of its "
+        "column.",
     )
     outputs: dict[str, Name] | None = Field(
         default=None,
-        description="The new column of each model output, and no other output is kept; all, by "
-        "their own names, without it.",
+        description="The new column of each model output; other outputs are dropped. Without it, all "
+        "outputs are kept under their own names.",
     )
     cache: CacheConfig | None = Field(
         default=None,
-        description="The shared store; a bare URL is short for `{url: URL}`. Nothing is remembered without it.",
+        description="The shared store. A bare URL is short for `{url: URL}`. Without it, nothing is "
+        "cached.",
     )
     output: OutputConfig = Field(description="The table that is written.")
     plan: PlanConfig = Field(

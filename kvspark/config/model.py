@@ -45,17 +45,18 @@ class ModelConfig(Section):
     max_length: int | None = Field(
         default=None,
         gt=0,
-        description="Tokens of a row that are read, the rest is cut off; the model's own limit without it.",
+        description="Tokens of a row that are read; the rest is cut off. Without it, the model's own "
+        "limit.",
     )
     long_texts: Literal["cut", "bad"] | None = Field(
         default=None,
-        description="What becomes of a longer text of a pretrained folder: it is cut, as without this key, or it "
-        "is a bad row (`input.on_bad_row`).",
+        description="What becomes of a longer text of a pretrained folder: it is cut, or it is a bad row "
+        "(`input.on_bad_row`). Without it, the text is cut.",
     )
     prompt: str | None = Field(
         default=None,
-        description="What is put in front of each text of a sentence-transformers folder, as `encode(prompt=...)` "
-        'does; the folder\'s own default without it, `""` for nothing.',
+        description="The text put in front of each text of a sentence-transformers folder, as "
+        '`encode(prompt=...)` does; `""` for nothing. Without it, the folder\'s own default.',
     )
     prompt_name: str | None = Field(
         default=None,
@@ -64,11 +65,12 @@ class ModelConfig(Section):
     truncate_dim: int | None = Field(
         default=None,
         gt=0,
-        description="Numbers of an embedding that are kept, the first ones; as the folder says without it.",
+        description="How many of the first numbers of an embedding are kept. Without it, as the folder "
+        "says.",
     )
     micro_batch: MicroBatchConfig | None = Field(
         default=None,
-        description="The shapes in which the model is called; the bundle's without it.",
+        description="The shapes in which the model is called. Without it, those of the bundle.",
     )
     weights: Way = Field(
         default="broadcast",
@@ -78,10 +80,11 @@ class ModelConfig(Section):
     )
     device: Literal["cpu", "cuda"] | None = Field(
         default=None,
-        description="Where torch computes; a GPU (`cuda`) without it where Spark gives one to each task.",
+        description="Where torch computes. Without it, on a GPU (`cuda`) where Spark gives one to each "
+        "task, else on the CPU.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         default=None,
-        description="The dtype in which a pretrained model computes, the folder's own without it; other "
-        "results and other entries.",
+        description="The dtype in which a pretrained model computes. Another dtype gives other results "
+        "and other entries. Without it, the folder's own.",
     )

@@ -30,8 +30,8 @@ class StageConfig(Section):
         default=None,
         gt=0,
         le=1,
-        description="The share of distinct rows that are remembered, the same ones every night; what "
-        "`cache.budget_bytes` affords without it.",
+        description="The share of distinct rows that are cached, the same ones every night. Without it, "
+        "what fits into `cache.budget_bytes`.",
     )
 
     @field_validator("codec")
@@ -49,29 +49,30 @@ class PlanConfig(Section):
 
     stages: dict[str, StageConfig] = Field(
         default_factory=dict,
-        description="By stage name. Left out, the last stage is cached, and an earlier one if its results have one "
-        "size; not what only joins cached towers and costs less than a look-up.",
+        description="What the cache does for each stage, by name. A stage that is not named is cached if "
+        "it is the last one, or if its results have one size. A stage that only joins cached "
+        "towers, at less than the cost of a look-up, is not cached.",
     )
     max_pending_rows: int = Field(
-        default=4096, gt=0, description="Rows that may wait for full micro-batches."
+        default=4096, gt=0, description="How many rows may wait for full micro-batches."
     )
     max_held_bytes: int = Field(
-        default=128 * 1024 * 1024, gt=0, description="Bytes that the waiting rows may take."
+        default=128 * 1024 * 1024, gt=0, description="How many bytes the waiting rows may take."
     )
     distinct_first: Texts = Field(
         default=(),
-        description="Stages to compute for the distinct values of their inputs before rows are scored, so "
-        "that no two workers compute one of them at the same time: for expensive towers.",
+        description="Stages that are computed for the distinct values of their inputs before rows are "
+        "scored, so that no two workers compute the same value. For expensive towers.",
     )
     lossy_tolerance: float = Field(
         default=0.02,
         ge=0,
-        description="What a rounding codec may change of an output in the preflight, as a part of the output's largest "
-        "number.",
+        description="How much a rounding codec may change an output in the preflight, as a part of the "
+        "output's largest number.",
     )
     memo_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=0,
-        description="Bytes of each worker that hold the latest results of towers, stages that some "
-        "inputs of the model do not reach.",
+        description="Bytes of each worker for the latest results of towers: stages that some inputs of "
+        "the model do not reach.",
     )

@@ -41,7 +41,7 @@ CODES = {
         "Something went wrong that has no code of its own, a Python worker that died for example.",
         (
             "a worker was killed: out of memory, or a fault in native code",
-            "a worker said nothing for longer than Spark waits",
+            "a worker was silent for longer than Spark waits",
         ),
         (
             "read the line: it names the partition and how often it was tried",
@@ -53,10 +53,10 @@ CODES = {
         "A flag, a conf key, an argument or a combination of them is wrong.",
         (
             "a key or a name with a typo; the line says which is nearest",
-            "a value of another type than the key takes",
+            "a value of the wrong type",
             "a package that an option needs is not installed",
         ),
-        ("mend what the line names", "`kvspark explain KEY` says what a conf key means"),
+        ("correct what the line names", "`kvspark explain KEY` says what a conf key means"),
         _UNTOUCHED,
     ),
     "KVS-1002": Code(
@@ -80,7 +80,7 @@ CODES = {
             "no row is left to score and input.fail_on_empty is on",
         ),
         (
-            "mend or write again the file that the line names",
+            "repair the file that the line names, or write it again",
             "choose input.on_bad_row: null or quarantine for rows that cannot be scored",
         ),
         _IN_PYTHON,
@@ -98,7 +98,7 @@ CODES = {
         _IN_PYTHON,
     ),
     "KVS-1102": Code(
-        "A row has no result: its value, or a stage that computes it, is in trouble.",
+        "A row has no result: its value is bad, or a stage failed on it.",
         (
             "a null, a picture or sound that is damaged, an array of another shape",
             "an id that no embedding has, or a value on which the model raises",
@@ -113,11 +113,11 @@ CODES = {
         "More rows are bad than input.max_bad_rows or input.max_bad_fraction allow.",
         (
             "the table's source is broken",
-            "the model gets another kind of value than it was made for",
+            "the model gets values of another kind than those for which it was made",
         ),
         (
-            "the line counts bad rows by stage and error: mend the most frequent",
-            "allow more, if so many are to be expected",
+            "the line counts bad rows by stage and error: correct the most frequent",
+            "raise the limit, if so many are to be expected",
         ),
     ),
     "KVS-1200": Code(
@@ -154,7 +154,7 @@ CODES = {
         _UNTOUCHED,
     ),
     "KVS-1203": Code(
-        "Something that decides a result has no stable bytes, so it cannot have a fingerprint.",
+        "A part of the model has no stable bytes, so it cannot have a fingerprint.",
         ("an object that is no number, text, list, mapping or tensor is part of the model",),
         ("give plain values instead of the object that the line names",),
         _UNTOUCHED,
@@ -174,7 +174,7 @@ CODES = {
             "it draws random numbers, or uses an operator that is not deterministic",
         ),
         (
-            "call .eval() and take the dependence out; what was remembered would be wrong",
+            "call .eval() and remove the dependence; cached results would be wrong",
             "without a cache such a model can be scored with its own library",
         ),
     ),
@@ -203,7 +203,7 @@ CODES = {
         ("the head reacts to differences that are smaller than the codec keeps",),
         (
             "choose bf16 or fp16 instead of int8, or an exact codec (zstd)",
-            "raise plan.lossy_tolerance, if so much is fine",
+            "raise plan.lossy_tolerance, if such a change is acceptable",
         ),
     ),
     "KVS-1300": Code(
@@ -225,27 +225,27 @@ CODES = {
             "the path is a file, a link, a mount point or a folder with what no run wrote",
             "this user may not write there, or the disk is full",
         ),
-        ("choose another output.path, or mend what the line names",),
+        ("choose another output.path, or correct what the line names",),
     ),
     "KVS-1401": Code(
-        "What was staged is not what was read: other rows, columns or files.",
+        "The staged output does not match what was read: other rows, columns or files.",
         (
             "the input changed while it was scored",
             "somebody else writes to the folder beside the output",
         ),
-        ("start again when the input has come to rest",),
+        ("start again when the input does not change any more",),
     ),
     "KVS-1402": Code(
         "Another run holds the output.",
         ("a run of last night is still going on", "the scheduler started the job twice"),
         (
             "start again when it has ended: the line says which run it is, and where",
-            "a lock ends with its process, however that dies; there is nothing to delete",
+            "a lock ends with its process; there is nothing to delete",
         ),
         "Nothing was written.",
     ),
     "KVS-1500": Code(
-        "A store is in trouble. It never ends a run: rows are computed instead of found.",
+        "A store fails. That never ends a run: rows are computed instead of found.",
         ("see KVS-1501, KVS-1502 and KVS-1503",),
         ("`kvspark doctor CONF` looks at the store",),
         "The run goes on; its report counts it and says degraded.",
@@ -253,7 +253,10 @@ CODES = {
     "KVS-1501": Code(
         "A store does not answer: refused, reset, hung, still loading, or a cluster without a node.",
         ("the server is down or far away", "a firewall or a wrong port in cache.url"),
-        ("`kvspark doctor CONF` names the server", "raise cache.timeout_ms where it is only far"),
+        (
+            "`kvspark doctor CONF` names the server",
+            "raise cache.timeout_ms if the server is only far away",
+        ),
         "The run goes on; its report counts it and says degraded.",
     ),
     "KVS-1502": Code(
@@ -272,7 +275,7 @@ CODES = {
         "Nothing, if it is so at the start; else the run goes on and its report says degraded.",
     ),
     UNEXPECTED: Code(
-        "An exception that kvspark does not know: a bug, or trouble of Spark's own.",
+        "An exception that kvspark does not know: a bug, or a failure inside Spark.",
         ("a bug in kvspark", "Spark or the machine failed in a way that nobody has described yet"),
         (
             "run it again as `kvspark --debug ...`: that shows the traceback",

@@ -11,8 +11,8 @@ RUN_FIELDS = {
     "name": "run.name of the conf.",
     "logical_date": "The date that the run is for, as the scheduler says it; null where it says none.",
     "started_at": "When the run began: UTC, ISO 8601.",
-    "model": "What people call the model; no part of any address.",
-    "fingerprint": "The model's address, 64 hexadecimal digits. Equal: equal rows get equal outputs.",
+    "model": "The model's name; no part of any fingerprint or key.",
+    "fingerprint": "The model's fingerprint, 64 hexadecimal digits. Where it is equal, equal rows get equal outputs.",
     "output": "The folder that was published.",
     "inputs": "input.paths of the conf.",
     "rows_in": "Rows that were read, after input.filter and input.partitions.",
@@ -24,8 +24,8 @@ RUN_FIELDS = {
     "stages": "The model's stages in the order in which they are computed; each has the fields "
     "`stages.rows` and so on.",
     "cache": "cache.url of the conf, without user or password; null without a cache.",
-    "cache_errors": "What did not go as it should with the cache, by reason: calls to the store, and "
-    "values that were not the entries looked for. Each was a miss, and its rows were computed. "
+    "cache_errors": "What failed in the cache, by reason: calls to the store, and values that "
+    "were not the entries looked for. Each was a miss, and its rows were computed. "
     "`kvspark explain REASON` says what one of them means.",
     "degraded": "Why the cache was not used, or not all the time; empty in a healthy run. The rows are "
     "the same: only time was lost. With run.require_cache such a run exits with 69.",
@@ -45,7 +45,7 @@ RUN_FIELDS = {
 }
 
 STAGE_FIELDS = {
-    "fingerprint": "The stage's address: its operators, weights, shapes and build, and all stages before it.",
+    "fingerprint": "The stage's fingerprint: its operators, weights, shapes and build, and all stages before it.",
     "upstream": "The stages whose results it takes.",
     "rows": "Rows that were asked of this stage. A stage before a hit is asked for none.",
     "lookups": "Distinct rows that were looked up in the store.",
@@ -60,9 +60,9 @@ STAGE_FIELDS = {
     "seconds_compute": "Seconds of workers in the model.",
     "seconds_insert": "Seconds of workers in inserts; with cache.write_behind_bytes, of handing over alone.",
     "weights_loaded": "Workers that opened this stage's weights; 0 where all rows were found.",
-    "recalled": "Distinct rows whose results the worker still had, so that nobody was asked.",
+    "recalled": "Distinct rows whose results the worker still had in memory; the store was not asked.",
     "leased": "Distinct rows that another worker computed meanwhile (cache.lease_from_ms).",
-    "seconds_waited": "Seconds of workers that waited for such rows with nothing else to do.",
+    "seconds_waited": "Seconds for which workers waited for such rows and had nothing else to do.",
     "turned_away": "Distinct rows that were computed and not written: above the share that fits into "
     "cache.budget_bytes.",
     "seconds_per_row": "Seconds of one worker to compute a row: measured in this run, else in the one "
@@ -75,10 +75,10 @@ REASONS = {
     "unavailable": "The store did not answer: down, refused, reset, loading. `kvspark doctor CONF`.",
     "full": "The store takes no writes: out of memory, read-only or its disk full. Reads go on.",
     "refused": "The store refuses this user; not tried again. See KVS-1503.",
-    "slow": "Answers came, and took longer than the hits were worth: the store was left alone.",
+    "slow": "Answers took longer than the hits saved: the store was not asked for a while.",
     "skipped": "Calls that were not made, because earlier ones had failed: the breaker was open.",
     "dropped": "Results that were not stored: cache.write_behind_bytes was full. Raise it, or accept it.",
-    "failed": "Results that a mistake kept from being stored; the log names its kind.",
+    "failed": "Results that were not stored because of an error; the log names its kind.",
     "erased": "Results that were not stored, because a purge had erased their rows.",
     "oversize": "Values that are longer than any entry may be.",
     "foreign": "Values that are no entries, or of a version or codec that this reader does not know.",
@@ -92,6 +92,6 @@ REASONS = {
     "out_of_memory": "A GPU's memory did not hold a micro-batch: rows were computed in smaller ones, so their "
     "last bits may differ, and were not stored.",
     "unchecked": "The preflight could not check the model (no row can be scored, or the driver has no "
-    "GPU): what nobody has checked is not remembered.",
+    "GPU): what is not checked is not cached.",
 }
 """The words of `cache_errors` and `degraded`."""

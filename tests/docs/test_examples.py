@@ -13,7 +13,8 @@ import kvspark
 from kvspark.cli.group import commands
 from kvspark.config.load import load_job_config
 from kvspark.config.reference import conf_reference
-from tests.docs.pages import DOCS, PAGES, ROOT, name, prose
+from kvspark.config.store_url import SCHEMES
+from tests.docs.pages import DOCS, PAGES, ROOT, name, prose, rows
 
 CURRENT = [page for page in PAGES if page.parent.name != "adr"]
 """Decisions may speak of what was."""
@@ -88,6 +89,14 @@ def test_a_name_of_python_that_is_named_is_there() -> None:
             if not hasattr(OWNERS[owner], attribute) and not is_module:
                 wrong.append(f"{name(page)}: {owner}.{attribute}")
     assert wrong == []
+
+
+def test_every_kind_of_store_is_told() -> None:
+    page = (DOCS / "caching.md").read_text(encoding="utf-8")
+    told = "".join(cells[0] for cells in rows(DOCS / "caching.md", "| URL | store |"))
+    assert "`rediss` in place of `redis` means TLS" in page
+    plain = [scheme for scheme in SCHEMES if not scheme.startswith("rediss")]
+    assert [scheme for scheme in plain if f"`{scheme}:" not in told] == []
 
 
 def test_the_inputs_of_the_page_of_tables_are_a_conf(tmp_path: Path) -> None:
