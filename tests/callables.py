@@ -36,6 +36,11 @@ def centred(x: Any) -> Any:
     return x - x.mean(axis=0, keepdims=True)
 
 
+def mixing_small(x: Any) -> Any:
+    """Mixes rows where all of them are small, as none is that is tried when a model is made."""
+    return centred(x) if (np.abs(x) < 1e-6).all() else x.copy()
+
+
 def per_token(x: Any) -> Any:
     """x: int64 (rows, length) -> float32 (rows, length)."""
     return np.sqrt(x.astype("float32"))
@@ -86,3 +91,60 @@ def stuck(x: Any) -> Any:
         Path(os.environ["KVSPARK_TEST_STUCK"]).touch()
         time.sleep(600)
     return x * np.float32(2)
+
+
+def placed(x: Any) -> Any:
+    """Adds a row's place in its call."""
+    return x + np.arange(len(x), dtype="float32")[:, None]
+
+
+def shared(x: Any) -> Any:
+    """Divides by the number of rows of the call."""
+    return x / np.float32(len(x))
+
+
+_SEEN = {"calls": 0, "sum": np.float32(0)}
+
+
+def counted(x: Any) -> Any:
+    """Multiplies by the number of its calls."""
+    _SEEN["calls"] += 1
+    return x * np.float32(_SEEN["calls"])
+
+
+def remembered(x: Any) -> Any:
+    """Takes off a running mean of all that it has seen."""
+    _SEEN["sum"] = _SEEN["sum"] * np.float32(0.9) + x.mean() * np.float32(0.1)
+    return x - _SEEN["sum"]
+
+
+def drawn(x: Any) -> Any:
+    """Adds noise."""
+    return x + np.random.default_rng().standard_normal(x.shape).astype("float32")
+
+
+def timed(x: Any) -> Any:
+    """Adds the time of day."""
+    return x + np.float32(time.time() % 1000)
+
+
+def listed(x: Any) -> Any:
+    """A list of the rows of one result."""
+    return list(x * np.float32(2))
+
+
+def big_endian(x: Any) -> Any:
+    """As `doubled`, in the other order of bytes."""
+    return (x * np.float32(2)).astype(">f4")
+
+
+def masked(x: Any) -> Any:
+    """Leaves negative numbers out."""
+    return np.ma.masked_array(x, mask=x < 0)
+
+
+def leaving(x: Any) -> Any:
+    """Ends its process where a row is negative."""
+    if (x < 0).any():
+        raise SystemExit(3)
+    return x.copy()

@@ -10,6 +10,7 @@ from kvspark.errors import ModelError, UsageError
 from kvspark.infer.predicting import Predicting
 from kvspark.model import own
 from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
+from kvspark.model.company import with_own_rows
 from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.describe import html_of, line_of
 from kvspark.model.device import DeviceClass
@@ -234,7 +235,7 @@ class Model(Predicting):
 
         part = callable_stage(fn, fingerprint=fingerprint, inputs=inputs, outputs=outputs)
         bundle = write_one_stage(part, name=name or fn.__name__, micro_batch=micro_batch)
-        return cls(with_tried_lengths(bundle), own.Function(fn))
+        return cls(with_own_rows(with_tried_lengths(bundle)), own.Function(fn))
 
     @classmethod
     def from_torchscript(
@@ -262,7 +263,7 @@ class Model(Predicting):
             Path(path), fingerprint=fingerprint, inputs=inputs, outputs=outputs
         )
         bundle = write_one_stage(part, name=name or Path(path).stem, micro_batch=micro_batch)
-        return cls(with_tried_lengths(bundle), own.TorchScriptFile(path))
+        return cls(with_own_rows(with_tried_lengths(bundle)), own.TorchScriptFile(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Model:

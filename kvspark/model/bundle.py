@@ -81,6 +81,8 @@ class Bundle:
             self.micro_batch = MicroBatch(**value["micro_batch"])
             self.length_rule = LengthRule(**value.get("lengths", {}))
             """In which lengths rows of varying length are computed."""
+            self.has_single_rows: bool = value.get("single_rows", False)
+            """True if only calls of one row are right: rows that share a call change each other."""
             self.device: DeviceClass | None = _device(value.get("device"))
             """Where its graph stages are computed; None until somebody chose."""
             self.files: Mapping[str, Mapping[str, Any]] = value["files"]
@@ -140,9 +142,24 @@ class Bundle:
         return next(stage for stage, files in self.stage_files.items() if name in files)
 
     def with_micro_batch(self, micro_batch: MicroBatch) -> Bundle:
-        """The same model, computed in other shapes: other fingerprints."""
+        """The same model, computed in other shapes: other fingerprints.
+
+        Raises:
+            UsageError: rows that share a call change each other, and a call would have several.
+        """
+        if self.has_single_rows and micro_batch.rows > 1:
+            raise UsageError(
+                f"the rows of {self.name!r} change each other where they share a call, so it was made for "
+                f"MicroBatch(rows=1); got rows={micro_batch.rows}, leave micro_batch out"
+            )
         value = json.loads(self.manifest)
         value["micro_batch"] = asdict(micro_batch)
+        return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
+
+    def with_single_rows(self) -> Bundle:
+        """The same model, which takes no other micro-batch than one of one row."""
+        value = json.loads(self.manifest)
+        value["single_rows"] = True
         return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
 
     def with_length_rule(self, rule: LengthRule) -> Bundle:

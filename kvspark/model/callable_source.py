@@ -163,7 +163,13 @@ class CallableComputation(Computation):
         return cls(stage, function)
 
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
-        made = self._function(*arguments)
+        try:
+            made = self._function(*arguments)
+        except SystemExit as error:
+            # It would end the worker, with no word of why.
+            raise ModelError(
+                f"stage {self._stage.name!r} ended its process (sys.exit); let the function raise an error"
+            ) from error
         return tuple(
             self._array(value, spec)
             for value, spec in zip(self._values(made), self._stage.outputs, strict=True)
@@ -189,8 +195,14 @@ class CallableComputation(Computation):
         return values
 
     def _array(self, value: Any, spec: TensorSpec) -> Rows:
+        if np.ma.is_masked(value):
+            raise OutputMismatchError(
+                f"stage {self._stage.name!r} gave {spec.name!r} with masked values, which no row has; fill them"
+            )
         # A copy: the function may use its own buffer again in the next call.
         array: Any = np.array(value, order="C")
+        if array.dtype.newbyteorder("<") == spec.numpy_dtype:
+            array = array.astype(spec.numpy_dtype, copy=False)
         if not array.ndim:
             raise OutputMismatchError(
                 f"stage {self._stage.name!r} gave one value for {spec.name!r}; expected a row for each row"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kvspark.model.export import Exported, live_nodes, unwrapped
-from kvspark.model.outputs import Named
+from kvspark.model.outputs import Named, call_unchanged
 from kvspark.model.padding import Captured
 from kvspark.model.trial_values import Array, Values
 from kvspark.spec import TensorSpec
@@ -57,7 +57,7 @@ class _Eager:
             tensor = torch.from_numpy(array).clone()
             given.append(tensor.view(torch.bfloat16) if spec.dtype == "bfloat16" else tensor)
         with torch.no_grad():
-            made = self._module(*given)
+            made = call_unchanged(self._module, tuple(given))
         return [_array(made[spec.name]) for spec in self._outputs]
 
 

@@ -12,6 +12,7 @@ from kvspark.errors import CutError
 from kvspark.fingerprint import digest
 from kvspark.model.bundle import Bundle, write_bundle
 from kvspark.model.candidates import MOST_BYTES_PER_ROW
+from kvspark.model.company import with_own_rows
 from kvspark.model.onnx_computation import MODEL_FILE, open_session
 from kvspark.model.onnx_cut import LAST, OnnxPiece, cut_onnx
 from kvspark.model.onnx_graph import OnnxGraph, example_arrays, read_graph
@@ -41,6 +42,7 @@ def bundle_from_onnx(
         ExportError: the file holds no model whose rows can be told apart.
         CutError: it cannot be cut there.
         ModelError: onnxruntime cannot run it.
+        NotRepeatableError: its rows have no results of their own.
     """
     graph = read_graph(path, variable_length, outputs)
     pieces = cut_onnx(graph, cuts)
@@ -60,7 +62,7 @@ def bundle_from_onnx(
         micro_batch=micro_batch,
         stages=parts,
     )
-    return with_tried_lengths(bundle)
+    return with_own_rows(with_tried_lengths(bundle))
 
 
 def find_onnx_cuts(

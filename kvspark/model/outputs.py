@@ -43,6 +43,15 @@ class Named(torch.nn.Module):
         return {name: _cast(tensor, torch.float32) for name, tensor in made.items()}
 
 
+def call_unchanged(
+    module: torch.nn.Module, tensors: tuple[torch.Tensor, ...]
+) -> dict[str, torch.Tensor]:
+    """The outputs of a `Named` for `tensors`; what the call writes into buffers is written into copies."""
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    made: dict[str, torch.Tensor] = torch.func.functional_call(module, buffers, tensors)
+    return made
+
+
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 

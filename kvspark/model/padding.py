@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import final
 
-import numpy as np
-
 from kvspark.errors import ExportError
 from kvspark.model.bundle import Bundle
+from kvspark.model.chained import Chained
 from kvspark.model.rounding import cut_to, difference, follows, is_constant, shows_numbers
 from kvspark.model.trial_values import KINDS, ROWS, Array, Key, TrialValues, Values, sources_of
 from kvspark.spec import LengthRule, TensorSpec
@@ -74,28 +73,6 @@ def with_tried_lengths(
     return bundle.with_length_rule(rule)
 
 
-@final
-class _Stages:
-    """All computed stages of a bundle, one after the other."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._stages = [stage for stage in bundle.stages if stage.is_batched]
-        self._opened = {s.name: bundle.computation(s, threads=1) for s in self._stages}
-
-    def __call__(self, values: Values) -> Sequence[Array]:
-        results: dict[Key, Array] = dict(values)
-        for stage in self._stages:
-            arguments = [
-                np.ascontiguousarray(results[source.stage, source.tensor.name])
-                for source in stage.sources
-            ]
-            made = self._opened[stage.name].run(arguments)
-            for spec, array in zip(stage.outputs, made, strict=True):
-                results[stage.name, spec.name] = np.asarray(array)
-        last = self._stages[-1]
-        return [results[last.name, spec.name] for spec in last.outputs]
-
-
 Results = Sequence[Array] | None
 """The outputs for some rows; None where there are none."""
 
@@ -121,7 +98,7 @@ class _Trial:
     """The trial of one model."""
 
     def __init__(self, bundle: Bundle, examples: Mapping[str, Array], captured: Captured) -> None:
-        self._run: Run = _Stages(bundle)
+        self._run: Run = Chained(bundle)
         self._captured = captured
         self._outputs = bundle.outputs
         self._bucket = bundle.micro_batch.bucket

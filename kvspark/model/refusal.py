@@ -14,6 +14,7 @@ import torch
 
 from kvspark.errors import ExportError
 from kvspark.model.operators import WRAPPER
+from kvspark.model.outputs import call_unchanged
 
 _MOST = 160
 """Characters of what torch says."""
@@ -41,10 +42,8 @@ def check_runs(wrapper: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> 
 
 
 def _run(wrapper: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
-    # The caller's module is not changed, also where a call of it changes its buffers.
-    buffers = {name: buffer.clone() for name, buffer in wrapper.named_buffers()}
     with torch.no_grad():
-        torch.func.functional_call(wrapper, buffers, tuple(tensor.clone() for tensor in examples))
+        call_unchanged(wrapper, tuple(tensor.clone() for tensor in examples))
 
 
 def refusal(

@@ -59,6 +59,17 @@ def difference(
     return None if (np.abs(apart) <= allowed).all() else f"by {np.abs(apart).max():.2g}"
 
 
+def results_of_rows(specs: Sequence[TensorSpec], arrays: Sequence[Array], count: int) -> bool:
+    """True if there is a row of the right dtype and shape for each of `count` rows, in every output."""
+    return len(arrays) == len(specs) and all(
+        len(array.shape) == 1 + len(spec.shape)
+        and len(array) == count
+        and array.dtype == spec.numpy_dtype
+        and all(want in (None, dim) for want, dim in zip(spec.shape, array.shape[1:], strict=True))
+        for spec, array in zip(specs, arrays, strict=True)
+    )
+
+
 def shows_numbers(spec: TensorSpec, array: Array) -> bool:
     """True if some of the numbers in `array` are finite."""
     return "float" not in spec.dtype or bool(np.isfinite(_plain(spec, array)).any())

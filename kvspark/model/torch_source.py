@@ -14,6 +14,7 @@ from kvspark.errors import CutError, ExportError
 from kvspark.fingerprint import digest
 from kvspark.model.bundle import Bundle, write_bundle
 from kvspark.model.candidates import Candidate, choose_cuts, find_candidates
+from kvspark.model.company import with_own_rows
 from kvspark.model.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.cut import Piece, cut_graph
 from kvspark.model.eager import captured_from
@@ -52,13 +53,20 @@ def bundle_from_torch(
     Raises:
         ExportError: the module cannot be captured as a graph.
         CutError: it cannot be cut there.
+        NotRepeatableError: its rows have no results of their own.
     """
     if features is not None:
         variable_length = [spec.name for spec in features.outputs if None in spec.shape]
     computed_in = None if dtype is None else dtype_named(dtype)
     if computed_in is not None:
         module = cast_copy(module, computed_in)
-    exported = export_module(module, example_inputs, variable_length, dtype=computed_in)
+    exported = export_module(
+        module,
+        example_inputs,
+        variable_length,
+        dtype=computed_in,
+        single_rows=micro_batch.rows == 1,
+    )
     bundle = bundle_from_exported(
         exported,
         example_inputs,
@@ -68,7 +76,8 @@ def bundle_from_torch(
         micro_batch=micro_batch,
     )
     examples = {name: _plain(tensor.contiguous()) for name, tensor in example_inputs.items()}
-    return with_tried_lengths(bundle, examples, captured_from(module, exported, dtype=computed_in))
+    captured = captured_from(module, exported, dtype=computed_in)
+    return with_own_rows(with_tried_lengths(bundle, examples, captured), examples, captured)
 
 
 def bundle_from_exported(

@@ -99,6 +99,15 @@ class TrialValues:
         made[key][:, length:] = self._other(key, shape, chance).astype(made[key].dtype)
         return made
 
+    def extreme(self, length: int, count: int) -> dict[Key, Array]:
+        """Rows of numbers of all sizes, many of them as great as can be; masks stay ones."""
+        chance = np.random.default_rng([length, count, len(self._sources)])
+        made = self.rows("ones", length, count)
+        for key, array in made.items():
+            if not self._is_mask(key):
+                made[key] = self._other(key, array.shape, chance).astype(array.dtype)
+        return made
+
     def _other(self, key: Key, shape: tuple[int, ...], chance: np.random.Generator) -> Array:
         """Values that are not padding; numbers of all sizes, many of them as great as can be."""
         spec = self._sources[key].tensor

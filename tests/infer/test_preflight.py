@@ -19,21 +19,24 @@ from tests.infer.test_exactness import encoder, plain, token_rows, vector_rows
 from tests.small_models import Mlp
 
 NAMES = count()
+LARGE = 1e9
+"""More than any number that is tried when a model is made."""
 ROWS = {"x": vector_rows(list(range(20)))}
 
 
 class Centred(torch.nn.Module):
-    """Mixes rows where one has a large value, which no example shows when it is exported."""
+    """Mixes rows where one has a large value, which no row shows that is tried when it is made."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x - x.mean(dim=0, keepdim=True) * (x.abs().amax() > 2)
+        return x - x.mean(dim=0, keepdim=True) * (x.abs().amax() > LARGE)
 
 
 class Ranked(torch.nn.Module):
-    """Depends on a row's place in its micro-batch."""
+    """Depends on a row's place in its micro-batch, where the row has a large value."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + torch.arange(x.shape[0]).unsqueeze(1)
+        is_large = x.abs().amax(dim=1, keepdim=True) > LARGE
+        return x + LARGE * torch.arange(x.shape[0]).unsqueeze(1) * is_large
 
 
 @covers("B21")
@@ -43,7 +46,14 @@ def test_a_model_that_is_not_row_wise_is_refused(module: torch.nn.Module) -> Non
     with pytest.raises(
         NotRepeatableError, match=r"stage 'output' gave other bits .* nothing was written"
     ):
-        preflight(model.bundle, ROWS)
+        preflight(
+            model.bundle,
+            {
+                "x": pa.array(
+                    [[v * LARGE for v in row] for row in ROWS["x"].to_pylist()], ROWS["x"].type
+                )
+            },
+        )
 
 
 def test_a_row_wise_model_passes() -> None:

@@ -147,10 +147,11 @@ def test_a_tensor_that_no_function_takes_is_refused(
 
 
 @covers("B21")
-def test_a_function_that_mixes_rows_fails_the_preflight() -> None:
-    model = Model.from_callable(callables.centred, fingerprint="1", inputs=[X], outputs=[Y])
+def test_a_function_that_mixes_only_these_rows_fails_the_preflight() -> None:
+    model = Model.from_callable(callables.mixing_small, fingerprint="1", inputs=[X], outputs=[Y])
+    small = np.float32(1e-9) * rows()
     with pytest.raises(NotRepeatableError, match="stage 'output' gave other bits"):
-        preflight(model.bundle, {"x": pa.array(rows().tolist(), pa.list_(pa.float32()))})
+        preflight(model.bundle, {"x": pa.array(small.tolist(), pa.list_(pa.float32()))})
 
 
 @covers("B20")

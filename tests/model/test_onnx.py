@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pyarrow as pa
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from kvspark.cache.cache import Cache
 from kvspark.errors import CutError, ExportError, NotRepeatableError
@@ -203,13 +203,21 @@ def test_the_micro_batch_is_part_of_the_fingerprint(tmp_path: Path) -> None:
     assert model.with_micro_batch(MicroBatch(rows=64)).fingerprint != model.fingerprint
 
 
-def test_a_stage_that_mixes_rows_fails_the_preflight(tmp_path: Path) -> None:
+def test_a_stage_that_mixes_only_these_rows_fails_the_preflight(tmp_path: Path) -> None:
     nodes = [
+        helper.make_node("Abs", ["x"], ["size"]),
+        helper.make_node("ReduceMax", ["size"], ["most"], keepdims=0, noop_with_empty_axes=0),
+        helper.make_node("Less", ["most", "small"], ["are_small"]),
         helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=1, noop_with_empty_axes=0),
-        helper.make_node("Sub", ["x", "mean"], ["y"]),
+        helper.make_node("Where", ["are_small", "mean", "zero"], ["off"]),
+        helper.make_node("Sub", ["x", "off"], ["y"]),
     ]
-    path = write(tmp_path / "m.onnx", nodes, [floats("x", "n", 4)], [floats("y", "n", 4)], [])
-    rows = np.random.default_rng(1).standard_normal((20, 4)).astype("float32")
+    weights = [
+        numpy_helper.from_array(np.float32(1e-6), "small"),
+        numpy_helper.from_array(np.float32(0), "zero"),
+    ]
+    path = write(tmp_path / "m.onnx", nodes, [floats("x", "n", 4)], [floats("y", "n", 4)], weights)
+    rows = np.random.default_rng(1).standard_normal((20, 4)).astype("float32") * 1e-9
     with pytest.raises(NotRepeatableError, match="stage 'output' gave other bits"):
         preflight(
             Model.from_onnx(path).bundle, {"x": pa.array(rows.tolist(), pa.list_(pa.float32()))}

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from kvspark.cache.cache import Cache
 from kvspark.errors import ModelError, NotRepeatableError, UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.preflight import preflight
 from kvspark.spec import TensorSpec
 from tests.real_models import from_silero
 from tests.small_models import Mlp, seeded
@@ -102,11 +100,10 @@ class Counting(torch.nn.Module):
         return x + self.calls
 
 
-def test_a_stage_with_a_state_fails_the_preflight(tmp_path: Path) -> None:
-    made = model(scripted(tmp_path, Counting().eval()), outputs=[TensorSpec("y", "float32", (8,))])
-    arrays = {"x": pa.array(rows().tolist(), pa.list_(pa.float32()))}
-    with pytest.raises(NotRepeatableError, match="run twice"):
-        preflight(made.bundle, arrays)
+def test_a_program_with_a_state_is_refused(tmp_path: Path) -> None:
+    path = scripted(tmp_path, Counting().eval())
+    with pytest.raises(NotRepeatableError, match="in the next call"):
+        model(path, outputs=[TensorSpec("y", "float32", (8,))])
 
 
 def test_what_is_no_program_in_eval_mode_is_refused(tmp_path: Path) -> None:

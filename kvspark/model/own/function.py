@@ -22,7 +22,9 @@ class Function(OwnRuntime):
 
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
         def run(row: Row) -> Mapping[str, Array]:
-            return named(self._fn(*(_given(row, spec) for spec in inputs)), outputs)
+            made = self._fn(*(_given(row, spec) for spec in inputs))
+            # A list is one array, as it is in a job; several results are a tuple or a dict.
+            return named((made,) if isinstance(made, list) else made, outputs)
 
         return run
 

@@ -93,7 +93,29 @@ def named(made: Any, outputs: Sequence[TensorSpec]) -> dict[str, Array]:
         raise ModelError(
             f"the model's own runtime gives no {lacking[0]!r}; it gives {', '.join(map(str, made))}"
         )
-    return {name: np.asarray(made[name])[0] for name in names}
+    # Copies: the next call may use its buffers again.
+    return {name: np.array(made[name])[0] for name in names}
+
+
+def of_one_row(
+    call: Callable[[int], Mapping[str, Array]], outputs: Sequence[TensorSpec]
+) -> dict[str, Array]:
+    """The outputs of a row, of a call with it alone, or with it twice where that gives no batch of one.
+
+    A model that squeezes what it gives has results for several rows only.
+    """
+    made = call(1)
+    if not _has_rows(made, outputs, 1):
+        both = call(2)
+        made = both if _has_rows(both, outputs, 2) else made
+    return {spec.name: made[spec.name][0] for spec in outputs}
+
+
+def _has_rows(made: Mapping[str, Array], outputs: Sequence[TensorSpec], count: int) -> bool:
+    return all(
+        made[spec.name].ndim == 1 + len(spec.shape) and len(made[spec.name]) == count
+        for spec in outputs
+    )
 
 
 def batch_of_one(row: Row, spec: TensorSpec) -> Array:

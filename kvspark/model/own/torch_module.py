@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from kvspark.errors import ModelError
-from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow, batch_of_one
+from kvspark.model.own.runtime import (
+    Array,
+    OwnRuntime,
+    Row,
+    RunRow,
+    batch_of_one,
+    of_one_row,
+)
 from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -60,7 +67,7 @@ class TorchModule(OwnRuntime):
         import torch
 
         from kvspark.model.export import unwrapped
-        from kvspark.model.outputs import Named
+        from kvspark.model.outputs import Named, call_unchanged
         from kvspark.model.precision import cast_copy, dtype_named
 
         module = self._module()
@@ -83,9 +90,14 @@ class TorchModule(OwnRuntime):
         def run(row: Row) -> Mapping[str, Array]:
             given = row if self._features is None else _featured(self._features, row)
             tensors = [_tensor(given, named[name]) for name in self._names]
-            with torch.inference_mode():
-                made = called(*tensors)
-            return {spec.name: plain(made[spec.name])[0] for spec in outputs}
+
+            def call(copies: int) -> Mapping[str, Array]:
+                with torch.inference_mode():
+                    several = tuple(t.repeat_interleave(copies, dim=0) for t in tensors)
+                    made = call_unchanged(called, several)
+                return {spec.name: plain(made[spec.name]) for spec in outputs}
+
+            return of_one_row(call, outputs)
 
         return run
 
