@@ -60,8 +60,8 @@ def arrow_column(values: Any, spec: TensorSpec) -> pa.Array:
         values = _array_of(values)
     if getattr(values, "shape", None) == ():
         raise SchemaError(f"input {spec.name!r} takes a value for each row; got one number")
-    rows = [None if row is None else _row(row, spec, place) for place, row in enumerate(values)]
     try:
+        rows = [None if _is_missing(row) else _row(row, spec, i) for i, row in enumerate(values)]
         return pa.array(rows, type=arrow_type(spec))
     except (pa.ArrowTypeError, pa.ArrowInvalid, TypeError, OverflowError):  # they quote the value
         wanted = f"an array of shape {shape_text(spec)}" if spec.shape else "one number"
@@ -71,13 +71,22 @@ def arrow_column(values: Any, spec: TensorSpec) -> pa.Array:
         ) from None
 
 
+def _is_missing(row: Any) -> bool:
+    """True for a row without a value: None, pandas' NA, a number that a masked array hides."""
+    return row is None or row is np.ma.masked or type(row).__name__ in ("NAType", "NaTType")
+
+
 def _row(row: Any, spec: TensorSpec, place: int) -> Any:
     """The row as lists of numbers of the column's type; as it came where numpy cannot hold it."""
+    if np.ma.is_masked(row):
+        return row.tolist()  # None for what is hidden
     wanted = np.dtype(spec.dtype if spec.dtype != "bfloat16" else "float32")
     try:
         given = np.asarray(_array_of(row) if hasattr(row, "detach") else row)
     except ValueError:  # lists of several lengths
         return row
+    if given.dtype.kind in "mM":
+        raise TypeError("Arrow would take times for numbers")
     if given.dtype.kind not in "biuf":
         return row
     with np.errstate(all="ignore"):
@@ -95,6 +104,7 @@ def _row(row: Any, spec: TensorSpec, place: int) -> Any:
 
 def _array_of(tensor: Any) -> Any:
     plain = tensor.detach().cpu()
+    plain = plain if str(plain.layout) == "torch.strided" else plain.to_dense()
     return (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
 
 

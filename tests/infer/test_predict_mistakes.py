@@ -126,3 +126,26 @@ def test_no_rows_give_no_rows() -> None:
     empty: list[Any] = [[], np.zeros((0, 4))]
     for values in empty:
         assert linear().predict({"input": values})["output"].shape == (0, 2)
+
+
+def test_what_a_masked_array_hides_is_no_number() -> None:
+    hidden = np.ma.masked_array([[1.0, 2, 3, 4], [5, 6, 7, 8]], mask=[[0, 0, 0, 0], [0, 1, 0, 0]])
+    with pytest.raises(RowError, match="row 1 of the batch: input 'input': nulls inside an array"):
+        linear().predict({"input": hidden})
+    made = linear().predict({"input": hidden}, on_bad_row="null")["output"]
+    assert made.mask.all(axis=1).tolist() == [False, True]
+    assert made[:1].tobytes() == linear().predict({"input": GOOD})["output"].tobytes()
+    for ids in (np.ma.masked_array([1, 2], mask=[0, 1]), pd.Series([1, None], dtype="Int64")):
+        with pytest.raises(RowError, match="row 1 of the batch: input 'input' is null"):
+            lookup().predict({"input": ids})
+
+
+def test_times_are_no_whole_numbers() -> None:
+    with pytest.raises(SchemaError, match="takes one number, int64, for each row"):
+        lookup().predict({"input": np.array(["1970-01-01"], "datetime64[ns]")})
+
+
+def test_a_sparse_tensor_is_its_numbers() -> None:
+    plain = torch.tensor(GOOD)
+    made = linear().predict({"input": plain.to_sparse()})["output"]
+    assert made.tobytes() == linear().predict({"input": plain})["output"].tobytes()
