@@ -21,6 +21,8 @@ PROCESSOR_FILE = "preprocessor_config.json"
 _WARPED = 384
 """From this size on ConvNeXT's processor resizes to a square and crops nothing."""
 
+_WHITE = (255, 255, 255)
+
 _SHAPES = ((37, 53), (301, 200), (64, 64), (90, 401))
 """Heights and widths of the pictures on which both are compared: smaller and larger, upright and flat."""
 
@@ -67,6 +69,8 @@ def _steps(processor: Any) -> dict[str, Any]:
         "scale": 1.0 / processor.rescale_factor if processor.do_rescale else 1.0,
         "resample": _filter(processor.resample),
         "rounding": "down",
+        # Where the processor itself makes pictures RGB, what is transparent becomes white.
+        "background": _WHITE if getattr(processor, "do_convert_rgb", None) else None,
     }
 
 
@@ -105,6 +109,9 @@ def _compare(folder: Path, processor: Any, features: ImageFeatures) -> None:
     pictures = [
         Image.fromarray(random.integers(0, 256, (*shape, 3), dtype=np.uint8)) for shape in _SHAPES
     ]
+    if getattr(processor, "do_convert_rgb", None):
+        pixels = random.integers(0, 256, (*_SHAPES[0], 4), dtype=np.uint8)
+        pictures += [Image.fromarray(pixels), Image.fromarray(pixels).convert("L")]
     contents = []
     for picture in pictures:
         into = BytesIO()

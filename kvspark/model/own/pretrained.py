@@ -223,14 +223,19 @@ def _texts(folder: PretrainedFolder, network: Any) -> Callable[[Any], tuple[dict
 def _pictures(
     folder: PretrainedFolder, network: Any
 ) -> Callable[[Any], tuple[dict[str, Any], Any]]:
-    from PIL import Image
+    from PIL import Image, ImageOps
     from transformers import AutoImageProcessor
 
     processor = AutoImageProcessor.from_pretrained(str(folder.path), local_files_only=True)
 
+    converts = bool(getattr(processor, "do_convert_rgb", None))
+
     def given(content: bytes) -> tuple[dict[str, Any], Any]:
         with Image.open(io.BytesIO(content)) as picture:
-            made = processor(images=picture.convert("RGB"), return_tensors="pt")
+            # As transformers' own pipeline opens a file.
+            turned = ImageOps.exif_transpose(picture)
+            images = turned if converts else turned.convert("RGB")
+            made = processor(images=images, return_tensors="pt")
         pixels = made["pixel_values"].to(network.dtype)
         return {"pixel_values": pixels}, None
 
