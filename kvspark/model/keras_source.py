@@ -31,6 +31,8 @@ _BACKEND = "KERAS_BACKEND"
 _LAMBDA = "__lambda__"
 """What a file holds for a Python function without a name: its byte code."""
 
+_RANDOM = "seed_generator"
+
 _LENGTH = 8
 """The length of the rows that torch.export is shown, where it varies."""
 
@@ -63,7 +65,10 @@ def load_keras(
     if variable_length is None:
         variable_length = [n for n, one in inputs.items() if tuple(one.shape[1:2]) == (None,)]
     examples = _examples(path, inputs, variable_length)
-    return KerasNetwork(model, by_name=by_name).eval(), examples, tuple(variable_length)
+    network = KerasNetwork(model, by_name=by_name).eval()
+    _without_losses(model)
+    _check_remembers_nothing(path, model, network, examples)
+    return network, examples, tuple(variable_length)
 
 
 @final
@@ -110,6 +115,37 @@ def _inputs(path: Path, model: Any) -> tuple[dict[str, Any], bool]:
             f"{path}: its inputs are nested; build it with a flat list or dict of them"
         )
     return {str(name): tensor for name, tensor in named.items()}, True
+
+
+def _without_losses(model: Any) -> None:
+    """Takes out what layers add to the loss in training: it counts rows, and no output depends on it."""
+    for layer in getattr(model, "_flatten_layers", list)():
+        if getattr(layer, "activity_regularizer", None) is not None:
+            layer.activity_regularizer = None
+
+
+def _check_remembers_nothing(
+    path: Path, model: Any, network: KerasNetwork, examples: Mapping[str, torch.Tensor]
+) -> None:
+    """Raises ModelError if a call changes what the model holds, but for the state of what draws at random."""
+    held = [one for one in model.non_trainable_variables if _RANDOM not in str(one.path)]
+    before = [_bytes(one) for one in held]
+    try:
+        with torch.no_grad():
+            network(**{name: example.clone() for name, example in examples.items()})
+    except Exception:  # noqa: BLE001 - the export says what is wrong with it
+        return
+    for one, was in zip(held, before, strict=True):
+        if _bytes(one) != was:
+            raise ModelError(
+                f"{path}: {str(one.path)!r} is changed by every call, also with training=False, so no result "
+                "can be used again; let the layer change it in training only, and save the model again"
+            )
+
+
+def _bytes(variable: Any) -> bytes:
+    value: bytes = variable.value.detach().cpu().numpy().tobytes()
+    return value
 
 
 def _register(module: torch.nn.Module, model: Any) -> None:

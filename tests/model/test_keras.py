@@ -164,3 +164,36 @@ def test_a_process_with_another_backend_is_told_what_to_do(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "keras", other)
     with pytest.raises(ModelError, match=r"keras runs on tensorflow in this process.*before keras"):
         Model.from_keras(DIGITS)
+
+
+def test_a_layer_that_changes_with_every_call_is_named(keras: Any, tmp_path: Path) -> None:
+    @keras.saving.register_keras_serializable("kvspark-tests")
+    class Counted(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            del shape
+            self.calls = self.add_weight(
+                shape=(), initializer="zeros", trainable=False, name="calls"
+            )
+
+        def call(self, given: Any) -> Any:
+            self.calls.assign_add(1.0)
+            return given * self.calls
+
+    inputs = keras.Input((4,), name="x")
+    keras.Model(inputs, Counted(name="counted")(inputs)).save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="'counted/calls' is changed by every call"):
+        Model.from_keras(tmp_path / "m.keras")
+
+
+def test_what_a_layer_adds_to_the_loss_is_left_out(keras: Any, tmp_path: Path) -> None:
+    """It counts rows in Python, which torch.export would write into the graph."""
+    network = keras.Sequential(
+        [
+            keras.Input((4,), name="x"),
+            keras.layers.Dense(3, activity_regularizer="l2"),
+            keras.layers.ActivityRegularization(0.1),
+        ]
+    )
+    network.save(tmp_path / "m.keras")
+    rows = np.random.default_rng(1).standard_normal((9, 4)).astype("float32")
+    assert Model.from_keras(tmp_path / "m.keras").verify({"x": rows}).ok
