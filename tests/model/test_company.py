@@ -297,3 +297,16 @@ def test_masked_values_and_the_end_of_a_process_are_told() -> None:
         model = Model.from_callable(fn, fingerprint="1", inputs=[X], outputs=[Y])
         with pytest.raises(ModelError, match=words):
             model.predict({"x": rows()})
+
+
+def test_an_onnx_file_that_takes_rows_for_time_is_refused(tmp_path: Path) -> None:
+    """At length 0, which is tried later, onnxruntime would end the process."""
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["o"], hidden_size=4),
+        helper.make_node("Squeeze", ["o", "one"], ["y"]),
+    ]
+    weights = [weight("w", 1, 16, 3), weight("r", 1, 16, 4), constant("one", [1])]
+    inputs, outputs = [floats("x", "n", "length", 3)], [floats("y", "n", "length", 4)]
+    path = write(tmp_path / "m.onnx", nodes, inputs, outputs, weights)
+    with pytest.raises(NotRepeatableError, match="'y' of a row changes"):
+        Model.from_onnx(path)
