@@ -129,13 +129,13 @@ def test_no_rows_give_no_rows() -> None:
 
 
 def test_what_a_masked_array_hides_is_no_number() -> None:
-    hidden = np.ma.masked_array([[1.0, 2, 3, 4], [5, 6, 7, 8]], mask=[[0, 0, 0, 0], [0, 1, 0, 0]])
+    hidden = np.ma.masked_equal([[1.0, 2, 3, 4], [5, 6, 7, 8]], 6)
     with pytest.raises(RowError, match="row 1 of the batch: input 'input': nulls inside an array"):
         linear().predict({"input": hidden})
     made = linear().predict({"input": hidden}, on_bad_row="null")["output"]
     assert made.mask.all(axis=1).tolist() == [False, True]
     assert made[:1].tobytes() == linear().predict({"input": GOOD})["output"].tobytes()
-    for ids in (np.ma.masked_array([1, 2], mask=[0, 1]), pd.Series([1, None], dtype="Int64")):
+    for ids in (np.ma.masked_equal([1, 2], 2), pd.Series([1, None], dtype="Int64")):
         with pytest.raises(RowError, match="row 1 of the batch: input 'input' is null"):
             lookup().predict({"input": ids})
 
