@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from kvspark.errors import RowError, SchemaError
@@ -60,6 +61,8 @@ def arrow_column(values: Any, spec: TensorSpec) -> pa.Array:
         values = _array_of(values)
     if getattr(values, "shape", None) == ():
         raise SchemaError(f"input {spec.name!r} takes a value for each row; got one number")
+    if _is_as_wanted(values, spec):
+        return _nested(values, spec)
     try:
         rows = [None if _is_missing(row) else _row(row, spec, i) for i, row in enumerate(values)]
         return pa.array(rows, type=arrow_type(spec))
@@ -69,6 +72,25 @@ def arrow_column(values: Any, spec: TensorSpec) -> pa.Array:
             f"input {spec.name!r} takes {wanted}, {spec.dtype}, for each row, and a row is something else; "
             "check the number of its dimensions, and for text or None inside it"
         ) from None
+
+
+def _is_as_wanted(values: Any, spec: TensorSpec) -> bool:
+    """True for an array that has the rows of a column already."""
+    return (
+        type(values) is np.ndarray
+        and values.dtype == _column_dtype(spec)
+        and values.shape[1:] == spec.shape
+        and 0 < values.size < 1 << 31
+    )
+
+
+def _nested(values: npt.NDArray[Any], spec: TensorSpec) -> pa.Array:
+    """The rows of an array as lists; as they are, since a Python float has no signalling NaN."""
+    made = pa.array(values.reshape(-1))
+    for dim in reversed(spec.shape):
+        ends = np.arange(0, len(made) + 1, dim, dtype=np.int32)
+        made = pa.ListArray.from_arrays(pa.array(ends), made)
+    return made
 
 
 def _is_missing(row: Any) -> bool:

@@ -149,3 +149,14 @@ def test_a_sparse_tensor_is_its_numbers() -> None:
     plain = torch.tensor(GOOD)
     made = linear().predict({"input": plain.to_sparse()})["output"]
     assert made.tobytes() == linear().predict({"input": plain})["output"].tobytes()
+
+
+def test_every_bit_of_a_float_reaches_the_model() -> None:
+    class Bits(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.view(torch.int32)
+
+    bits = np.array([[0x7F800001, 0xFFC00001], [0x80000000, 1], [0x7FC00000, 0]], dtype="<u4")
+    model = Model.from_torch(Bits().eval(), {"x": torch.zeros(2, 2)})
+    made = model.predict({"x": bits.view("<f4")})["output"]
+    assert made.tobytes() == bits.tobytes()
