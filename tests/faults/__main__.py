@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kvspark.config.sealing import KEY_ENV
-from tests.faults.matrix import NOT_HERE, ROWS
+from tests.faults.matrix import KILLS_ENV, NOT_HERE, ROWS
 from tests.sealing_keys import TEST_KEYS
 
 MOST_SHARE = 1.05
@@ -126,6 +126,7 @@ def table(lines: Lines) -> Table:
 def main(arguments: list[str]) -> int:
     """The exit code."""
     os.environ[KEY_ENV] = TEST_KEYS
+    os.environ.setdefault(KILLS_ENV, "5")
     lines = Lines()
     with_night = "--no-night" not in arguments
     options = [each for each in arguments if each != "--no-night"]

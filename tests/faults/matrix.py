@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import pytest
 
+KILLS_ENV = "KVSPARK_TEST_KILLS"
+"""How often a job is killed at a random moment, where that is to be tried more than twice."""
+
 FAULTS = {
     "F1": "the server was never there: a refused port",
     "F2": "the server is killed in the middle",
