@@ -16,13 +16,16 @@ from kvspark.stats import RunStats, StageStats
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
+    from kvspark.config.job import JobConfig
     from kvspark.infer.model import Model, explain_miss
     from kvspark.infer.open_model import open_model
-    from kvspark.infer.plan import Plan
+    from kvspark.infer.plan import Plan, StagePlan
     from kvspark.infer.registry import log_model
     from kvspark.model.audio import AudioFeatures
     from kvspark.model.image import ImageFeatures
     from kvspark.model.text import TextFeatures
+    from kvspark.spark.run import run
+    from kvspark.spark.run_report import RunReport
     from kvspark.spark.score import score
     from kvspark.spark.tally import Tally
     from kvspark.spark.udf import udf
@@ -38,11 +41,14 @@ __all__ = [
     "AudioFeatures",
     "Cache",
     "ImageFeatures",
+    "JobConfig",
     "KvsparkError",
     "MicroBatch",
     "Model",
     "Plan",
+    "RunReport",
     "RunStats",
+    "StagePlan",
     "StageStats",
     "Tally",
     "TensorSpec",
@@ -51,6 +57,7 @@ __all__ = [
     "explain_miss",
     "log_model",
     "open_model",
+    "run",
     "score",
     "udf",
 ]
@@ -59,13 +66,17 @@ _HOME = {
     "AudioFeatures": "kvspark.model.audio",
     "Cache": "kvspark.cache.cache",
     "ImageFeatures": "kvspark.model.image",
+    "JobConfig": "kvspark.config.job",
     "Model": "kvspark.infer.model",
     "Plan": "kvspark.infer.plan",
+    "RunReport": "kvspark.spark.run_report",
+    "StagePlan": "kvspark.infer.plan",
     "Tally": "kvspark.spark.tally",
     "TextFeatures": "kvspark.model.text",
     "explain_miss": "kvspark.infer.model",
     "log_model": "kvspark.infer.registry",
     "open_model": "kvspark.infer.open_model",
+    "run": "kvspark.spark.run",
     "score": "kvspark.spark.score",
     "udf": "kvspark.spark.udf",
 }

@@ -32,7 +32,7 @@ from thriftpy2.rpc import make_server
 from thriftpy2.transport import TBufferedTransportFactory, TFramedTransportFactory
 
 from tests.processes import send
-from tests.redis_server import _free_port
+from tests.redis_server import free_port
 
 ROOT = Path(__file__).parents[1]
 START_S = 30.0
@@ -128,7 +128,7 @@ class Tables:
 @contextmanager
 def running_hbase(transport: str = "buffered") -> Iterator[HBaseAddress]:
     """A gateway with empty tables, gone at the end however the test ends."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "tests.hbase_server", str(port), transport]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}

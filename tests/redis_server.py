@@ -141,7 +141,7 @@ def running_redis(
     path = folder / "s"
     try:
         for _ in range(5):
-            port = _free_port()
+            port = free_port()
             first: list[str] = []
             if conf is not None:
                 (folder / "conf").write_text(conf)
@@ -183,7 +183,7 @@ def _relayed(
     return own, tls_relay(socket_path, port, tls["--tls-cert-file"], tls["--tls-key-file"])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     # Another process may take it before the server does: the caller tries again. Below the ports
     # that the system gives to clients, so that a cluster's bus, 10,000 above it, is a port as well.
     for port in random.sample(range(11_000, 22_000), 100):

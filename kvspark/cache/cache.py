@@ -12,8 +12,9 @@ is opened there with `Cache.from_config`.
 
 from __future__ import annotations
 
-import logging
 from typing import NoReturn, final
+
+from typing_extensions import Unpack
 
 from kvspark.cache import namespace_registry, tombstones
 from kvspark.cache.codec import codec_named
@@ -38,8 +39,8 @@ from kvspark.cache.url import cold_folder, open_store, resolved
 from kvspark.cache.warm import Warm
 from kvspark.cache.write_behind import WriteBehind
 from kvspark.config.arguments import named_as_arguments
-from kvspark.config.cache import TWO_WEEKS_S, CacheConfig
-from kvspark.config.sealing import SealingConfig
+from kvspark.config.cache import CacheConfig
+from kvspark.config.cache_options import CacheOptions, cache_config
 from kvspark.errors import (
     CacheRequiredError,
     SecretError,
@@ -53,8 +54,6 @@ from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 
 __all__ = ["Cache", "CacheStats", "KeySpace", "Lookup"]
-
-_LOG = logging.getLogger(__name__)
 
 CHECK_S = 2.0
 """What the check at the start may take at least: a store far away needs some time to connect."""
@@ -89,58 +88,24 @@ class Cache:
         url: str,
         *,
         namespace: str,
-        ttl_s: float = TWO_WEEKS_S,
-        timeout_ms: int = 250,
-        username: str | None = None,
-        password_env: str | None = None,
-        password_file: str | None = None,
-        secret_env: str | None = None,
-        secret_file: str | None = None,
-        tenant: str | None = None,
-        sealed: bool | None = None,
-        key_file: str | None = None,
-        key_env: str | None = None,
-        tls_ca_file: str | None = None,
-        required: bool = False,
+        **options: Unpack[CacheOptions],
     ) -> Cache:
         """The cache at `url`, whether or not somebody answers there.
 
-        url: `redis://HOST:PORT/DB`, `unix:///PATH`, `redis+sentinel://HOST:PORT,…/SERVICE/DB`,
-            `redis+cluster://HOST:PORT,…` (`rediss` for TLS in each), `embedded:PATH` or
-            `memory://NAME`, without a password.
+        url: as `cache.url` in a conf: `redis://HOST:PORT/DB`, `unix:///PATH`, `redis+sentinel://...`,
+            `redis+cluster://...` (`rediss` for TLS in each), `hbase://...`, `embedded:PATH` or `memory://NAME`,
+            without a password.
         namespace: keeps teams apart; two namespaces never share an entry.
-        ttl_s: seconds that an entry is kept.
-        timeout_ms: what one lookup or insert may take before its rows are computed instead.
-        password_env, password_file: where the store's password is; read now, on each process.
-        secret_env, secret_file: where the namespace's secret is; keys are hashed under it.
-        tenant: whose rows these are; equal rows of two tenants never meet.
-        sealed: False stores entries in clear where others can read them; left out, they are sealed
-            in every store but `embedded:` and `memory://`.
-        key_file, key_env: where the sealing keys are; made with `kvspark keygen FILE`.
-        required: `check` raises when the store is not there.
+        options: every other key of the conf's `cache` section under its name (`ttl_s`, `timeout_ms`,
+            `password_env`, `tenant`, `budget_bytes`, ...), with the same meaning and default. `key_file`, `key_env`
+            and `key_command` are those of `cache.sealing`. Paths may be `pathlib.Path`.
 
         Raises:
-            UsageError: an argument is wrong.
+            UsageError: an option is unknown (names the nearest) or its value wrong.
             SecretError: a secret is named and cannot be read.
         """
         with named_as_arguments():
-            config = CacheConfig.checked(
-                url=url,
-                namespace=namespace,
-                ttl_s=ttl_s,
-                timeout_ms=timeout_ms,
-                username=username,
-                password_env=password_env,
-                password_file=password_file,
-                secret_env=secret_env,
-                secret_file=secret_file,
-                tenant=tenant,
-                sealed=sealed,
-                sealing=SealingConfig.checked(key_file=key_file, key_env=key_env),
-                tls_ca_file=tls_ca_file,
-                required=required,
-            )
-            return cls(config)
+            return cls(cache_config(url, namespace, options))
 
     @classmethod
     def from_config(cls, config: CacheConfig) -> Cache:

@@ -100,7 +100,7 @@ class NamespaceRegistry:
             return None
         if not lookup.found[0]:
             return {}
-        return self._alive(_parsed(bytes(lookup.columns[0][0])))
+        return self._alive(parsed(bytes(lookup.columns[0][0])))
 
     def add(self, uses: Mapping[bytes, Use]) -> None:
         """Adds what a run did, by the fingerprint of each stage that it used; best effort."""
@@ -175,7 +175,7 @@ def _text(stocks: Stocks) -> bytes:
     return json.dumps({"format": _FORMAT, "stages": stages}).encode()
 
 
-def _parsed(text: bytes) -> Stocks:
+def parsed(text: bytes) -> Stocks:
     """What `_text` wrote; nothing if it is anything else."""
     try:
         value: Any = json.loads(text)

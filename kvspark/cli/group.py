@@ -13,8 +13,7 @@ from typing import TypeVar
 import click
 
 from kvspark import __version__
-from kvspark.config.placeholders import day_of
-from kvspark.errors import UsageError
+from kvspark.config.placeholders import checked_day
 
 _Result = TypeVar("_Result")
 
@@ -27,7 +26,11 @@ def with_sets(command: Callable[..., _Result]) -> Callable[..., _Result]:
 
     @functools.wraps(command)
     def called(*args: object, sets: Sequence[str], run_date: str | None, **rest: object) -> _Result:
-        dated = [] if run_date is None else [f"run.logical_date={json.dumps(_day(run_date))}"]
+        dated = (
+            []
+            if run_date is None
+            else [f"run.logical_date={json.dumps(checked_day(run_date, '--run-date'))}"]
+        )
         return command(*args, sets=[*sets, *dated], **rest)
 
     dated = click.option(
@@ -37,13 +40,6 @@ def with_sets(command: Callable[..., _Result]) -> Callable[..., _Result]:
         "--set", "sets", metavar="A.B=VALUE", multiple=True, help="Replace a value of CONF."
     )
     return replaced(dated(called))
-
-
-def _day(text: str) -> str:
-    try:
-        return str(day_of(text))
-    except ValueError as exc:
-        raise UsageError(f"--run-date: {exc}") from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -10,7 +10,6 @@ import click
 
 from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
-from kvspark.errors import CacheRequiredError
 from kvspark.spark.interrupt import telling
 from kvspark.spark.java import check_java
 
@@ -41,9 +40,4 @@ def score(
         report = run_score(config)
     with telling(lambda: "interrupted after stage publish; the new output is published"):
         print_report(report)
-    degraded = report.to_json().get("degraded")
-    if config.run.require_cache and degraded:
-        raise CacheRequiredError(
-            f"the cache was required and the run is degraded ({', '.join(degraded)}); the output "
-            "is complete and published"
-        )
+    report.check_cache_was_used(is_required=config.run.require_cache)

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 from kvspark.config.cache import CacheConfig
 from kvspark.config.model import ModelConfig
+from kvspark.config.removed import REMOVED
 from kvspark.config.sealing import SealingConfig
 from kvspark.errors import SecretError, UsageError
 
+_REMOVED_OF_CACHE = tuple(key.removeprefix("cache.") for key in REMOVED if key.startswith("cache."))
 _KEYS = {
-    "cache": (*CacheConfig.model_fields, *SealingConfig.model_fields),
+    "cache": (*CacheConfig.model_fields, *SealingConfig.model_fields, *_REMOVED_OF_CACHE),
     "model": tuple(ModelConfig.model_fields),
 }
 _KEY = re.compile(

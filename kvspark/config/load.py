@@ -8,9 +8,11 @@ one in the file. Relative paths in the file begin in its folder, others in the w
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, final
 
@@ -20,6 +22,7 @@ from kvspark.config.document import Trail, parse_document, read_document
 from kvspark.config.explain import is_mapping, origin_of, section_at, section_in
 from kvspark.config.inputs import InputColumns
 from kvspark.config.job import JobConfig
+from kvspark.config.placeholders import checked_day
 from kvspark.config.relative import based_on
 from kvspark.config.secret import has_password
 from kvspark.errors import UsageError
@@ -58,12 +61,62 @@ def load_job_config(
     origins = {trail: f"{path} line {line}" for trail, line in document.lines.items()}
     origins[()] = str(path)
     in_file = frozenset(origins.values())
+    _override_all(tree, origins, sets, environ)
+    based_on(Path(path).parent, tree, lambda trail: _origin(trail, origins) in in_file)
+    return JobConfig.check(tree, origins)
+
+
+def job_config(
+    conf: str | Path | Mapping[str, Any] | JobConfig,
+    *,
+    sets: Sequence[str] = (),
+    run_date: str | date | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> JobConfig:
+    """The job that `conf` is: a file as of `load_job_config`, a mapping with the same keys, or the value itself.
+
+    A mapping is not changed; paths in it may be `pathlib.Path`, dates `datetime.date`.
+
+    Raises:
+        UsageError: as `load_job_config`; `sets` or a date are given for a value that is complete.
+    """
+    if run_date is not None:
+        sets = [*sets, f"run.logical_date={json.dumps(checked_day(str(run_date), 'run_date'))}"]
+    if isinstance(conf, JobConfig):
+        if sets:
+            raise UsageError(
+                "a JobConfig is complete: sets and run_date are for a conf file or a dict"
+            )
+        return conf
+    if not isinstance(conf, Mapping):
+        return load_job_config(conf, sets=sets, environ=environ)
+    tree = _plain(conf)
+    origins: dict[Trail, str] = {(): "conf"}
+    _override_all(tree, origins, sets, environ)
+    return JobConfig.check(tree, origins)
+
+
+def _override_all(
+    tree: dict[str, Any],
+    origins: dict[Trail, str],
+    sets: Sequence[str],
+    environ: Mapping[str, str] | None,
+) -> None:
     environment = os.environ if environ is None else environ
     for override in (*environment_overrides(environment), *set_overrides(sets)):
         _apply(tree, origins, override)
     _refuse_secrets(tree, (), origins)
-    based_on(Path(path).parent, tree, lambda trail: _origin(trail, origins) in in_file)
-    return JobConfig.check(tree, origins)
+
+
+def _plain(value: Any) -> Any:
+    """A copy of `value` with the types that a conf file has."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _origin(trail: Trail, origins: Mapping[Trail, str]) -> str:

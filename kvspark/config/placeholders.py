@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any, final
 
+from kvspark.errors import UsageError
+
 Trail = tuple[str, ...]
 
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
@@ -74,6 +76,18 @@ def day_of(text: str) -> date:
         return date.fromisoformat(found.group(1) if found else "")
     except ValueError:
         raise ValueError(f"{text!r} is no date; write one as 2026-01-31") from None
+
+
+def checked_day(text: str, what: str) -> str:
+    """The day of `text`, as 2026-01-31.
+
+    Raises:
+        UsageError: it is none; says so of `what`.
+    """
+    try:
+        return str(day_of(text))
+    except ValueError as exc:
+        raise UsageError(f"{what}: {exc}") from None
 
 
 def _replace(tree: dict[str, Any], place: Trail, above: Trail, run: Mapping[str, Any]) -> None:

@@ -19,14 +19,14 @@ class Models:
 
     def __init__(self, trunk: Trunk) -> None:
         self._trunk = trunk
-        self._features = TextFeatures.from_pretrained(encoder_folder(), max_length=MAX_LENGTH)
-        self.trunk = Model.from_torch(trunk, features=self._features, name=CUT)
+        self.features = TextFeatures.from_pretrained(encoder_folder(), max_length=MAX_LENGTH)
+        self.trunk = Model.from_torch(trunk, features=self.features, name=CUT)
         """Text in, vector out: for training."""
 
     def with_head(self, head: Head, *, name: str) -> Model:
         """Text in, class and probability out, in the stages `features`, `trunk` and `head`."""
         whole = Classifier(self._trunk, head).eval()
-        return Model.from_torch(whole, features=self._features, cuts=[CUT], name=name)
+        return Model.from_torch(whole, features=self.features, cuts=[CUT], name=name)
 
     def save_with_head(self, head: Head, folder: Path) -> Path:
         """The folder, with the bundle of this head in it."""

@@ -11,7 +11,6 @@ from kvspark.infer.predicting import Predicting
 from kvspark.model import own
 from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
 from kvspark.model.company import with_own_rows
-from kvspark.model.describe import explain_miss as explain_bundles
 from kvspark.model.describe import html_of, line_of
 from kvspark.model.device import DeviceClass
 from kvspark.model.padding import with_tried_lengths
@@ -266,6 +265,33 @@ class Model(Predicting):
         return cls(with_own_rows(with_tried_lengths(bundle)), own.TorchScriptFile(path))
 
     @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        max_length: int | None = None,
+        micro_batch: MicroBatch | None = None,
+        dtype: str | None = None,
+        long_texts: str | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        truncate_dim: int | None = None,
+    ) -> Model:
+        """The model at `path`, a folder, a file or the URI of a registry: as `kvspark.open_model`."""
+        from kvspark.infer.open_model import open_model
+
+        return open_model(
+            path,
+            max_length=max_length,
+            micro_batch=micro_batch,
+            dtype=dtype,
+            long_texts=long_texts,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            truncate_dim=truncate_dim,
+        )
+
+    @classmethod
     def load(cls, path: str | Path) -> Model:
         """The model that `save` wrote to the folder `path`; reads the manifest, no weights.
 
@@ -308,4 +334,4 @@ class Model(Predicting):
 
 def explain_miss(a: Model, b: Model) -> str:
     """Why entries of model `a` are misses for model `b`, stage by stage to the first that differs."""
-    return explain_bundles(a.bundle, b.bundle)
+    return a.explain_miss(b)

@@ -16,7 +16,7 @@ from kvspark.infer.subject import given_subjects
 from kvspark.infer.verification import Verification
 from kvspark.model import own
 from kvspark.model.bundle import Bundle
-from kvspark.model.describe import Description, describe
+from kvspark.model.describe import Description, describe, explain_miss
 from kvspark.model.stage import Stage
 from kvspark.spec import TensorSpec
 
@@ -61,11 +61,15 @@ class Predicting:
         """The stages as a table; `.mermaid()` and `.dot()` give the DAG as a picture."""
         return describe(self.bundle)
 
+    def explain_miss(self, other: Predicting) -> str:
+        """Why entries of this model are misses for `other`, stage by stage to the first that differs."""
+        return explain_miss(self.bundle, other.bundle)
+
     def predict(
         self,
         columns: Mapping[str, Any],
-        cache: Cache | str | None = None,
         *,
+        cache: Cache | str | None = None,
         plan: Plan | None = None,
         threads: int | None = None,
         on_bad_row: OnBadRow = "error",

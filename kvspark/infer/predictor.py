@@ -97,9 +97,10 @@ class Predictor:
         self._threads = threads
         spaces = None if cache is None else cache.write_behind() or cache
         ahead = None if cache is None else cache.look_ahead()
-        self._resolver = Resolver(
+        self.resolver = Resolver(
             bundle, self.plan, spaces, ahead=ahead, threads=threads, device=device
         )
+        """What looks up, computes and inserts the rows."""
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -124,7 +125,7 @@ class Predictor:
         Misses are gathered over batches, within the plan's limits, so a batch may be read long
         before its outputs leave. Raises what `predict` raises.
         """
-        for tag, outputs, _ in self._results(batches, self._resolver, read_all):
+        for tag, outputs, _ in self._results(batches, self.resolver, read_all):
             yield tag, outputs
 
     def stream_apart(
@@ -137,7 +138,7 @@ class Predictor:
         Raises:
             SchemaError: an input is missing or has another type.
         """
-        yield from self._results(batches, self._resolver.setting_aside(), readable)
+        yield from self._results(batches, self.resolver.setting_aside(), readable)
 
     def _results(
         self, batches: Iterable[tuple[T, ArrowColumns]], resolver: Resolver, read: Read
@@ -161,7 +162,7 @@ class Predictor:
                 error.batch = error.batch.tag
             raise
         finally:
-            self._resolver.flush()
+            self.resolver.flush()
 
     def warm(self, name: str, columns: ArrowColumns) -> int:
         """Computes the stage `name` for those rows of `columns` that the cache lacks; returns all rows.
@@ -174,7 +175,7 @@ class Predictor:
         found = readable(columns, [specs[each] for each in stage.inputs], count)
         if len(found.good):
             rows = bound(found, columns, self._cache)
-            self._resolver.setting_aside().resolve(stage, rows, len(found.good))
+            self.resolver.setting_aside().resolve(stage, rows, len(found.good))
         return count
 
     def drain(self) -> RunStats:
@@ -196,9 +197,9 @@ class Predictor:
         for (stage, error), count in sorted(self._bad_rows.items()):
             bad.setdefault(stage, {})[error] = count
         self._bad_rows.clear()
-        self._resolver.flush()
-        stages = self._resolver.drain()
-        short = frozenset() if self._resolver.is_exact() else frozenset({OUT_OF_MEMORY})
+        self.resolver.flush()
+        stages = self.resolver.drain()
+        short = frozenset() if self.resolver.is_exact() else frozenset({OUT_OF_MEMORY})
         return RunStats(rows, stages, degraded=short, bad_rows=bad)
 
     def _checked(

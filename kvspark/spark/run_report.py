@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, final
 
-from kvspark.errors import DataError
+from kvspark.display import heading
+from kvspark.errors import CacheRequiredError, DataError
 from kvspark.model.stage import Stage
 from kvspark.stats import NOTHING, RunStats, StageStats
 
@@ -103,10 +104,10 @@ class RunReport:
         """
         if value["format"] != FORMAT:
             raise ValueError(f"format {value['format']!r}, and {FORMAT} is read here")
-        counts, stages = {each.name for each in fields(StageStats)}, value["stages"]
+        stages = value["stages"]
         stats = {
             "rows": value["rows_in"],
-            "stages": {n: {k: v for k, v in s.items() if k in counts} for n, s in stages.items()},
+            "stages": stages,
             **{name: value[name] for name in ("cache_errors", "degraded")},
             "bad_rows": value.get("bad_rows", {}),
         }
@@ -120,6 +121,25 @@ class RunReport:
             ),
             stats=RunStats.from_json(stats),
         )
+
+    def check_cache_was_used(self, *, is_required: bool) -> None:
+        """Does nothing if the cache was used all the time, or need not be.
+
+        Raises:
+            CacheRequiredError: it was not; says why.
+        """
+        degraded = sorted(self.stats.degraded)
+        if is_required and degraded:
+            raise CacheRequiredError(
+                f"the cache was required and the run is degraded ({', '.join(degraded)}); the output "
+                "is complete and published"
+            )
+
+    def __repr__(self) -> str:
+        return f"RunReport({self.run_id!r}, {self.stats.line()}, {self.total_seconds:.1f} s, output {self.output!r})"
+
+    def _repr_html_(self) -> str:
+        return heading(repr(self)) + self.stats._repr_html_()
 
     def write(self, folder: Path) -> None:
         """Writes `run.json` to `folder`, which is made."""

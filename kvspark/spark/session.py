@@ -52,7 +52,7 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
         check_settings(dict(running.sparkContext.getConf().getAll()))
         return running
     check_settings(config.conf)
-    master = _master(config)
+    master = master_of(config)
     check_java(master)
     settings = _DEFAULTS if master is None else {**_DEFAULTS, "spark.master": master}
     if master is not None and master.startswith("local"):
@@ -85,7 +85,7 @@ def check_settings(settings: Mapping[str, str]) -> None:
             )
 
 
-def _master(config: SparkConfig) -> str | None:
+def master_of(config: SparkConfig) -> str | None:
     """The master to ask for; None where spark-submit started us and has it already."""
     if config.master is None and "PYSPARK_GATEWAY_PORT" in os.environ:
         return None

@@ -35,7 +35,7 @@ _STAGES = 1000
 
 @final
 @dataclass(frozen=True, slots=True)
-class _ByTask(AccumulatorParam[Tasks]):
+class ByTask(AccumulatorParam[Tasks]):
     """Merges what tasks said; the later one wins."""
 
     sums_old: bool = False
@@ -77,7 +77,7 @@ class Tally:
             raise UsageError("kvspark.Tally needs a running Spark session; make one first")
         if is_connect(spark):
             raise UsageError("Spark Connect has no accumulators; leave stats out")
-        self._tasks = spark.sparkContext.accumulator({}, _ByTask(sums_old))
+        self._tasks = spark.sparkContext.accumulator({}, ByTask(sums_old))
 
     def add(self, call: str, stats: RunStats) -> None:
         """Adds what the running task counted for `call`. On workers only."""

@@ -25,7 +25,7 @@ from kvspark.errors import UsageError
 _LOG = logging.getLogger(__name__)
 
 _LOCAL = re.compile(r"local(\[.*\])?")
-_CHECKED = "spark.kvspark.workerPythonChecked"
+CHECKED_KEY = "spark.kvspark.workerPythonChecked"
 """A setting of the session: the program that was looked at."""
 
 _OTHER_PYTHON = re.compile(
@@ -53,18 +53,18 @@ def check_worker_python(spark: SparkSession) -> None:
             spark.sparkContext.pythonExec = sys.executable
             return
     named = program or "the server's"
-    if spark.conf.get(_CHECKED, "") == named:
+    if spark.conf.get(CHECKED_KEY, "") == named:
         return
     try:
         (told,) = spark.range(1).select(_probe()("id").alias("told")).collect()
     except Exception as exc:
-        trouble = _trouble(named, str(exc))
+        trouble = worker_trouble(named, str(exc))
         if trouble is None:
             raise
         raise UsageError(trouble) from exc
     if trouble := _difference(json.loads(told.told)):
         raise UsageError(trouble)
-    spark.conf.set(_CHECKED, named)
+    spark.conf.set(CHECKED_KEY, named)
 
 
 def _program(spark: SparkSession) -> str | None:
@@ -130,7 +130,7 @@ def _difference(has: dict[str, str]) -> str | None:
     return None
 
 
-def _trouble(named: str, text: str) -> str | None:
+def worker_trouble(named: str, text: str) -> str | None:
     """What `text`, the error of a probe, says of the workers' Python; None if nothing."""
     if found := _NO_PROGRAM.search(text):
         return f"the workers' Python {found[1]} is not there; {_advice()}"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.namespace_registry import IDENTITY, SPECS, NamespaceRegistry, Use, _parsed
+from kvspark.cache.namespace_registry import IDENTITY, SPECS, NamespaceRegistry, Use, parsed
 from kvspark.spec import TensorSpec
 from tests.redis_server import running_redis
 
@@ -115,7 +115,7 @@ def test_of_two_that_add_at_once_nothing_is_lost(cache, now):
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_what_is_no_registry_says_nothing(text):
-    assert _parsed(text) == {}
+    assert parsed(text) == {}
 
 
 @pytest.mark.redis

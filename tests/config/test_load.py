@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from kvspark.config import JobConfig, load_job_config
 from kvspark.config.inputs import InputColumns
+from kvspark.config.load import job_config
 from kvspark.errors import UsageError
 
 MINIMAL = """\
@@ -271,3 +274,53 @@ def test_a_placeholder_without_a_value_is_told_with_its_line(load: Load) -> None
     text = MINIMAL.replace("[in]", "['in/{{ ds }}']")
     with pytest.raises(UsageError, match=r"^job.yaml line 2: input.paths.0: unknown placeholder"):
         load(text)
+
+
+WHOLE: dict[str, Any] = {
+    "run": {"name": "nightly"},
+    "input": {"paths": ["in"]},
+    "model": {"path": Path("bundle")},
+    "output": {"path": "out"},
+}
+
+
+def test_a_dict_is_a_conf_and_stays_as_it_is() -> None:
+    given = deepcopy(WHOLE)
+    config = job_config(
+        given,
+        sets=["plan.max_held_bytes=3"],
+        run_date=date(2026, 1, 31),
+        environ={"KVSPARK__RUN__NAME": "tonight"},
+    )
+    assert (config.run.name, config.run.logical_date) == ("tonight", "2026-01-31")
+    assert (config.plan.max_held_bytes, config.model.path) == (3, "bundle")
+    assert given == WHOLE
+    assert job_config(config) is config
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({**WHOLE, "cahce": 1}, "conf: unknown key cahce; did you mean cache?"),
+        ({**WHOLE, "cache": "redis://:hunter2@h"}, "conf: cache: a URL with a password"),
+        (
+            {**WHOLE, "cache": {"url": "redis://h", "password": "hunter2"}},
+            "a secret is not written",
+        ),
+        ({**WHOLE, "input": {"paths": "in"}}, "conf: input.paths: expected a list, got text"),
+    ],
+)
+def test_a_dict_that_is_wrong_is_told_in_one_line(conf: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        job_config(conf, environ={})
+    assert message in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_that_is_complete_takes_nothing_more() -> None:
+    complete = job_config(WHOLE, environ={})
+    with pytest.raises(UsageError, match="a JobConfig is complete"):
+        job_config(complete, sets=["run.id=1"])
+    with pytest.raises(UsageError, match=r"run_date: 'soon' is no date"):
+        job_config(WHOLE, run_date="soon", environ={})

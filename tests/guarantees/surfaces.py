@@ -33,7 +33,7 @@ def cache_of(model: Model, url: str | None) -> Any:
 def by_predict(model: Model, output: str, rows: Sequence[Any], type_: str, url: str | None) -> Bits:
     del type_
     name = model.inputs[0].name
-    made = model.predict({name: rows}, cache_of(model, url), threads=1, on_bad_row="null")
+    made = model.predict({name: rows}, cache=cache_of(model, url), threads=1, on_bad_row="null")
     return [bits(value) for value in made[output]]
 
 

@@ -68,7 +68,7 @@ def ran(server: RedisAddress, head: StagePlan, seeds: list[int], ahead: int | No
             assert [
                 row for outputs in got for row in outputs[name].to_pylist()
             ] == whole.to_pylist()
-        entries = made._resolver.entries["trunk"]
+        entries = made.resolver.entries["trunk"]
         assert not isinstance(entries, AheadEntries) or entries.asked == []
         return made.drain()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from kvspark.cache.cache import Cache
 from kvspark.errors import RowError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan, StagePlan
-from kvspark.model.audio import AudioFeatures
+from kvspark.model.audio import SETTINGS_FILE, AudioFeatures
 from kvspark.model.resample import needed, resample
 from kvspark.spec import MicroBatch
 from tests.small_models import seeded
@@ -206,7 +207,7 @@ def test_a_saved_model_of_sounds_scores_them_and_remembers_them(
     assert np.isfinite(plain).all()
     assert len({row.tobytes() for row in plain}) == 6
     for _ in range(2):
-        got = loaded.predict({"audio": rows}, cache, plan=plan)["output"]
+        got = loaded.predict({"audio": rows}, cache=cache, plan=plan)["output"]
         assert got.tobytes() == plain.tobytes()
     assert not cache.drain().errors
 
@@ -237,11 +238,12 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_setting_is_in_the_fingerprint(name: str) -> None:
+def test_every_setting_is_in_the_fingerprint(name: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"rate": RATE, "samples": 100}
     before = AudioFeatures(**settings)
     assert AudioFeatures(**{**settings, name: CHANGES[name]}).content != before.content
-    assert set(before._settings) == set(CHANGES)
+    before.write(tmp_path)
+    assert set(json.loads((tmp_path / SETTINGS_FILE).read_text())) == set(CHANGES)
     assert AudioFeatures(**settings, output="wave").content == before.content
 
 

@@ -109,7 +109,7 @@ def test_computed_one_by_one_each_row_is_the_modules_own(function: Any, tmp_path
     cache = Cache.connect("memory://", namespace="alone")
     for given in (rows(), rows()[::-1], rows()[:1], rows()):
         order = slice(None, None, -1) if given.strides[0] < 0 else slice(len(given))
-        made = model.predict({"x": given}, cache)["output"]
+        made = model.predict({"x": given}, cache=cache)["output"]
         assert made.tobytes() == expected[order].tobytes()
     assert model.verify({"x": rows()}).verdict == "equal bits"
     model.save(tmp_path / "saved")

@@ -57,8 +57,8 @@ def test_hits_and_misses_give_one_set_of_bits(tmp_path: Path) -> None:
     made = model(scripted(tmp_path, seeded(Mlp())))
     cache = Cache.connect("memory://", namespace="tests")
     expected = made.predict({"x": rows()})["scores"].tobytes()
-    made.predict({"x": rows()[5:9]}, cache)
-    assert made.predict({"x": rows()}, cache)["scores"].tobytes() == expected
+    made.predict({"x": rows()[5:9]}, cache=cache)
+    assert made.predict({"x": rows()}, cache=cache)["scores"].tobytes() == expected
 
 
 def test_the_file_and_what_its_owner_gives_make_the_fingerprint(tmp_path: Path) -> None:

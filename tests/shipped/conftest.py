@@ -86,7 +86,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     rows = pq.read_table(shipped_nights()[0].path).slice(0, ROWS)
     pq.write_table(rows, home / "data/glosses")
     trunk = load_trunk()
-    features = Models(trunk)._features
+    features = Models(trunk).features
     model = Model.from_torch(Labelled(trunk).eval(), features=features, cuts=["trunk"])
     model.save(home / "models/glosses")
     (home / ".venv").symlink_to(sys.prefix)

@@ -38,10 +38,10 @@ def test_the_master_is_the_confs_then_spark_submits_then_this_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
-    assert session._master(SparkConfig(master="yarn")) == "yarn"
-    assert session._master(SparkConfig()) == "local[*,4]"
+    assert session.master_of(SparkConfig(master="yarn")) == "yarn"
+    assert session.master_of(SparkConfig()) == "local[*,4]"
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
-    assert session._master(SparkConfig()) is None
+    assert session.master_of(SparkConfig()) is None
 
 
 @pytest.mark.spark

@@ -47,9 +47,10 @@ def test_a_worker_keeps_two_predictors_and_uses_them_again(spark: SparkSession, 
         list(batches)
         first = worker.predictor_for(specs[0])
         again = worker.predictor_for(specs[0]) is first
-        worker.predictor_for(specs[1])
-        worker.predictor_for(specs[2])
-        counts = [int(again), len(worker._kept), int(worker.predictor_for(specs[0]) is first)]
+        others = [worker.predictor_for(spec) for spec in specs[1:]]
+        kept = [worker.predictor_for(spec) for spec in specs[1:]]
+        both = [old is new for old, new in zip(others, kept, strict=True)]
+        counts = [int(again), sum(both), int(worker.predictor_for(specs[0]) is first)]
         yield pa.RecordBatch.from_arrays([pa.array(counts)], names=["n"])
 
     rows = spark.range(1, numPartitions=1).mapInArrow(kept, "n long").collect()

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 import kvspark
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
-from kvspark.spark.worker_python import _CHECKED, _trouble
+from kvspark.spark.worker_python import CHECKED_KEY, worker_trouble
 from tests.spark.conftest import ROWS
 
 pytestmark = pytest.mark.spark
@@ -49,7 +49,7 @@ def session(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sp
     before = spark.sparkContext.pythonExec
     yield spark
     spark.sparkContext.pythonExec = before
-    spark.conf.unset(_CHECKED)
+    spark.conf.unset(CHECKED_KEY)
 
 
 @pytest.mark.parametrize("way", ["score", "udf"])
@@ -92,7 +92,7 @@ def test_workers_with_all_of_it_are_looked_at_once_a_session(
     (path.parent / "kvspark").symlink_to(Path(kvspark.__file__).parent)
     session.sparkContext.pythonExec = str(path)
     assert kvspark.score(table, mlp).count() == ROWS
-    assert session.conf.get(_CHECKED) == str(path)
+    assert session.conf.get(CHECKED_KEY) == str(path)
     path.unlink()  # so that another look would fail
     kvspark.score(table, mlp)
 
@@ -116,7 +116,7 @@ def test_on_a_cluster_the_driver_s_own_path_is_looked_at_too(
     monkeypatch.setattr(session.sparkContext, "master", "yarn")
     session.sparkContext.pythonExec = sys.executable
     kvspark.score(table, mlp)
-    assert session.conf.get(_CHECKED) == sys.executable
+    assert session.conf.get(CHECKED_KEY) == sys.executable
 
 
 def test_another_minor_version_is_told_from_what_spark_says() -> None:
@@ -124,7 +124,7 @@ def test_another_minor_version_is_told_from_what_spark_says() -> None:
         "Python in worker has different version: 3.12 than that in driver: 3.11, PySpark cannot run "
         "with different minor versions."
     )
-    told = _trouble("python3", said)
+    told = worker_trouble("python3", said)
     assert told is not None
     assert told.startswith("the workers' Python (python3) is 3.12 and the driver's (")
     assert ") is 3.11; set PYSPARK_PYTHON" in told

@@ -49,7 +49,7 @@ def main(folder: Path, store: str) -> dict[str, Any]:
     del trunk
     first, last = (Model.load(folder / night) for night in ("first", "last"))
     cache = kvspark.Cache.connect(store, namespace="memory", timeout_ms=PATIENT_MS)
-    first.predict({"text": TEXTS}, cache, threads=1)
+    first.predict({"text": TEXTS}, cache=cache, threads=1)
     spark = SparkSession.builder.master(f"local[{WORKERS},4]").getOrCreate()
     told: dict[str, Any] = {**last.bundle.files[TRUNK]}
     # Before anything on this host needs the trunk of `last`: by path first, whose own file is watched.
@@ -104,12 +104,12 @@ def open_in_all(spark: SparkSession, spec: TaskSpec, folder: Path) -> list[dict[
         predictor = predictor_for(spec)
         texts = {"text": pa.array(TEXTS[:32])}
         features, *graphs = predictor.bundle.stages
-        predictor._resolver.computation(features)
+        predictor.resolver.computation(features)
         importlib.import_module("kvspark.model.weights")  # and torch with it
         meet(meetings, "start")
         before = _anonymous_bytes()
         for stage in graphs:
-            predictor._resolver.computation(stage)
+            predictor.resolver.computation(stage)
         opened = _anonymous_bytes() - before
         predictor.predict(texts)
         meet(meetings, "used")
