@@ -64,6 +64,7 @@ class Model(Predicting):
             UsageError: the dtype is no floating-point one.
             ExportError: the module is in training mode, draws random numbers, or cannot be captured.
             CutError: a cut is no module of the model, or no set of tensors carries it.
+            NotRepeatableError: a row's result hangs on more than the row; with `MicroBatch(rows=1)` only on earlier calls.
         """
         from kvspark.model.torch_source import bundle_from_torch
 
@@ -159,6 +160,7 @@ class Model(Predicting):
         Raises:
             ExportError: the file holds no model, or its rows cannot be told apart.
             CutError: a cut is no value of the graph, or its stages give other bits than the uncut file.
+            NotRepeatableError: as for `from_torch`.
             ModelError: the extra `onnx` is not installed.
         """
         try:
@@ -224,9 +226,11 @@ class Model(Predicting):
 
         `fn` takes an array (rows, *shape) for each of `inputs`, in their order, and returns an array, a
         tuple in the order of `outputs`, or a dict with their names. It must change `fingerprint` with
-        its results, and be importable by name on workers: no code travels in a bundle.
+        its results, and be importable by name on workers: no code travels in a bundle. It is tried on rows
+        of made-up numbers; what it raises on them counts for nothing.
 
         Raises:
+            NotRepeatableError: as for `from_torch`.
             UsageError: `fn` cannot be imported by name, the fingerprint is empty, a tensor is not one
                 that a function can take or give.
         """
@@ -250,9 +254,10 @@ class Model(Predicting):
         """The model in the TorchScript file `path`: one stage, called with `inputs` in their order.
 
         The file's bytes and `fingerprint` make the fingerprint. The file is a program and is run as it
-        is: trust the bundle as you trust code. What remembers its last call is refused by the preflight.
+        is: trust the bundle as you trust code.
 
         Raises:
+            NotRepeatableError: as for `from_torch`; it remembers its last call, say.
             ModelError: the file cannot be read, or was saved in training mode.
             UsageError: a tensor is not one that an opaque stage can take or give.
         """

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from kvspark.errors import CutError
+from kvspark.errors import CutError, NotRepeatableError
 from kvspark.fingerprint import digest
 from kvspark.model.bundle import Bundle, write_bundle
 from kvspark.model.candidates import MOST_BYTES_PER_ROW
@@ -20,6 +20,8 @@ from kvspark.model.onnx_program import encode_piece
 from kvspark.model.padding import with_tried_lengths
 from kvspark.model.stage import Source, Stage
 from kvspark.spec import MicroBatch, TensorSpec
+
+_AT_RUN_TIME = "DynamicQuantizeLinear"
 
 _LENGTH = 8
 """The padded length of the rows on which stages are checked."""
@@ -63,7 +65,21 @@ def bundle_from_onnx(
         stages=parts,
     )
     # First: a file that takes its first dimension for time can end the process at length 0.
-    return with_tried_lengths(with_own_rows(bundle))
+    return with_tried_lengths(_with_own_rows(bundle, graph))
+
+
+def _with_own_rows(bundle: Bundle, graph: OnnxGraph) -> Bundle:
+    """`bundle`, if its rows have results of their own; says where a file that is quantised at run time has not."""
+    try:
+        return with_own_rows(bundle)
+    except NotRepeatableError as error:
+        node = next((node for node in graph.nodes if node.op_type == _AT_RUN_TIME), None)
+        if node is None:
+            raise
+        raise NotRepeatableError(
+            f"{error.args[0]}; node {node.name or node.output[0]!r} ({_AT_RUN_TIME}) takes one scale for all rows "
+            "of a call, which a file that is quantised statically does not"
+        ) from error
 
 
 def find_onnx_cuts(

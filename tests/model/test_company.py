@@ -225,6 +225,9 @@ def test_an_onnx_file_that_mixes_rows_is_refused_or_run_row_by_row(
         NotRepeatableError, match=r"'y' of a row changes .*model\.micro_batch\.rows: 1"
     ):
         Model.from_onnx(path)
+    if kind == "a scale for the whole batch":
+        with pytest.raises(NotRepeatableError, match="takes one scale for all rows of a call"):
+            Model.from_onnx(path)
     model = Model.from_onnx(path, micro_batch=ALONE)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     expected = np.concatenate([session.run(None, {"x": row[None]})[0] for row in rows()])
