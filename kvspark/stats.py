@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, final
 
 from kvspark.display import GREEN, GREY, ORANGE, bars, heading, table
+from kvspark.wording import count_of
 
 _SHOWN = ("rows", "lookups", "hits", "duplicates", "computed", "weights_loaded")
 """Counts of each stage that a notebook shows."""
@@ -109,7 +110,7 @@ class RunStats:
     def line(self) -> str:
         """The rows, and how many look-ups found what they looked for: `1,000 rows, hit rate 97.1%`."""
         rate = self.hit_rate
-        return f"{self.rows:,} rows" + ("" if rate is None else f", hit rate {rate:.1%}")
+        return count_of(self.rows, "row") + ("" if rate is None else f", hit rate {rate:.1%}")
 
     @property
     def bad_row_count(self) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kvspark.spark.check import Looked
 
 
-@click.command()
+@click.command(short_help="Try a job and write nothing: the dry run.")
 @CONF
 @with_sets
 def check(conf: Path, sets: Sequence[str]) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from kvspark.wording import count_of
 
-@click.command()
+
+@click.command(short_help="Merge the segments of a cold tier.")
 @click.argument("url")
 def compact(url: str) -> None:
     """Merge the segments of the cold tier at URL, and drop what has ended or was deleted."""
@@ -14,6 +16,6 @@ def compact(url: str) -> None:
 
     done = merge(cold_folder(url))
     click.echo(
-        f"{done.segments_before} segments became {done.segments_after}; {done.entries} entries "
-        f"kept, {done.dropped} dropped"
+        f"{count_of(done.segments_before, 'segment')} became {done.segments_after:,}; "
+        f"{count_of(done.entries, 'entry')} kept, {done.dropped:,} dropped"
     )

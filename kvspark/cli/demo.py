@@ -9,7 +9,7 @@ import click
 from kvspark.spark.java import check_java
 
 
-@click.command()
+@click.command(short_help="Run three nights of a real scoring job.")
 @click.option(
     "--nights-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

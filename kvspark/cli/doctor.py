@@ -15,7 +15,7 @@ _UNWELL = 1
 """What `kvspark doctor` exits with when something is bad."""
 
 
-@click.command()
+@click.command(short_help="Look at this machine, the secrets and the store.")
 @CONF
 @with_sets
 @click.option("--as", "user", help="A user of the server who may look where the job's may not.")

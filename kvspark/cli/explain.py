@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="Say what a code, a field or a conf key means.")
 @click.argument("topic", required=False)
 def explain(topic: str | None) -> None:
     """Say what TOPIC means, and what to do: KVS-1100, rows_in, timeout, cache.ttl_s, 65.

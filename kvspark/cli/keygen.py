@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Make or rotate the keys that entries are sealed with.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--primary", is_flag=True, help="Seal with the new key from now on.")
 def keygen(file: Path, *, primary: bool) -> None:

@@ -11,7 +11,7 @@ from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 
 
-@click.command()
+@click.command(short_help="Remove entries from a cache.")
 @CONF
 @with_sets
 @click.option("--input", "rows", type=click.Path(path_type=Path), help="Rows, one JSON a line.")

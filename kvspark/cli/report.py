@@ -13,7 +13,7 @@ from kvspark.config.load import load_job_config
 from kvspark.errors import UsageError
 
 
-@click.command()
+@click.command(short_help="Show the last run of an output, and those before.")
 @click.argument("place", metavar="CONF|FOLDER", type=click.Path(path_type=Path))
 @with_sets
 @click.option(

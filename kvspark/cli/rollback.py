@@ -11,7 +11,7 @@ from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 
 
-@click.command()
+@click.command(short_help="Go back to an output that was replaced.")
 @CONF
 @with_sets
 @click.option("--to", metavar="RUN_ID", help="Go back to this run's output, not to the last one.")

@@ -14,7 +14,7 @@ from kvspark.spark.interrupt import telling
 from kvspark.spark.java import check_java
 
 
-@click.command()
+@click.command(short_help="Score a table and publish the result.")
 @CONF
 @with_sets
 @click.option("--run-id", help="Names the run; a run of the same id is replaced.")

@@ -11,7 +11,7 @@ from kvspark.cli.group import CONF, with_sets
 from kvspark.config.load import load_job_config
 
 
-@click.command()
+@click.command(short_help="Lift entries from the cold tier into the store.")
 @CONF
 @with_sets
 @click.option("--bytes", "most", type=click.IntRange(min=1), help="Memory that may be filled.")

@@ -10,7 +10,7 @@ from kvspark.config.cache import CacheConfig
 from kvspark.config.model import ModelConfig
 from kvspark.config.removed import REMOVED
 from kvspark.config.sealing import SealingConfig
-from kvspark.errors import SecretError, UsageError
+from kvspark.errors import SchemaError, SecretError, UsageError
 
 _REMOVED_OF_CACHE = tuple(key.removeprefix("cache.") for key in REMOVED if key.startswith("cache."))
 _KEYS = {
@@ -32,11 +32,11 @@ def named_as_arguments() -> Iterator[None]:
     """What is raised inside names arguments (`key_file`) where it would name keys of a conf (`cache.sealing.key_file`).
 
     Raises:
-        UsageError, SecretError: as they were raised, in those words.
+        UsageError, SecretError, SchemaError: as they were raised, in those words.
     """
     try:
         yield
-    except (UsageError, SecretError) as exc:
+    except (UsageError, SecretError, SchemaError) as exc:
         said = as_arguments(str(exc))
         if said == str(exc):
             raise

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.wording import count_of
 
 COLUMNS = ("id", "text", "label")
 
@@ -39,7 +40,7 @@ class Night:
         for name in COLUMNS:
             if table[name].null_count:
                 raise DataError(
-                    f"{self.path}: column {name} has {table[name].null_count} nulls; the demo needs none"
+                    f"{self.path}: column {name} has {count_of(table[name].null_count, 'null')}; the demo needs none"
                 )
         distinct = pc.count_distinct(table["id"]).as_py()
         if distinct != table.num_rows:

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from kvspark.stats import StageStats
+from kvspark.wording import count_of
 
 STAGES = ("features", "trunk", "head")
 
@@ -102,8 +103,8 @@ def complaints(outcomes: Sequence[Outcome]) -> list[str]:
     trunk = outcomes[-1].stages["trunk"]
     if trunk.computed or trunk.weights_loaded:
         wrong.append(
-            f"{outcomes[-1].name}: the trunk computed {trunk.computed:,} rows and "
-            f"{trunk.weights_loaded} workers opened its weights; expected none"
+            f"{outcomes[-1].name}: the trunk computed {count_of(trunk.computed, 'row')} and "
+            f"{count_of(trunk.weights_loaded, 'worker')} opened its weights; expected none"
         )
     return wrong
 

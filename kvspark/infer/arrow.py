@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from kvspark.errors import DataError, SchemaError
 from kvspark.spec import BINARY, STRING, Rows, TensorSpec
+from kvspark.wording import count_of
 
 Array = npt.NDArray[np.generic]
 
@@ -163,7 +164,7 @@ def _fixed(items: Array, offsets: list[Array], count: int, spec: TensorSpec) -> 
         wrong = np.flatnonzero(lengths != dim)
         if len(wrong):
             raise DataError(
-                f"input {spec.name!r}: an array of {lengths[wrong[0]]} values where {dim} are expected; "
+                f"input {spec.name!r}: an array of {count_of(int(lengths[wrong[0]]), 'value')} where {dim} are expected; "
                 f"the shape of a row is {shape_text(spec)}, as in the example that the model was made with "
                 f"(for rows of any length, make it with variable_length=[{spec.name!r}])"
             )

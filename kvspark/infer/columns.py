@@ -18,6 +18,7 @@ import pyarrow as pa
 from kvspark.errors import DataError
 from kvspark.infer.arrow import check_input_type, tensor_array
 from kvspark.spec import BINARY, STRING, Rows, TensorSpec
+from kvspark.wording import count_of
 
 Indices = npt.NDArray[np.intp]
 
@@ -67,7 +68,7 @@ def column(array: pa.Array | pa.ChunkedArray, spec: TensorSpec) -> Column:
     check_input_type(array.type, spec)
     if array.null_count:
         raise DataError(
-            f"input {spec.name!r}: {array.null_count} nulls among {len(array)} rows; "
+            f"input {spec.name!r}: {count_of(array.null_count, 'null')} among {count_of(len(array), 'row')}; "
             "filter them out, or fill them before scoring"
         )
     if spec.dtype == STRING:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
+from kvspark.wording import count_of
+
 Verdict = Literal["equal bits", "within bound", "differs", "nothing compared"]
 """`within bound`: other last bits, which is what another batch shape gives. `differs`: wrong rows."""
 
@@ -91,16 +93,27 @@ class Verification:
         found = [c.first_row for c in self.outputs if c.first_row is not None]
         return min([*found, *(one.row for one in self.one_sided)], default=None)
 
+    def short(self) -> str:
+        """The verdict in a few words, on one line."""
+        rows = f"{self.compared:,} of {count_of(self.rows, 'row')}"
+        largest = [check.largest for check in self.outputs if check.verdict == "within bound"]
+        far = f", largest difference {max(largest):.3g}" if largest else ""
+        return f"{self.verdict}: {rows} beside {self.runtime}{far}"
+
     def __str__(self) -> str:
-        told = [f"{self.verdict}: {self.compared:,} of {self.rows:,} rows beside {self.runtime}"]
+        told = [
+            f"{self.verdict}: {self.compared:,} of {count_of(self.rows, 'row')} beside {self.runtime}"
+        ]
         if not self.is_independent:
             told.append("  weaker: what the bundle got wrong when it was made is not seen")
         if self.note:
             told.append(f"  {self.note}")
         if self.bad_on_both:
-            told.append(f"  {self.bad_on_both:,} rows are bad on both sides")
+            told.append(f"  {count_of(self.bad_on_both, 'row')} bad on both sides")
         told += [f"  {check.line()}" for check in self.outputs]
         told += [f"  {one.line()}" for one in self.one_sided[:_SHOWN]]
         if len(self.one_sided) > _SHOWN:
-            told.append(f"  and {len(self.one_sided) - _SHOWN:,} more rows with one result")
+            told.append(
+                f"  and {count_of(len(self.one_sided) - _SHOWN, 'more row')} with one result"
+            )
         return "\n".join(told)

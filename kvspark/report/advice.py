@@ -8,6 +8,9 @@ from kvspark.stats import StageStats
 _COLD = 0.5
 """Of what was computed: where so much was written and little was found, it was a first night."""
 
+_SMALL = 0.02
+"""Of a run: what is within the scatter of runs is no ground for an advice either."""
+
 _UNSEEN_S = 0.05
 """Seconds that are 0.0 as they are printed: no ground for an advice."""
 
@@ -29,7 +32,10 @@ def told_cache(report: RunReport) -> list[str]:
         return ["the cache saved about as much as it cost, to a tenth of a second"]
     if saved >= 0:
         return [f"the cache saved about {saved:.1f} s of computing"]
-    return [f"the cache cost about {-saved:.1f} s more than it saved: {_why(report)}"]
+    cost = f"the cache cost about {-saved:.1f} s more than it saved"
+    if -saved < _SMALL * report.total_seconds:
+        return [f"{cost}, of {report.total_seconds:.1f} s"]
+    return [f"{cost}: {_why(report)}"]
 
 
 def _why(report: RunReport) -> str:
@@ -43,15 +49,15 @@ def _why(report: RunReport) -> str:
             f"{counted.seconds_waited:.1f} s of waiting for other workers at {name}; set "
             "cache.lease_from_ms higher, or leave it out"
         )
+    if counted.bytes_written and counted.hits < _COLD * counted.computed:
+        return (
+            f"{counted.computed:,} rows of {name} were computed and written for the next run, which "
+            "will find them"
+        )
     if lookup_s >= cost_s and counted.lookups:
         return (
             f"at {name} a look-up takes {_micro(lookup_s)} a row and computing "
             f"{_micro(cost_s)}; set plan.stages.{name}.cached: false"
-        )
-    if counted.bytes_written and counted.computed and counted.hits < _COLD * counted.computed:
-        return (
-            f"{counted.computed:,} rows of {name} were computed and written for the next run, which "
-            f"will find them; if it does not, set plan.stages.{name}.cached: false"
         )
     if counted.seconds_insert > counted.seconds_lookup:
         return (

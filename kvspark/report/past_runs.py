@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kvspark.report.run_report import PastRun
+from kvspark.wording import count_of
 
 _COLUMNS = ("rows", "hit rate", "computed", "s", "saved s")
 _MARKS = {
@@ -55,7 +56,9 @@ def print_history(
     for mark in sorted(used):
         console.print(f"{mark}  {_MARKS[mark]}", highlight=False, markup=False)
     if len(runs) > last:
-        console.print(f"{len(runs) - last:,} older runs: --last {len(runs)}", highlight=False)
+        console.print(
+            f"{count_of(len(runs) - last, 'older run')}: --last {len(runs)}", highlight=False
+        )
 
 
 def _seconds(seconds: float) -> str:

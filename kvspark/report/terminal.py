@@ -16,6 +16,7 @@ from kvspark.spark.quarantine import QUARANTINE_FOLDER
 from kvspark.spark.run_bad_rows import counted
 from kvspark.spark.run_report import RunReport
 from kvspark.stats import StageStats
+from kvspark.wording import count_of
 
 _UNBOUNDED = 1000
 _COUNTS = ("rows", "lookups", "hits", "hit rate", "duplicates", "computed", "seconds")
@@ -40,21 +41,26 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(output, highlight=False, soft_wrap=True)
 
 
-def say(console: Console, markup: str) -> None:
-    """Prints a line, broken between words where it is longer than the terminal is wide."""
+def say(console: Console, markup: str, *, indent: int = 0) -> None:
+    """Prints a line, broken between words where it is longer than the terminal is wide.
+
+    All lines but the first stand `indent` characters further right.
+    """
     text = Text.from_markup(markup)
-    for line in text.divide(_breaks(text.plain, console.width)):
+    for place, line in enumerate(text.divide(_breaks(text.plain, console.width, indent))):
         line.rstrip()
+        if place:
+            line.pad_left(indent)
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _breaks(text: str, width: int) -> list[int]:
+def _breaks(text: str, width: int, indent: int) -> list[int]:
     """Where lines of at most `width` characters end in `text`; a longer word has one of its own."""
-    breaks, start = [], 0
+    breaks, start, room = [], 0, width
     for word in re.finditer(r"\S+", text):
-        if word.end() - start > width and word.start() > start:
+        if word.end() - start > room and word.start() > start:
             breaks.append(word.start())
-            start = word.start()
+            start, room = word.start(), width - indent
     return breaks
 
 
@@ -81,13 +87,15 @@ def _stages(report: RunReport, *, is_short: bool) -> Table:
 
 def _lines(report: RunReport) -> list[str]:
     rate = report.rows_in / report.total_seconds if report.total_seconds else 0.0
-    rows = f"{report.rows_in:,} rows in, {report.rows_out:,} rows out"
+    rows = f"{count_of(report.rows_in, 'row')} in, {count_of(report.rows_out, 'row')} out"
     lines = [f"{rows}, {report.total_seconds:.1f} s ({rate:,.0f} rows/s)"]
     lines += [escape(line) for line in told_cache(report)]
     leased = sum(stage.leased for stage in report.stats.stages.values())
     if leased:
         waited_s = sum(stage.seconds_waited for stage in report.stats.stages.values())
-        lines.append(f"{leased:,} rows came from another worker ({waited_s:.1f} s waited)")
+        lines.append(
+            f"{count_of(leased, 'row')} came from another worker ({waited_s:.1f} s waited)"
+        )
     turned_away = sum(stage.turned_away for stage in report.stats.stages.values())
     if turned_away:
         lines.append(
@@ -100,7 +108,7 @@ def _lines(report: RunReport) -> list[str]:
     if report.stats.bad_row_count:
         lines.append(_bad_rows(report))
     if report.empty_input_files:
-        lines.append(f"{report.empty_input_files:,} input files of zero bytes were skipped")
+        lines.append(f"skipped {count_of(report.empty_input_files, 'input file')} of zero bytes")
     errors = report.stats.cache_errors
     if errors:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(errors.items()))

@@ -24,6 +24,7 @@ from kvspark.spark.listing import resolve_paths
 from kvspark.spark.nanoseconds import asked_as_long
 from kvspark.spark.opened import open_model, plan_of
 from kvspark.spark.source import InputFiles, find_files
+from kvspark.wording import count_of
 
 if TYPE_CHECKING:
     from kvspark.infer.model import Model
@@ -67,13 +68,14 @@ class _Check:
     def found(self) -> Iterator[Looked]:
         """Each finding as it is made."""
         steps: list[tuple[str, Callable[[], Iterator[Looked]]]] = [
+            # What is known at once comes before the model, which may take a minute to open.
+            ("input", self._open_input),
+            ("output", self._check_output),
+            ("cache", self._check_cache),
             ("model", self._open_model),
             ("inputs and outputs", self._map_columns),
             ("plan", self._make_plan),
-            ("input", self._open_input),
             ("column", self._check_columns),
-            ("cache", self._check_cache),
-            ("output", self._check_output),
             ("rows", self._check_rows),
         ]
         for what, step in steps:
@@ -116,7 +118,7 @@ class _Check:
             self._config.input, columns=[], nanos_as_long=asked_as_long(self._config.spark.conf)
         )
         rows = sum(footer.rows for footer in files.footers) if files.selected else 0
-        got = f"{len(files.selected):,} files with {rows:,} rows"
+        got = f"{count_of(len(files.selected), 'file')} with {count_of(rows, 'row')}"
         if self._config.input.filter is not None:
             got += " before the filter"
         yield Looked(Finding("ok", "input", got))

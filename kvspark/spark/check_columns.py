@@ -15,6 +15,7 @@ from kvspark.infer.arrow import arrow_type
 from kvspark.model.bundle import Bundle
 from kvspark.spark.column_map import ColumnMap, check_columns, check_made_input
 from kvspark.spark.footer_schema import UNKNOWN, schema_of
+from kvspark.spark.missing_column import missing_column
 from kvspark.spark.nanoseconds import asked_as_long
 from kvspark.spark.source import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.subject import subject_inputs
@@ -51,10 +52,7 @@ def _schema_faults(
     alone = replace(columns, outputs={}, made={})  # which are looked at below
     for name, column in columns.inputs.items():
         if column not in there:
-            yield SchemaError(
-                f"input {name!r}: there is no column {column!r} (found: "
-                f"{', '.join(schema.names) or 'none'}); map the input to a column in inputs"
-            )
+            yield SchemaError(f"input {name!r}: {missing_column(column, schema.names)}")
         elif there[column].dataType != UNKNOWN:
             tried = [there[column], *_fields(right, without=column)]
             yield from _raised(partial(check_columns, alone, StructType(tried), bundle))

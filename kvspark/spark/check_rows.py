@@ -20,6 +20,7 @@ from kvspark.spark.run_preflight import checked_sample, first_rows
 from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
 from kvspark.spark.task_device import on_task_devices
+from kvspark.wording import count_of
 
 if TYPE_CHECKING:
     from kvspark.infer.model import Model
@@ -62,9 +63,9 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
 
 def _verified(model: Model, sample: Mapping[str, pa.Array]) -> tuple[Finding, KvsparkError | None]:
     found = model.verify({name: array[:VERIFIED_ROWS] for name, array in sample.items()})
-    text = "; ".join(line.strip() for line in str(found).splitlines())
     if found.ok:
-        return Finding("ok", "verify", text), None
+        return Finding("ok", "verify", found.short()), None
+    text = "; ".join(line.strip() for line in str(found).splitlines())
     error = ModelError(
         f"kvspark's rows are not those of {found.runtime}, first in row {found.first_row} of the "
         "input; nothing was written, look at Model.verify(columns) on those rows"
@@ -96,7 +97,7 @@ def _expected(
     return Finding(
         "ok",
         "expected",
-        f"{_time_text(total)} to compute {source.rows:,} rows on {cores} cores where nothing is cached "
+        f"{_time_text(total)} to compute {count_of(source.rows, 'row')} on {count_of(cores, 'core')} where nothing is cached "
         f"({1_000 * a_row:.3g} ms a row, measured on {count})",
     )
 

@@ -16,9 +16,11 @@ from pyspark.sql.types import DataType, DecimalType, NullType, StructField, Stru
 from kvspark.errors import SchemaError, UsageError
 from kvspark.infer.arrow import arrow_type, check_input_type
 from kvspark.model.bundle import Bundle
+from kvspark.spark.castable import is_exact
 from kvspark.spark.input_faults import InputFaults
 from kvspark.spark.input_parts import InputOf, MadeInput, input_of
-from kvspark.spark.input_values import check_made, is_exact
+from kvspark.spark.input_values import check_made
+from kvspark.spark.missing_column import missing_column
 from kvspark.spec import TensorSpec
 
 
@@ -80,6 +82,8 @@ def column_map(
     twice = [name for name, count in Counter(map(str.lower, outputs.values())).items() if count > 1]
     if twice:
         raise UsageError(f"outputs names column {twice[0]!r} for two outputs; give each its own")
+    if "" in outputs.values():
+        raise UsageError("outputs names a column '' for an output; give it a name")
     if not outputs:
         raise UsageError(f"outputs is empty; keep one of {', '.join(own_outputs)}")
     given = {name: input_of(name, inputs.get(name, name)) for name in own_inputs}
@@ -148,10 +152,7 @@ def place_of(column: str, schema: StructType, *, what: str) -> int:
     """
     count = schema.names.count(column)
     if count == 0:
-        raise SchemaError(
-            f"{what}: there is no column {column!r} (found: "
-            f"{', '.join(schema.names) or 'none'}); map the input to a column in inputs"
-        )
+        raise SchemaError(f"{what}: {missing_column(column, schema.names)}")
     if count > 1:
         raise SchemaError(
             f"{what}: column {column!r} is there {count} times; drop one, rename one, or name it as a Column"

@@ -32,6 +32,7 @@ from kvspark.spark.host_files import HostFiles
 from kvspark.spark.paths import local_path
 from kvspark.spark.run_report import FILE_NAME
 from kvspark.spark.target import REPORT_FOLDER
+from kvspark.wording import count_of
 
 JAVA = 17
 PYSPARK = (4, 0)
@@ -180,8 +181,8 @@ def _cold(url: str) -> Finding:
         )
     if count > MANY_SEGMENTS:
         advice = f"run kvspark compact {url} each night"
-        return Finding("warn", what, f"{count} segments", f"at most {MANY_SEGMENTS}", advice)
-    return Finding("ok", what, f"can be written, {count} segments")
+        return Finding("warn", what, count_of(count, "segment"), f"at most {MANY_SEGMENTS}", advice)
+    return Finding("ok", what, f"can be written, {count_of(count, 'segment')}")
 
 
 MANY_SEGMENTS = 500
@@ -203,7 +204,7 @@ def _namespace(config: CacheConfig) -> Iterator[Finding]:
         yield Finding("ok", what, "no run has written anything")
     for stock in sorted(stocks.values(), key=lambda each: each.name):
         day = datetime.fromtimestamp(stock.last_used_s, timezone.utc).date()
-        got = f"about {stock.entries:,} entries, {size_text(stock.size_bytes)}, last used {day}"
+        got = f"about {count_of(stock.entries, 'entry')}, {size_text(stock.size_bytes)}, last used {day}"
         yield Finding("ok", f"{what} stage {stock.name}", got)
 
 

@@ -10,11 +10,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from kvspark.errors import UsageError
+from kvspark.spark.analysis import analysis_text
 from kvspark.spark.ship import is_connect
 
 _QUOTED = re.compile(
     r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL
 )
+_SUBQUERY = re.compile(r"\(\s*(?:select|with|from)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 # Spark calls the clock deterministic: within one query it stands still.
 _CLOCK = frozenset(
@@ -41,6 +43,10 @@ def refuse_varying(text: str, what: str) -> None:
         UsageError: it does, or it reads other rows than its own; names `what` and the function.
     """
     plain = _QUOTED.sub(" '' ", text)
+    if _SUBQUERY.search(plain):
+        raise UsageError(
+            f"{what} reads other rows by a SELECT of its own; join them in a step of its own, and name its column"
+        )
     for found in _WORD.finditer(plain):
         word, rest = found.group().lower(), plain[found.end() :].lstrip()
         is_call = rest.startswith("(")
@@ -84,8 +90,7 @@ def _check(df: DataFrame, what: str, expression: str | Column, name: str) -> Non
         made.schema  # noqa: B018 - Spark Connect looks at it now
     except (AnalysisException, ParseException) as exc:
         raise UsageError(
-            f"{what} cannot be computed for a row of this table: {_first_line(exc)} (columns: "
-            f"{', '.join(df.columns)})"
+            f"{what} cannot be computed for a row of this table: {analysis_text(exc, df.columns)}"
         ) from None
     if not is_connect(df.sparkSession):
         _check_plan(made, what)
@@ -104,10 +109,6 @@ def _check_plan(made: Any, what: str) -> None:
 
 def _column(expression: str | Column) -> Column:
     return F.expr(expression) if isinstance(expression, str) else expression
-
-
-def _first_line(exc: Exception) -> str:
-    return str(exc).splitlines()[0]
 
 
 def _varies(what: str, word: str, why: str) -> UsageError:

@@ -13,7 +13,7 @@ from kvspark.errors import DataError, KvsparkError, OutputError
 
 _OURS = re.compile(r"^kvspark\.errors\.(\w+): (.+)$", re.MULTILINE)
 _FILE = re.compile(r"file:(/\S+?\.parquet)")
-_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 _UNREADABLE = re.compile(
     r"FAILED_READ_FILE|checksum|ParquetDecodingException|is not a Parquet file"
 )
@@ -21,6 +21,10 @@ _NO_VALUE = re.compile(
     r"\[((?:CAST|ARITHMETIC|BINARY_ARITHMETIC|DATETIME)_(?:INVALID_INPUT|OVERFLOW)|DIVIDE_BY_ZERO|INVALID_ARRAY_INDEX|"
     r"NUMERIC_VALUE_OUT_OF_RANGE)[\].]"
 )
+_NO_VALUE_STATE = re.compile(
+    r"\[([A-Z_]+)(?:\.[A-Z_]+)*\].*?SQLSTATE: (?:22\w{3}|P0001|21000)", re.DOTALL
+)
+"""Every error of Spark that is about the data (class 22), or that an expression raised itself."""
 _DIED = re.compile(r"Python worker exited unexpectedly \(crashed\)")
 _SILENT = re.compile(r"terminated due to idle timeout \(timeout: (\d+) seconds\)")
 _TASK = re.compile(r"Task (\d+) in stage \S+ failed (\d+) times")
@@ -45,7 +49,9 @@ def explained(exc: Exception) -> KvsparkError | None:
             f"{where} cannot be read to its end (a damaged page, or it changed); nothing was "
             "published, write it again"
         )
-    if found := _NO_VALUE.search(text):  # the rest of Spark's message quotes the row
+    if found := _NO_VALUE.search(text) or _NO_VALUE_STATE.search(
+        text
+    ):  # the rest of Spark's message quotes the row
         return DataError(
             f"an expression of inputs, or input.filter, has no value for a row ({found.group(1)}); nothing was published, "
             "write it with try_cast, try_divide or coalesce"

@@ -39,9 +39,13 @@ class InputFaults:
         first = int(rows[0])
         more = f" (and {len(rows) - 1:,} more of {len(codes):,} rows)" if len(rows) > 1 else ""
         why = self.told[int(codes[first]) - 1]
+        advice = (
+            "the model takes none: give a default in inputs"
+            if why.error == "NullValue"
+            else "write it with an expr that gives another value"
+        )
         raise RowError(
-            f"{why.message}{more}; the model takes none: give a default in inputs, filter the rows out, or "
-            "choose on_bad_row",
+            f"{why.message}{more}; {advice}, filter the rows out, or choose on_bad_row",
             first,
             why.message,
             why.error,

@@ -15,41 +15,25 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from pyspark.errors import PySparkException
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
-from pyspark.sql.types import (
-    ArrayType,
-    BooleanType,
-    ByteType,
-    DataType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-)
+from pyspark.sql.types import ArrayType, DataType
 
 from kvspark.errors import SchemaError, UsageError
-from kvspark.infer.arrow import arrow_type, exact_types
+from kvspark.infer.arrow import exact_types
+from kvspark.spark.castable import (
+    WHOLE_DIGITS,
+    cast_advice,
+    expr_advice,
+    is_castable,
+    is_exact,
+    leaf_of,
+    parsed,
+    spark_name,
+)
 from kvspark.spark.input_parts import MadeInput, Part
 from kvspark.spec import BINARY, STRING, TensorSpec
-
-_DIGITS = {
-    "int8": 2,
-    "int16": 4,
-    "int32": 9,
-    "int64": 18,
-    "float32": 7,
-    "float64": 15,
-    "float16": 3,
-    "bfloat16": 2,
-    "uint8": 2,
-}
-"""Digits of a whole decimal that each dtype holds exactly, whatever they are."""
+from kvspark.wording import count_of
 
 _SPARK_NAMES = {
     "int8": "tinyint",
@@ -64,16 +48,8 @@ _SPARK_NAMES = {
 }
 
 
-_CASTS: tuple[DataType, ...] = (
-    BooleanType(),
-    ByteType(),
-    ShortType(),
-    IntegerType(),
-    LongType(),
-    FloatType(),
-    DoubleType(),
-    StringType(),
-)
+_BEYOND = {"int": 2.0**31, "bigint": 2.0**63}
+"""The first number above what the type holds, which floating point holds and rounds others to."""
 
 
 @final
@@ -154,35 +130,21 @@ def check_made(spec: TensorSpec, made: MadeInput, kinds: Sequence[DataType | Non
     _check_shape(spec, made, kinds)
     lossy: list[str] = []
     for part, kind in zip(made.parts, kinds, strict=True):
-        leaf = kind
-        while isinstance(leaf, ArrayType):
-            leaf = leaf.elementType
-        if part.cast is not None and not is_exact(_parsed(part.cast), spec.dtype):
+        leaf = leaf_of(kind)
+        if part.cast is not None and not is_exact(parsed(part.cast), spec.dtype):
             raise SchemaError(
-                f"input {spec.name!r}: {part} is cast to {part.cast}, {_advice(spec)}"
+                f"input {spec.name!r}: {part} is cast to {part.cast}, {cast_advice(spec)}"
+            )
+        if leaf is not None and not is_castable(leaf, part.cast or spark_name(spec)):
+            raise SchemaError(
+                f"input {spec.name!r}: {part} has type {leaf.simpleString()}, {expr_advice(spec, leaf)}"
             )
         if part.cast is None and leaf is not None and not is_exact(leaf, spec.dtype):
             lossy.append(f"{part} has type {leaf.simpleString()}")
         if part.default is not None:
             _check_default(spec, part, is_array=isinstance(kind, ArrayType))
     if lossy:
-        raise SchemaError(f"input {spec.name!r}: {', '.join(lossy)}, {_advice(spec)}")
-
-
-def _parsed(cast: str) -> DataType:
-    return next(kind for kind in _CASTS if kind.simpleString() == cast)
-
-
-def _advice(spec: TensorSpec) -> str:
-    name = _spark_name(spec)
-    return (
-        f"which does not become the model's {spec.dtype} without loss; ask for the cast: "
-        f"{{column: ..., cast: {name}}}, or {{columns: [...], cast: {name}}} for all"
-    )
-
-
-def _spark_name(spec: TensorSpec) -> str:
-    return from_arrow_type(arrow_type(TensorSpec(spec.name, spec.dtype, ()))).simpleString()
+        raise SchemaError(f"input {spec.name!r}: {', '.join(lossy)}, {cast_advice(spec)}")
 
 
 def _check_default(spec: TensorSpec, part: Part, *, is_array: bool) -> None:
@@ -208,9 +170,12 @@ def _check_shape(spec: TensorSpec, made: MadeInput, kinds: Sequence[DataType | N
     may_be_long = any(kind is None or isinstance(kind, ArrayType) for kind in kinds)
     wanted = math.prod(dim or 0 for dim in spec.shape)
     if not spec.shape or (spec.is_fixed and not may_be_long and wanted != len(kinds)):
+        alone = "; write it without the list" if not spec.shape and len(kinds) == 1 else ""
+        takes = count_of(wanted, "value") if spec.shape else "one number"
+        are = "is" if len(kinds) == 1 else "are"
         raise SchemaError(
-            f"input {spec.name!r} takes {wanted if spec.shape else 'one'} value{'s' * (wanted != 1)} a row, "
-            f"and {len(kinds)} columns are joined to it ({', '.join(map(str, made.parts))})"
+            f"input {spec.name!r} takes {takes} a row, and {count_of(len(kinds), 'column')} {are} joined to it "
+            f"({', '.join(map(str, made.parts))}){alone}"
         )
 
 
@@ -223,11 +188,11 @@ class _Cast:
         self._source = source
         self._part = source.part
         self._depth = depth
-        self._target = _spark_name(spec)
+        self._target = spark_name(spec)
 
     def value(self) -> tuple[Column, list[Fault]]:
         part, column = self._part, self._source.column
-        kind = self._leaf()
+        kind = leaf_of(self._source.kind)
         if part.cast is None and self._source.kind is None:
             column = self._guarded(column)
         faults = []
@@ -246,12 +211,6 @@ class _Cast:
             made = F.when(column.isNull(), self._default(part.default)).otherwise(made)
         return made, faults
 
-    def _leaf(self) -> DataType | None:
-        kind = self._source.kind
-        while isinstance(kind, ArrayType):
-            kind = kind.elementType
-        return kind
-
     def _cast(self, item: Column) -> Column:
         if self._part.cast is not None:
             item = item.try_cast(self._part.cast)
@@ -268,6 +227,11 @@ class _Cast:
     def _misfits(self, item: Column) -> Column:
         made = item.try_cast(self._part.cast or "")
         misfits = item.isNotNull() & made.isNull()
+        if self._part.cast in _BEYOND:
+            # Spark gives the largest whole number for the first one beyond it, and says nothing of it.
+            is_float = F.typeof(item).isin("float", "double")
+            is_beyond = is_float & (item.cast("double") == _BEYOND[self._part.cast])
+            misfits = misfits | F.coalesce(is_beyond, F.lit(col=False))
         if self._part.cast in ("float", "double"):
             # A finite number that is too large becomes infinite, and Spark says nothing of it.
             is_infinite = made.cast("double").isin(math.inf, -math.inf)
@@ -284,7 +248,7 @@ class _Cast:
     def _guarded(self, column: Column) -> Column:
         """`column`, which must turn out to have a type that becomes the dtype without loss."""
         names = [_SPARK_NAMES[t] for t in exact_types(self._spec.dtype) if t in _SPARK_NAMES]
-        digits = _DIGITS.get(self._spec.dtype, 0)
+        digits = WHOLE_DIGITS.get(self._spec.dtype, 0)
         decimals = "|".join(map(str, range(1, digits + 1)))
         leaf = (
             f"({'|'.join(names)}|decimal[(]({decimals}),0[)])" if digits else f"({'|'.join(names)})"
@@ -293,20 +257,9 @@ class _Cast:
         message = F.concat(
             F.lit(f"kvspark.errors.SchemaError: input {self._spec.name!r}: {self._part} has type "),
             F.typeof(column),
-            F.lit(f", {_advice(self._spec)}"),
+            F.lit(f", {cast_advice(self._spec)}"),
         )
         return F.when(F.typeof(column).rlike(f"^{kind}$"), column).otherwise(F.raise_error(message))
-
-
-def is_exact(kind: DataType, dtype: str) -> bool:
-    """True if every value of the column type `kind` is one of the model's `dtype`."""
-    if isinstance(kind, DecimalType):
-        return kind.scale == 0 and kind.precision <= _DIGITS.get(dtype, 0)
-    try:
-        name = str(to_arrow_type(kind))
-    except PySparkException:
-        return False
-    return name in exact_types(dtype)
 
 
 def _each(column: Column, depth: int, make: Any) -> Column:

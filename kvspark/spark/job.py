@@ -20,7 +20,7 @@ from pyspark.sql.types import StructType
 from kvspark import __version__
 from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.config.model import Way
-from kvspark.errors import KvsparkError, UsageError, WeightsUnavailableError
+from kvspark.errors import KvsparkError, WeightsUnavailableError
 from kvspark.infer.budget import within_budget
 from kvspark.infer.plan import Plan
 from kvspark.spark.appended import add_to
@@ -33,7 +33,7 @@ from kvspark.spark.history import write_report
 from kvspark.spark.interrupt import telling
 from kvspark.spark.job_target import target_of
 from kvspark.spark.listing import resolve_paths
-from kvspark.spark.opened import Opened, check_cache, open_parts
+from kvspark.spark.opened import Opened, check_cache, check_partition_by, open_parts
 from kvspark.spark.phases import Phases
 from kvspark.spark.prepared import ready
 from kvspark.spark.rows_done import RowsDone
@@ -50,6 +50,7 @@ from kvspark.spark.target import REPORT_FOLDER, Target
 from kvspark.spark.target_interrupted import interrupted_run
 from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.written import Written, check_written
+from kvspark.wording import count_of
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -77,7 +78,7 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
         fault_point("locked")
         removed = target.recover()
         if removed:
-            log.info("removed what %d dead runs left beside %s", removed, target.path)
+            log.info("removed what %s left beside %s", count_of(removed, "dead run"), target.path)
         target.check()  # of what was there before the lock nothing is known
         try:
             return _Run(config, target, run_id, phases).publish(spark)
@@ -116,7 +117,9 @@ class _Run:
                 told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
             with self._phases.phase("read") as told:
                 source, columns = _read(spark, config, opened)
-                told.append(f"{source.rows:,} rows in {len(source.files):,} files")
+                told.append(
+                    f"{count_of(source.rows, 'row')} in {count_of(len(source.files), 'file')}"
+                )
             plan = _affordable(config, model, plan, source.rows)
             with self._phases.phase("preflight") as told:
                 sets_aside = config.input.on_bad_row != "error"
@@ -196,7 +199,9 @@ class _Run:
             if self._config.output.mode == "append":
                 add_to(self._target.path, staged, self._run_id)
             aside = f", {quarantined:,} quarantined" if quarantined else ""
-            told.append(f"{written.rows:,} rows in {written.files:,} files{aside}")
+            told.append(
+                f"{count_of(written.rows, 'row')} in {count_of(written.files, 'file')}{aside}"
+            )
         return written
 
     def _report(
@@ -271,12 +276,7 @@ def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
 
 
 def _write(df: DataFrame, staged: Path, config: OutputConfig) -> None:
-    missing = [name for name in config.partition_by if name not in df.columns]
-    if missing or len(set(config.partition_by)) >= len(df.columns):
-        raise UsageError(
-            f"output.partition_by names {', '.join(config.partition_by)}; name columns of the output, and leave some "
-            f"(it has {', '.join(df.columns)})"
-        )
+    check_partition_by(config, df.schema)
     _writer(df, config).partitionBy(*config.partition_by).parquet(str(staged))
     if config.partition_by and not any(staged.rglob("part-*.parquet")):
         # Without rows there are no folders, and nothing would say what the columns are.

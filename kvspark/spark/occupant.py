@@ -17,6 +17,7 @@ from typing import Any, final
 from kvspark.spark.manifest import REPORT_FOLDER, read_manifest
 from kvspark.spark.run_report import FILE_NAME, FORMAT
 from kvspark.spark.table_format import format_at
+from kvspark.wording import count_of
 
 _SHOWN = 3
 _MOST_NAMES = 1000
@@ -114,7 +115,7 @@ def _looks(folder: Path) -> str:
     if kinds:
         (end, count), *_ = kinds.most_common(1)
         wrote = "a table that Spark wrote" if "_SUCCESS" in names else "a table"
-        return f"{wrote} ({count:,} {end} files)"
+        return f"{wrote} ({count_of(count, f'{end} file')})"
     if "_SUCCESS" in names:
         return "a table that Spark wrote (_SUCCESS)"
     inner = next((text for item in folders if (text := _inner(item))), None)

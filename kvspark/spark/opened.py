@@ -9,11 +9,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from kvspark.config.job import JobConfig
-from kvspark.errors import CacheRequiredError, UsageError
+from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
+
+from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.infer.plan import Plan, StagePlan
 from kvspark.spark.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.footer_schema import UNKNOWN, schema_of
+from kvspark.spark.missing_column import missing_column
 from kvspark.spark.nanoseconds import asked_as_long
 from kvspark.spark.source import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.subject import subject_inputs
@@ -43,6 +46,8 @@ class Opened:
 def open_parts(config: JobConfig) -> Opened:
     """What `config` names, checked as far as that needs no Spark; nothing is written.
 
+    Secrets come first: a model takes up to a minute to open.
+
     Raises:
         ModelError: the model is not there or damaged.
         UsageError: a name that the model does not have, or a plan that does not fit it.
@@ -52,15 +57,30 @@ def open_parts(config: JobConfig) -> Opened:
     """
     if config.cache is None and config.run.require_cache:
         raise UsageError("run.require_cache is on and there is no cache; name one in cache.url")
-    model = open_model(config)
-    columns = column_map(model.bundle, config.inputs, config.outputs)
-    plan = plan_of(config).for_bundle(model.bundle)
-    as_long = asked_as_long(config.spark.conf)
-    files = find_files(
-        config.input, columns=columns.reads, defaulted=columns.defaulted, nanos_as_long=as_long
-    )
-    check_files(config, files, columns, model.bundle)
-    return Opened(model, columns, plan, files, open_cache(config))
+    cache = _first_of_all(config)
+    try:
+        model = open_model(config)
+        columns = column_map(model.bundle, config.inputs, config.outputs)
+        plan = plan_of(config).for_bundle(model.bundle)
+        as_long = asked_as_long(config.spark.conf)
+        files = find_files(
+            config.input, columns=columns.reads, defaulted=columns.defaulted, nanos_as_long=as_long
+        )
+        check_files(config, files, columns, model.bundle)
+    except BaseException:
+        if cache is not None:
+            cache.close()
+        raise
+    return Opened(model, columns, plan, files, cache)
+
+
+def _first_of_all(config: JobConfig) -> Cache | None:
+    try:
+        return open_cache(config)
+    except SecretError as error:
+        raise SecretError(
+            f"{error} (model and input were not looked at yet; kvspark check tells all faults at once)"
+        ) from None
 
 
 def open_model(config: JobConfig) -> Model:
@@ -115,10 +135,39 @@ def check_files(config: JobConfig, files: InputFiles, columns: ColumnMap, bundle
     if UNKNOWN not in (kinds.get(name) for name in columns.reads):
         check_columns(columns, schema, bundle)
     subject_inputs(config.cache, schema)
+    check_partition_by(config.output, StructType([*schema.fields, *columns.added(bundle)]))
     if config.input.filter is None and config.input.on_bad_row == "error" and files.selected:
         refuse_known_nulls(
             files.footers, [name for name in columns.reads if name not in columns.defaulted]
         )
+
+
+def check_partition_by(output: OutputConfig, schema: StructType) -> None:
+    """Does nothing if an output of `schema` can be in the folders that `output` asks for.
+
+    Raises:
+        UsageError: a column is missing, named twice or of a type that no folder's name holds, or none is
+            left for the files.
+    """
+    columns = schema.names
+    missing = [name for name in output.partition_by if name not in columns]
+    if missing:
+        raise UsageError(
+            f"output.partition_by: {missing_column(missing[0], columns, 'name one of these')}"
+        )
+    if len(set(output.partition_by)) < len(output.partition_by):
+        raise UsageError("output.partition_by names a column twice; name it once")
+    if output.partition_by and len(output.partition_by) >= len(columns):
+        raise UsageError(
+            "output.partition_by names every column of the output; leave some for the files"
+        )
+    for name in output.partition_by:
+        kind = schema[name].dataType
+        if isinstance(kind, ArrayType | MapType | StructType | BinaryType):
+            raise UsageError(
+                f"output.partition_by names {name!r} of type {kind.simpleString()}, which no folder's name holds; "
+                "name a column of texts, numbers or dates"
+            )
 
 
 def open_cache(config: JobConfig) -> Cache | None:

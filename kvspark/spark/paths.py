@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from kvspark.errors import UsageError
 
+_SHOWN = 80
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 
 
@@ -16,15 +17,25 @@ def local_path(path: str, *, what: str) -> Path:
     """The absolute path for a plain path or a `file:` URL, without links in its parents.
 
     Raises:
-        UsageError: the path has another scheme, is empty, or is the root.
+        UsageError: the path has another scheme or host, is empty, no path, or the root.
     """
     plain = _without_scheme(path, what=what)
     if not plain.strip():
         raise UsageError(f"{what} is empty; give the path of a folder")
-    absolute = Path(os.path.normpath(Path(plain).expanduser().absolute()))
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in plain):
+        raise UsageError(
+            f"{what} {plain!r} has a character that no folder's name should have; give another"
+        )
+    try:
+        absolute = Path(os.path.normpath(Path(plain).expanduser().absolute()))
+        parent = absolute.parent.resolve()
+        (parent / absolute.name).is_symlink()  # asks the file system whether it takes such a name
+    except (OSError, RuntimeError) as exc:
+        why = getattr(exc, "strerror", None) or str(exc).rstrip(".")
+        raise UsageError(f"{what} {path[:_SHOWN]} names no place ({why}); give another") from None
     if absolute == absolute.parent:
         raise UsageError(f"{what} {path} is the root of the file system; give the path of a folder")
-    return absolute.parent.resolve() / absolute.name
+    return parent / absolute.name
 
 
 def _without_scheme(path: str, *, what: str) -> str:
@@ -35,6 +46,11 @@ def _without_scheme(path: str, *, what: str) -> str:
     scheme, rest = match.groups()
     if scheme.lower() == "file":
         authority = re.match(r"//([^/]*)(.*)", rest, re.DOTALL)
+        if authority is not None and authority.group(1).lower() not in ("", "localhost"):
+            raise UsageError(
+                f"{what} {path} names the host {authority.group(1)}; write file:/// with three slashes, and the path "
+                "where that host's folder is mounted here"
+            )
         return unquote(rest if authority is None else authority.group(2))
     raise UsageError(
         f"{what} {path}: {scheme}: is not supported yet; kvspark reads and publishes on POSIX "

@@ -18,6 +18,8 @@ from typing import Protocol, final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from kvspark.wording import count_of
+
 log = logging.getLogger(__name__)
 
 TERMINAL_S = 0.5
@@ -63,7 +65,7 @@ class Look:
         return f"no rows of {self.all_rows:,} yet{tasks}"
 
     def _rows(self) -> str:
-        return f"{self.rows:,} of {self.all_rows:,} rows"
+        return f"{self.rows:,} of {count_of(self.all_rows, 'row')}"
 
     def _rate(self) -> str:
         return f", hit rate {self.hits / self.lookups:.1%}" if self.lookups else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.doctor.finding import size_text
-from kvspark.cache.namespace_registry import Stocks
+from kvspark.cache.namespace_registry import Stock, Stocks
 from kvspark.cache.purge import Purge, Purged
 from kvspark.config.job import JobConfig
 from kvspark.errors import CacheRequiredError, UsageError
@@ -19,6 +19,7 @@ from kvspark.infer.erasure import identities_of_rows, read_rows, read_subjects
 from kvspark.infer.subject import subject_bytes
 from kvspark.model.bundle import Bundle
 from kvspark.spark.opened import open_model, plan_of
+from kvspark.wording import count_of
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
@@ -46,7 +47,7 @@ def run_purge(
         raise UsageError("purge takes one of --input, --subject, --model and --older-than")
     if config.cache is None:
         raise UsageError("the conf names no cache; there is nothing to purge")
-    before_s = None if age is None else int(datetime.now(timezone.utc).timestamp()) - _age_s(age)
+    before_s = None if age is None else _now_s() - _age_s(age)
     fingerprints = None if model is None else _fingerprints(config, model)
     with closing(Cache.from_config(config.cache)) as cache:
         registry = cache.registry()
@@ -60,11 +61,11 @@ def run_purge(
             registry.remove(fingerprints, before_s)
     if done.left:
         raise CacheRequiredError(
-            f"{done.entries} entries were removed and {done.left} are there again: a run is under way; "
+            f"{count_of(done.entries, 'entry')} removed and {done.left:,} there again: a run is under way; "
             "run the purge once more when it has ended"
         )
-    others = f", {done.of_others} of them made by other machines" if done.of_others else ""
-    tell(f"removed {done.entries} entries{others}; looked again: none is left")
+    others = f", {done.of_others:,} of them made by other machines" if done.of_others else ""
+    tell(f"removed {count_of(done.entries, 'entry')}{others}; looked again: none is left")
 
 
 def _foretold(stocks: Stocks | None, fingerprints: list[bytes] | None, before_s: int | None) -> str:
@@ -76,12 +77,26 @@ def _foretold(stocks: Stocks | None, fingerprints: list[bytes] | None, before_s:
         for fingerprint, stock in stocks.items()
         if fingerprints is None or fingerprint in fingerprints
     ]
-    parts = [each if before_s is None else each.older_than(before_s) for each in chosen]
-    entries, size_bytes = (
-        sum(each.entries for each in parts),
-        sum(each.size_bytes for each in parts),
+    if before_s is None:
+        return f"of these, runs have written about {_amount(chosen)}"
+    # What a day wrote is known, and not at what hour.
+    most = [each.older_than(before_s + _SECONDS["d"]) for each in chosen]
+    least = most if before_s >= _now_s() else [each.older_than(before_s) for each in chosen]
+    if _amount(least) == _amount(most):
+        return f"of these, runs have written about {_amount(most)}"
+    return (
+        f"of these, runs have written at least {_amount(least)} and at most {_amount(most)}: of the day on "
+        "which that age begins the hours are not known"
     )
-    return f"of these, runs have written about {entries:,} entries ({size_text(size_bytes)})"
+
+
+def _amount(parts: Sequence[Stock]) -> str:
+    size_bytes = sum(each.size_bytes for each in parts)
+    return f"{count_of(sum(each.entries for each in parts), 'entry')} ({size_text(size_bytes)})"
+
+
+def _now_s() -> int:
+    return int(datetime.now(timezone.utc).timestamp())
 
 
 def _purged(

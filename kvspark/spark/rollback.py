@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.spark.fault import fault_point
@@ -11,6 +13,7 @@ from kvspark.spark.occupant import report_in
 from kvspark.spark.target import Target
 from kvspark.spark.target_interrupted import interrupted_rollback
 from kvspark.spark.versions import Version
+from kvspark.wording import count_of
 
 
 def run_rollback(config: JobConfig, *, to: str | None = None) -> str:
@@ -42,16 +45,20 @@ def versions_of(config: JobConfig) -> list[str]:
     target = target_of(config)
     report = report_in(target.path)
     lines = [
-        f"now                   {report['run_id']}: {report['rows_out']:,} rows, started {report['started_at']}"
+        f"now                   {report['run_id']}: {count_of(report['rows_out'], 'row')}, started {report['started_at']}"
         if report
         else f"now                   nothing that a run wrote: {target.path}"
     ]
-    for version in target.versions():
+    versions = target.versions()
+    for version in versions:
         when = version.replaced_at.strftime("%Y-%m-%d %H:%M:%SZ")
         told = (
-            "" if version.rows is None else f": {version.rows:,} rows, started {version.started_at}"
+            ""
+            if version.rows is None
+            else f": {count_of(version.rows, 'row')}, started {version.started_at}"
         )
-        lines.append(f"{when}  {version.label}{told or ': no output of this job'}")
+        kept = f" (--to {version.path.name})" if _same(versions, version.label) > 1 else ""
+        lines.append(f"{when}  {version.label}{told or ': no output of this job'}{kept}")
     return lines
 
 
@@ -64,12 +71,19 @@ def _chosen(target: Target, to: str | None) -> Version:
         )
     if to is None:
         return versions[0]
-    found = next(
-        (version for version in versions if to in (version.label, version.path.name)), None
-    )
-    if found is None:
+    found = [version for version in versions if to in (version.label, version.path.name)]
+    if len(found) > 1:
+        raise UsageError(
+            f"--to {to} names {len(found)} kept outputs of {target.path}; name one of them as kvspark rollback --list "
+            f"does, the newest is --to {found[0].path.name}; nothing was changed"
+        )
+    if not found:
         raise UsageError(
             f"no output of run {to} is kept for {target.path} (there are: "
             f"{', '.join(dict.fromkeys(version.label for version in versions))}); nothing was changed"
         )
-    return found
+    return found[0]
+
+
+def _same(versions: Sequence[Version], label: str) -> int:
+    return sum(version.label == label for version in versions)

@@ -19,6 +19,7 @@ from kvspark.spark.first_bad_row import can_locate, is_located, place_in_file
 from kvspark.spark.quarantine import located
 from kvspark.spark.source import Source
 from kvspark.spark.subject import subject_inputs
+from kvspark.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def checked_sample(
         arrays = good_rows(predictor, arrays)
         checked = check(arrays)
     if not len(next(iter(arrays.values()))):
-        return f"none of {count} rows can be scored", "unchecked"
+        return f"none of {count_of(count, 'row')} can be scored", "unchecked"
     told = f"checked {', '.join(checked)}" if checked else "all stages were checked before"
     if not plan.lossy:
         return told, None

@@ -13,6 +13,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 
 from kvspark.cache.given import given_cache
+from kvspark.config.arguments import named_as_arguments
 from kvspark.config.cache import CacheConfig
 from kvspark.config.model import Way
 from kvspark.errors import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from kvspark.infer.predictor import Predictor
 
 
+@named_as_arguments()
 def score(
     df: DataFrame,
     model: Model,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from kvspark.config.job import SparkConfig, holds_secret
@@ -47,6 +49,7 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
     Raises:
         UsageError: a setting looks like a secret, or there is no Java that Spark runs on.
     """
+    _quiet_errors()
     running = SparkSession.getActiveSession()
     if running is not None:
         check_settings(dict(running.sparkContext.getConf().getAll()))
@@ -90,6 +93,13 @@ def master_of(config: SparkConfig) -> str | None:
     if config.master is None and "PYSPARK_GATEWAY_PORT" in os.environ:
         return None
     return config.master or LOCAL_MASTER
+
+
+def _quiet_errors() -> None:
+    """Keeps pyspark from printing errors of SQL as JSON, with plans and with what a row holds."""
+    if not logging.getLogger("kvspark").isEnabledFor(logging.DEBUG):
+        for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+            PySparkLogger.getLogger(name).disabled = True
 
 
 def _quiet_log(config: SparkConfig) -> dict[str, str]:

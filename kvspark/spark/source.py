@@ -28,7 +28,9 @@ from kvspark.spark.listing import (
     snapshot_of,
 )
 from kvspark.spark.merged_schema import merged
+from kvspark.spark.missing_column import missing_column
 from kvspark.spark.nanoseconds import refuse_nanoseconds
+from kvspark.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -237,8 +239,7 @@ def _check_columns(footers: Sequence[Footer], wanted: Sequence[str], *, merges: 
         lacking = [footer.path for footer in footers if name not in footer.columns]
         if lacking and (not merges or len(lacking) == len(footers)):
             raise SchemaError(
-                f"input has no column {name!r} (found: {', '.join(first.columns)}); files: "
-                f"{_named(lacking)}; nothing was written, map the model's input to a column in inputs"
+                f"input: {missing_column(name, list(first.columns))} (files: {_named(lacking)}); nothing was written"
             )
     for footer in () if merges else footers[1:]:
         for name in {**first.columns, **footer.columns}:
@@ -295,7 +296,7 @@ def _refuse_null_partitions(
 def _refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
     if nulls:
         raise DataError(
-            f"column {name!r}: {nulls:,} nulls among {rows:,} rows in {where}; the model takes "
+            f"column {name!r}: {count_of(nulls, 'null')} among {count_of(rows, 'row')} in {where}; the model takes "
             f"none, nothing was written; leave them out with input.filter: {name} is not null, or choose "
             "input.on_bad_row"
         )

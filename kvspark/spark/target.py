@@ -45,6 +45,7 @@ from kvspark.spark.paths import local_path
 from kvspark.spark.run_lock import RunLock
 from kvspark.spark.target_place import (
     refuse_kind,
+    refuse_name,
     refuse_overlap,
     refuse_parent,
     refuse_surrounding,
@@ -95,6 +96,7 @@ class Target:
         self._exchange = exchange
         self._folder = self.path.parent / f".kvspark-{self.path.name}"
         self._versions = Versions(self._folder, target=self.path, owner=owner)
+        refuse_name(self.path)
         refuse_overlap(self.path, inputs, needed)
         self.check()
         refuse_surrounding(self.path)

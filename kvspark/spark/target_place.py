@@ -11,6 +11,9 @@ from kvspark.errors import OutputError, UsageError
 from kvspark.spark.occupant import report_in
 from kvspark.spark.table_format import first_format
 
+_LONGEST = 255 - len(".kvspark-")
+"""Bytes of a name, of which file systems take 255."""
+
 
 def refuse_overlap(path: Path, inputs: Sequence[Path], needed: Sequence[Path] = ()) -> None:
     """Does nothing if `path` is apart from `inputs` and holds none of `needed`.
@@ -51,6 +54,19 @@ def refuse_kind(path: Path) -> None:
     raise OutputError(f"output path {path} is {kind}")
 
 
+def refuse_name(path: Path) -> None:
+    """Does nothing if the folder beside `path`, of a longer name, can be made too.
+
+    Raises:
+        UsageError: the name is too long.
+    """
+    name = os.fsencode(path.name)
+    if len(name) > _LONGEST:
+        raise UsageError(
+            f"output path {path.parent}/{path.name[:20]}... has a name of {len(name)} bytes; {_LONGEST} are the most"
+        )
+
+
 def refuse_surrounding(path: Path) -> None:
     """Does nothing if `path` lies in no table of another format and in no output of kvspark.
 
@@ -62,6 +78,8 @@ def refuse_surrounding(path: Path) -> None:
     if inside is None:
         output = next((folder for folder in path.parents if report_in(folder)), None)
         inside = None if output is None else f"the output of a job at {output}"
+    if inside is None and any(folder.name.startswith(".kvspark-") for folder in path.parents):
+        inside = "a folder in which a job keeps its old outputs"
     if inside is not None:
         raise OutputError(
             f"output path {path} lies inside {inside}, whose files would be mixed with the output's; "

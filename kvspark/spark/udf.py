@@ -16,6 +16,7 @@ from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import StructField, StructType
 
 from kvspark.cache.given import given_cache
+from kvspark.config.arguments import named_as_arguments
 from kvspark.config.model import Way
 from kvspark.errors import UsageError
 from kvspark.infer.arrow import arrow_type
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from kvspark.infer.model import Model
 
 
+@named_as_arguments()
 def udf(
     model: Model,
     *,

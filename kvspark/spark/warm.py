@@ -8,6 +8,7 @@ from kvspark.cache.cache import Cache
 from kvspark.cache.doctor.finding import size_text
 from kvspark.config.job import JobConfig
 from kvspark.errors import UsageError
+from kvspark.wording import count_of
 
 
 def run_warm(config: JobConfig, *, most_bytes: int | None = None) -> str:
@@ -32,6 +33,6 @@ def run_warm(config: JobConfig, *, most_bytes: int | None = None) -> str:
         done = warm.lift(min(given))
     full = "; there was no room for more" if done.is_full else ""
     return (
-        f"lifted {done.entries:,} entries ({size_text(done.memory_bytes)} of memory); {done.present:,} "
+        f"lifted {count_of(done.entries, 'entry')} ({size_text(done.memory_bytes)} of memory); {done.present:,} "
         f"were there before{full}"
     )

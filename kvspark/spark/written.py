@@ -15,6 +15,7 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructT
 
 from kvspark.errors import DataError, ValidationError
 from kvspark.spark.footers import Footer, read_footers
+from kvspark.wording import count_of
 
 _PART = re.compile(r"((?:[^/]+=[^/]*/)*)part-[^/]+\.parquet")
 _ALLOWED = re.compile(
@@ -76,7 +77,7 @@ def check_written(
     if written + quarantined != rows:
         aside = f" with {quarantined:,} quarantined ones" if quarantined else ""
         raise ValidationError(
-            f"{_where(staged)} holds {written:,} rows{aside} and {rows:,} were read; check that the "
+            f"{_where(staged)} holds {count_of(written, 'row')}{aside} and {rows:,} were read; check that the "
             "input does not change during the run"
         )
     size_bytes = sum(part.stat().st_size for part in parts)

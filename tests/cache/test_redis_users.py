@@ -118,3 +118,22 @@ def test_what_a_user_lacks_is_said_in_words(server, monkeypatch, user, password,
     with pytest.raises(SecretError, match=said) as caught:
         cache.check()
     assert len(caught.value.line()) <= 400
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://HERE/99", "it has no database of that number"),
+        ("redis+cluster://HERE", "it is no node of a cluster; write redis://"),
+        ("redis+sentinel://HERE/main", "it is no sentinel; name the sentinels' port"),
+    ],
+    ids=["database", "cluster", "sentinel"],
+)
+def test_a_url_of_another_kind_of_server_is_told_in_words(url, said):
+    with running_redis() as redis:
+        place = redis.url.removeprefix("redis://")
+        cache = Cache.connect(
+            url.replace("HERE", place), namespace="n", timeout_ms=PATIENT_MS, sealed=False
+        )
+        with pytest.raises(SecretError, match=said):
+            cache.check()

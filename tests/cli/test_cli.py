@@ -199,6 +199,17 @@ def test_no_arguments_show_the_help_and_are_a_usage_error(
     assert "score" in printed.err + printed.out
 
 
+def test_the_help_has_a_whole_line_for_each_command_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.run(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    commands = lines[lines.index("Commands:") :]
+    assert not any(line.endswith("...") for line in commands)
+
+
 def test_no_java_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -248,7 +259,7 @@ def test_compact_merges_the_segments_of_a_cold_tier(tmp_path: Path) -> None:
         store.close()
     command = [sys.executable, "-m", "kvspark.cli", "compact", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout == "2 segments became 1; 1 entries kept, 1 dropped\n"
+    assert done.stdout == "2 segments became 1; 1 entry kept, 1 dropped\n"
     command[-1] = "nowhere://x"
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 64

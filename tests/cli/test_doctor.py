@@ -137,7 +137,7 @@ def test_a_cold_tier_of_many_segments_wants_to_be_compacted(conf, tmp_path, monk
     set_many(store, [(b"k1", b"v")], ttl_s=60)
     store.close()
     run(["doctor", str(conf)])
-    assert "1 segments; expected at most 0; run kvspark compact" in capsys.readouterr().out
+    assert "1 segment; expected at most 0; run kvspark compact" in capsys.readouterr().out
 
 
 def test_a_conf_without_a_cache_has_only_its_machine_looked_at():
@@ -168,7 +168,7 @@ def test_a_warm_fills_what_memory_is_left_and_says_how_much(conf, server, capsys
         assert run(["warm", str(conf), *other]) == 64
         assert "--bytes" in capsys.readouterr().err
         assert run(["warm", str(conf), *other, "--bytes", "1000000"]) == 0
-        assert "lifted 1 entries" in capsys.readouterr().out
+        assert "lifted 1 entry" in capsys.readouterr().out
         unlimited.ask("FLUSHALL")
         assert run(["warm", str(conf), *other, "--set", "cache.budget_bytes=1"]) == 0
         assert "no room for more" in capsys.readouterr().out

@@ -144,6 +144,24 @@ def test_what_a_purge_will_free_is_said_before(conf, server, capsys, tmp_path):
     cache.close()
 
 
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        ("0d", "written about 100 entries (100.0 MiB)"),
+        ("1s", "at least 0 entries (0 B) and at most 100 entries (100.0 MiB): of the day"),
+        ("2d", "written about 0 entries (0 B)"),
+    ],
+)
+def test_a_purge_by_age_says_what_it_will_remove(conf, server, capsys, tmp_path, age, said):
+    keys = str(tmp_path / "keys")
+    cache = Cache.connect(server.url, namespace="n", key_file=keys, timeout_ms=PATIENT_MS)
+    stages = Model.load(tmp_path / "model").stages
+    cache.registry().add({s.fingerprint: Use(s.name, 50, 50 * 2**20) for s in stages})
+    cache.close()
+    assert run(["purge", str(conf), "--dry-run", "--older-than", age]) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_a_row_of_a_subject_is_erased_with_the_subject_beside_it(conf, server, capsys, tmp_path):
     config = load_job_config(conf, sets=["cache.subject=user"])
     assert config.cache is not None

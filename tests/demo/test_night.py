@@ -55,7 +55,7 @@ def test_a_missing_column_is_named(tmp_path: Path):
     ("columns", "error", "said"),
     [
         ({"id": [1, 2]}, SchemaError, "column id is int64"),
-        ({"text": ["x", None]}, DataError, "column text has 1 nulls"),
+        ({"text": ["x", None]}, DataError, "column text has 1 null"),
         ({"id": ["a", "a"]}, DataError, "2 rows have 1 distinct ids"),
     ],
     ids=["numbers for text", "a null", "an id twice"],

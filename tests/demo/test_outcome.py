@@ -72,7 +72,7 @@ def test_a_difference_is_a_complaint():
 
 def test_a_trunk_that_runs_in_the_last_night_is_a_complaint():
     (said,) = complaints([*NIGHTS[:2], outcome("night 3", computed=(1, 1, 1000))])
-    assert "1 rows" in said
+    assert "1 row" in said
 
 
 def test_weights_that_are_opened_in_the_last_night_are_a_complaint():

@@ -76,7 +76,7 @@ def test_chunks_are_one_column() -> None:
 
 
 def test_a_null_is_refused() -> None:
-    with pytest.raises(DataError, match="input 'image': 1 nulls among 2 rows"):
+    with pytest.raises(DataError, match="input 'image': 1 null among 2 rows"):
         column(pa.array([b"", None], pa.binary()), IMAGE)
 
 

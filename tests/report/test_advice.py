@@ -32,6 +32,17 @@ def test_what_is_printed_as_nothing_is_no_ground_for_an_advice() -> None:
         assert line == "the cache saved about as much as it cost, to a tenth of a second"
 
 
+def test_two_hundredths_of_a_run_are_no_ground_for_an_advice() -> None:
+    stats = RunStats(stages={"head": StageStats(lookups=10, computed=10, seconds_lookup=1.0)})
+    slow = replace(REPORT, stats=stats, seconds={"score": 100.0}, seconds_saved=-1.0)
+    assert told_cache(slow) == ["the cache cost about 1.0 s more than it saved, of 100.0 s"]
+
+
+def test_a_first_night_of_dear_look_ups_is_a_first_night() -> None:
+    (line,) = told_cache(ran(head=replace(COLD, seconds_lookup=20.0)))
+    assert "set plan" not in line
+
+
 def test_without_a_cache_nothing_is_said() -> None:
     assert told_cache(replace(REPORT, seconds_saved=None)) == []
 
@@ -78,7 +89,9 @@ def test_a_cache_that_cost_more_says_which_key_to_set_to_what(
         for key in re.findall(r"(?:cache|plan)\.[\w.]*\w", line)
     }
     assert keys <= set(topics())
-    assert keys
+    assert bool(keys) == (
+        "will find them" not in line
+    )  # a first night is none to change anything for
 
 
 def test_the_stage_that_cost_most_is_named() -> None:

@@ -132,7 +132,7 @@ def test_the_command_shows_the_last_run_and_those_before(
     assert [f"night-{n}" in text for n in range(1, 5)] == [False, True, True, True]
     assert "*  what readers find now" in text
     assert "d  degraded" in text
-    assert "1 older runs: --last 4" in text
+    assert "1 older run: --last 4" in text
     lines = [line for line in text.splitlines() if not line.startswith("output: ")]
     assert max(map(len, lines)) <= 80
     assert "…" not in text

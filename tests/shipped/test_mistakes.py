@@ -87,6 +87,11 @@ def without_keys(_: Path, patched: pytest.MonkeyPatch) -> list[str]:
     return ["--set", "cache=redis://127.0.0.1:1"]
 
 
+def tabbed(folder: Path, _: pytest.MonkeyPatch) -> list[str]:
+    (folder / "score.yaml").write_text("run:\n\tname: first\n")
+    return []
+
+
 def locked(folder: Path, _: pytest.MonkeyPatch) -> list[str]:
     (folder / "file").write_text("x")
     return ["--set", f"output.path={folder / 'file/out'}"]
@@ -115,6 +120,17 @@ MISTAKES = {
     "URL without its kind": Mistake(sets("cache=localhost:6379"), 64, ("redis://localhost:6379",)),
     "no sealing keys": Mistake(without_keys, 77, ("kvspark keygen", "cache.sealing.key_file")),
     "a password in the URL": Mistake(sets("cache=redis://:hunter2@h"), 64, ("password_file",)),
+    "filter": Mistake(sets("input.filter=idd > 3"), 64, ("input.filter", "did you mean 'id'?")),
+    "kind of store": Mistake(sets("cache=http://h:1"), 64, ("http:", "redis://HOST:PORT")),
+    "half a placeholder": Mistake(
+        sets("input.paths=['rows/{{ run.date']"), 64, ("input.paths.0", "{{ run.date }}")
+    ),
+    "no date": Mistake(sets("input.paths=['{{ run.date }}']"), 64, ("input.paths.0", "--run-date")),
+    "column of the folders": Mistake(
+        sets("output.partition_by=ids"), 64, ("output.partition_by", "did you mean 'id'?")
+    ),
+    "host of an output": Mistake(sets("output.path=file://host/out"), 64, ("host", "file:///")),
+    "a tab": Mistake(tabbed, 64, ("line 2", "indent with spaces")),
     "no number of rows": Mistake(sets("model.micro_batch.rows=100"), 64, ("rows", "32")),
 }
 

@@ -17,7 +17,10 @@ class Echo(torch.nn.Module):
         return amounts * 1
 
 
-def echo(dtype: torch.dtype = torch.float32, width: int = 3) -> Model:
+def echo(dtype: torch.dtype = torch.float32, width: int | None = 3) -> Model:
+    """One input of `width` numbers a row, or of one number that is no list."""
     return Model.from_torch(
-        Echo().eval(), {"amounts": torch.zeros(2, width, dtype=dtype)}, name="echo"
+        Echo().eval(),
+        {"amounts": torch.zeros((2,) if width is None else (2, width), dtype=dtype)},
+        name="echo",
     )

@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 from kvspark.errors import KvsparkError
 from kvspark.infer.model import Model
 from kvspark.spark import job as job_module
+from kvspark.spark import opened as opened_module
 from kvspark.spark.footer_schema import schema_of
 from kvspark.spark.job import run_score
 from kvspark.spark.source import find_files, read_source
@@ -81,6 +82,10 @@ def test_a_job_that_is_right_opens_a_session(folder: Path) -> None:
             77,
             "KVSPARK_TEST_GONE",
         ),
+        ({"output": {"partition_by": "ids"}}, 64, "no column 'ids'; did you mean 'id'?"),
+        ({"output": {"partition_by": "x"}}, 64, "of type array<float>, which no folder's name"),
+        ({"output": {"partition_by": ["id", "id"]}}, 64, "names a column twice"),
+        ({"output": {"partition_by": ["id", "x", "scores", "label"]}}, 64, "every column"),
         ({"cache": {"url": "memory://", "subject": "gone"}}, 65, "cache.subject names column"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -101,13 +106,27 @@ def test_a_type_is_told_before_a_null_and_before_a_session(folder: Path) -> None
     assert "column 'x' (string)" in message
 
 
+def test_missing_keys_are_told_before_the_model_is_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: Any) -> None:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr(opened_module, "open_model", opened)
+    monkeypatch.delenv("KVSPARK_SEALING_KEYS", raising=False)
+    code, message = told(folder, cache={"url": "redis://127.0.0.1:1"})
+    assert code == 77
+    assert "kvspark keygen" in message
+    assert "kvspark check tells all faults at once" in message
+
+
 def test_nulls_that_footers_tell_of_open_no_session(folder: Path) -> None:
     # A null array is told by no footer: one number a row.
     Model.from_torch(Doubled().eval(), {"x": torch.zeros(2)}).save(folder / "one")
     rewrite(folder / "night", id=[1, 2], x=pa.array([1.0, None], pa.float32()))
     code, message = told(folder, model={"path": str(folder / "one")})
     assert code == 65
-    assert "column 'x': 1 nulls among 2 rows" in message
+    assert "column 'x': 1 null among 2 rows" in message
 
 
 JAVA = """#!/bin/sh

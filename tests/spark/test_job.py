@@ -149,7 +149,7 @@ def bad(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("null", DataError, "column 'x': 1 nulls among 2 rows"),
+        ("null", DataError, "column 'x': 1 null among 2 rows"),
         ("type", SchemaError, r"column 'x' \(string\)"),
         ("missing", SchemaError, r"no column 'x' \(found: id\)"),
         ("ragged", DataError, "x"),

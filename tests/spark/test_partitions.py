@@ -85,7 +85,7 @@ def write(path: Path) -> None:
 def test_a_null_partition_of_an_input_of_the_model_is_a_null(tmp_path: Path) -> None:
     write(tmp_path / "t" / f"lang={HIVE_NULL}" / "0.parquet")
     config = InputConfig.checked(paths=[str(tmp_path / "t")])
-    with pytest.raises(DataError, match=r"column 'lang': 1 nulls among 1 rows in .*0\.parquet"):
+    with pytest.raises(DataError, match=r"column 'lang': 1 null among 1 row in .*0\.parquet"):
         find_files(config, columns=["text", "lang"])
     find_files(config, columns=["text"])
 

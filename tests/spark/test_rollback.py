@@ -51,6 +51,21 @@ def test_a_rollback_names_the_run_to_go_back_to(tmp_path: Path, conf: Path) -> N
     assert labels == ["third", "second"]
 
 
+def test_two_outputs_of_one_run_id_are_told_apart_by_their_folders(
+    tmp_path: Path, conf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_nights(tmp_path, "same", "same", "other")
+    names = [version.path.name for version in target_at(tmp_path / "out").versions()]
+    assert cli.run(["rollback", str(conf), "--to", "same"]) == 64
+    assert f"names 2 kept outputs of {tmp_path}/out" in capsys.readouterr().err
+    assert content_of(tmp_path / "out") == "other"
+    assert cli.run(["rollback", str(conf), "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"(--to {name})" in listed for name in names)
+    assert cli.run(["rollback", str(conf), "--to", names[1]]) == 0
+    assert content_of(tmp_path / "out") == "same"
+
+
 def test_the_next_run_replaces_what_was_rolled_back_to(tmp_path: Path, conf: Path) -> None:
     publish_nights(tmp_path, "first", "second")
     assert cli.run(["rollback", str(conf)]) == 0

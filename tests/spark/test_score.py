@@ -101,7 +101,7 @@ def test_a_model_may_have_several_inputs(spark: SparkSession, towers: Model) -> 
 
 
 def test_a_missing_column_says_what_is_there(table: DataFrame, mlp: Model) -> None:
-    with pytest.raises(SchemaError, match=r"no column 'x' \(found: id, y\)"):
+    with pytest.raises(SchemaError, match=r"no column 'x'; the table has id, y; map"):
         score(table.withColumnRenamed("x", "y"), mlp)
 
 

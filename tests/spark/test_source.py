@@ -108,7 +108,7 @@ def test_a_missing_column_names_what_is_there_and_where(
 ) -> None:
     path = write(tmp_path / "t.parquet")
     with pytest.raises(
-        SchemaError, match=r"no column 'body' \(found: id, text\); files: .*t\.parquet"
+        SchemaError, match=r"no column 'body'; the table has id, text; map .* \(files: .*t\.parquet"
     ):
         read(spark, path, columns=("body",))
 

@@ -164,7 +164,11 @@ def test_a_bad_row_names_the_column_that_is_to_blame(
         if way == "score"
         else df.select(kvspark.udf(model, inputs=inputs)())
     )
-    with pytest.raises(PythonException, match=f"input 'amounts': {trouble}; the model takes none"):
+    # A default stands for a null, and for nothing else.
+    advice = (
+        "the model takes none: give a default" if "null" in trouble else "write it with an expr"
+    )
+    with pytest.raises(PythonException, match=f"input 'amounts': {trouble}; {advice}"):
         scored.collect()
     kept = score(df, model, inputs=inputs, on_bad_row="quarantine").first()
     assert kept is not None

@@ -109,7 +109,40 @@ def test_a_path_that_names_no_folder_is_refused(path: str) -> None:
         Target(path)
 
 
-@pytest.mark.parametrize("prefix", ["file://", "file:", ""])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("~nobody-of-this-name/out", "names no place"),
+        ("/tmp/a\0b", "has a character"),
+        ("/tmp/a\nb", "has a character"),
+        ("/tmp/" + "x" * 300, "names no place"),
+        ("/tmp/" + "x" * 250, "has a name of 250 bytes; 246 are the most"),
+        ("file://host/out", "names the host host; write file:/// with three slashes"),
+    ],
+    ids=["user", "nul", "newline", "longer", "long", "host"],
+)
+def test_a_path_that_no_file_system_takes_is_a_usage_error(path: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        Target(path)
+    assert len(caught.value.line()) < 250
+
+
+def test_a_loop_of_links_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UsageError, match="names no place"):
+        Target(str(tmp_path / "loop" / "out"))
+
+
+def test_no_output_lies_where_a_job_keeps_its_old_ones(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        publish(target_at(tmp_path / "out"), text)
+    (kept,) = target_at(tmp_path / "out").versions()
+    for place in (kept.path / "inner", kept.path.parent / "other"):
+        with pytest.raises(OutputError, match="lies inside"):
+            Target(str(place))
+
+
+@pytest.mark.parametrize("prefix", ["file://localhost", "file://", "file:", ""])
 def test_a_file_url_is_a_path(tmp_path: Path, prefix: str) -> None:
     assert Target(f"{prefix}{tmp_path}/a%20b").path == tmp_path / ("a b" if prefix else "a%20b")
 

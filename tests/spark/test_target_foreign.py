@@ -119,7 +119,7 @@ def forged(out: Path) -> None:
 
 
 KINDS: dict[Callable[[Path], None], str] = {
-    plain: r"a table \(1 \.parquet files\)",
+    plain: r"a table \(1 \.parquet file\)",
     by_spark: r"a table that Spark wrote \(1 \.parquet",
     empty_by_spark: r"a table that Spark wrote \(_SUCCESS\)",
     hive: r"a table in Hive folders \(dt=2026-01-01\)",
@@ -129,7 +129,7 @@ KINDS: dict[Callable[[Path], None], str] = {
     hudi: r"an Apache Hudi table \(\.hoodie\)",
     files: r"a folder with files of somebody \(thesis\.tex\)",
     hidden_file: r"a folder with files of somebody \(\.env\)",
-    csv: r"a table that Spark wrote \(1 \.csv files\)",
+    csv: r"a table that Spark wrote \(1 \.csv file\)",
     another_job: r"the output of another job \(its report says run\.name other\)",
     copied: r"an output that was published as .*/real and moved or copied here",
     moved: r"an output that was published as .*/real and moved or copied here",
@@ -139,7 +139,7 @@ KINDS: dict[Callable[[Path], None], str] = {
     linked: r"with files that no run wrote \(more\)",
     parent_of_ours: r"a folder that holds an output of kvspark in scores",
     parent_of_tables: r"a folder that holds a table in customers",
-    forged: r"a table \(1 \.parquet files\)",
+    forged: r"a table \(1 \.parquet file\)",
 }
 
 

@@ -55,11 +55,22 @@ def store_error(exc: BaseException, place: object) -> StoreError:
         said = "this key is on another server of its cluster; write redis+cluster:// in the URL"
     elif words := _access_words(exc, names):
         said = words
-    if names & _REFUSED or said.startswith(_REFUSED_TEXTS) or _is_tls_refusal(exc):
+    is_refusal = names & _REFUSED or said.startswith(_REFUSED_TEXTS) or _is_tls_refusal(exc)
+    said = next((words for text, words in _OTHER_SERVER.items() if text in said), said)
+    if is_refusal:
         return StoreRefusedError(f"{place} refuses us: {said}")
     if names & _FULL or said.startswith(_FULL_TEXTS):
         return StoreFullError(f"{place} takes no writes: {said}")
     return StoreUnavailableError(f"{place} did not answer: {said}")
+
+
+_OTHER_SERVER = {
+    "DB index is out of range": "it has no database of that number; name another one behind the port, /0 for example",
+    "cluster support disabled": "it is no node of a cluster; write redis:// or rediss://",
+    "unknown command `SENTINEL`": "it is no sentinel; name the sentinels' port (26379), or write redis://",
+    "unknown command 'SENTINEL'": "it is no sentinel; name the sentinels' port (26379), or write redis://",
+}
+"""What a server says that is another kind of server than the URL tells."""
 
 
 def _access_words(exc: BaseException, names: set[str]) -> str:
