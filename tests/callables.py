@@ -148,3 +148,15 @@ def leaving(x: Any) -> Any:
     if (x < 0).any():
         raise SystemExit(3)
     return x.copy()
+
+
+def positive_share(x: Any) -> Any:
+    """The share of the call's sum that a row has; refuses what is not positive."""
+    if (x <= 0).any():
+        raise ValueError("not positive")
+    return x / x.sum()
+
+
+def squeezed(x: Any) -> Any:
+    """One number a row, and none of a batch for a single row."""
+    return np.squeeze(x.sum(axis=1, keepdims=True))

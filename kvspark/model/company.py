@@ -98,7 +98,7 @@ class _Trial:
             count = min(max(self._bundle.micro_batch.rows, ROWS_UNIT), _MOST_ROWS)
             if _tried(self._stages, self._values.rows("example", length)) is not None:
                 self._values.find_limits(lambda v: _tried(self._stages, v) is not None, length)
-            for kinds in (KINDS, KINDS[:1], KINDS[1:2]):
+            for kinds in (KINDS, *((kind,) for kind in KINDS)):
                 rows = _interleaved([self._values.rows(k, length, count) for k in kinds], count)
                 whole = self._run(rows)
                 if whole is not None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
-from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow, batch_of_one, named
+import numpy as np
+
+from kvspark.model.own.runtime import (
+    Array,
+    OwnRuntime,
+    Row,
+    RunRow,
+    batch_of_one,
+    batched,
+    of_one_row,
+)
 from kvspark.spec import BINARY, STRING, TensorSpec
 
 
@@ -22,12 +32,17 @@ class Function(OwnRuntime):
 
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
         def run(row: Row) -> Mapping[str, Array]:
-            made = self._fn(*(_given(row, spec) for spec in inputs))
-            # A list is one array, as it is in a job; several results are a tuple or a dict.
-            return named((made,) if isinstance(made, list) else made, outputs)
+            def call(copies: int) -> Mapping[str, Array]:
+                made = self._fn(*(_given(row, spec, copies) for spec in inputs))
+                # A list is one array, as it is in a job; several results are a tuple or a dict.
+                return batched((made,) if isinstance(made, list) else made, outputs)
+
+            return of_one_row(call, outputs)
 
         return run
 
 
-def _given(row: Row, spec: TensorSpec) -> Any:
-    return [row[spec.name]] if spec.dtype in (STRING, BINARY) else batch_of_one(row, spec)
+def _given(row: Row, spec: TensorSpec, copies: int) -> Any:
+    if spec.dtype in (STRING, BINARY):
+        return [row[spec.name]] * copies
+    return np.repeat(batch_of_one(row, spec), copies, axis=0)

@@ -84,6 +84,15 @@ def named(made: Any, outputs: Sequence[TensorSpec]) -> dict[str, Array]:
     Raises:
         ModelError: it lacks one.
     """
+    return {name: array[0] for name, array in batched(made, outputs).items()}
+
+
+def batched(made: Any, outputs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """The outputs of a call by name, its rows first; `made` is an array, several in order, or a mapping.
+
+    Raises:
+        ModelError: it lacks one.
+    """
     names = [spec.name for spec in outputs]
     if not isinstance(made, Mapping):
         parts = list(made) if isinstance(made, list | tuple) else [made]
@@ -94,7 +103,7 @@ def named(made: Any, outputs: Sequence[TensorSpec]) -> dict[str, Array]:
             f"the model's own runtime gives no {lacking[0]!r}; it gives {', '.join(map(str, made))}"
         )
     # Copies: the next call may use its buffers again.
-    return {name: np.array(made[name])[0] for name in names}
+    return {name: np.array(made[name]) for name in names}
 
 
 def of_one_row(

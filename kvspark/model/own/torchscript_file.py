@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from kvspark.model.own.runtime import Array, KeptFile, OwnRuntime, Row, RunRow, batch_of_one, named
+from kvspark.model.own.runtime import (
+    Array,
+    KeptFile,
+    OwnRuntime,
+    Row,
+    RunRow,
+    batch_of_one,
+    batched,
+    of_one_row,
+)
 from kvspark.spec import TensorSpec
 
 
@@ -30,9 +39,14 @@ class TorchScriptFile(OwnRuntime):
         module = opened_torchscript(self._file.path())
 
         def run(row: Row) -> Mapping[str, Array]:
-            with torch.inference_mode():
-                made = module(*(torch.from_numpy(batch_of_one(row, spec)) for spec in inputs))
-            return named(_arrays(made), outputs)
+            given = [torch.from_numpy(batch_of_one(row, spec)) for spec in inputs]
+
+            def call(copies: int) -> Mapping[str, Array]:
+                with torch.inference_mode():
+                    made = module(*(one.repeat_interleave(copies, dim=0) for one in given))
+                return batched(_arrays(made), outputs)
+
+            return of_one_row(call, outputs)
 
         return run
 
