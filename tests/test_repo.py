@@ -192,6 +192,34 @@ def test_a_notebook_is_shipped_with_the_outputs_of_a_whole_run() -> None:
         assert any(cell.get("outputs") for cell in cells), path.name
 
 
+MOST_PRIVATE = 20
+NOT_OURS_TO_NAME = {"_repr_html_", "_exit"}
+"""What notebooks call, and the standard library's `os._exit`."""
+
+
+def test_tests_ask_for_little_that_is_private() -> None:
+    """A test that does is one that a change inside breaks: of each there is a reason, and few."""
+    asked = [
+        f"{name(path)} line {node.lineno}: {ast.unparse(node)}"
+        for path in SOURCES
+        if path not in LIBRARY
+        for node in nodes(path, ast.Attribute)
+        if node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and node.attr not in NOT_OURS_TO_NAME
+        and ast.unparse(node.value) not in {"self", "cls"}
+    ]
+    imported = [
+        f"{name(path)} line {node.lineno}: {alias.name}"
+        for path in SOURCES
+        if path not in LIBRARY
+        for node in nodes(path, ast.ImportFrom)
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+    assert len(asked + imported) <= MOST_PRIVATE, asked + imported
+
+
 # ---------------------------------------------------------------- layers
 
 

@@ -12,6 +12,8 @@ is opened there with `Cache.from_config`.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NoReturn, final
 
 from typing_extensions import Unpack
@@ -22,7 +24,7 @@ from kvspark.cache.contents import BYTES_SPEC, HALF, Contents
 from kvspark.cache.counted import Counted
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import CacheStats, Guard
-from kvspark.cache.key import RowDigests, StageKeys, namespace_key
+from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, namespace_key
 from kvspark.cache.keyring import KeyRing
 from kvspark.cache.keyspace import KeySpace, Lookup
 from kvspark.cache.look_ahead import LookAhead
@@ -35,6 +37,7 @@ from kvspark.cache.store.deadline import Deadline
 from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.many import get_many, set_many
 from kvspark.cache.store.trouble import FULL, reason_of
+from kvspark.cache.tombstones import Tombstones
 from kvspark.cache.url import cold_folder, open_store, resolved
 from kvspark.cache.warm import Warm
 from kvspark.cache.write_behind import WriteBehind
@@ -68,7 +71,8 @@ class Cache:
         SecretError: a secret is named and cannot be read, or entries are to be sealed without keys.
     """
 
-    def __init__(self, config: CacheConfig) -> None:
+    def __init__(self, config: CacheConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells how old the list of erased rows is."""
         self._config = resolved(config)
         self._ring = open_ring(self._config)
         self._key = namespace_key(config.namespace, _secret(config, self._ring), config.tenant)
@@ -78,7 +82,7 @@ class Cache:
         self._timeout_s = config.timeout_ms / 1_000
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
         listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
-        self._tombstones = tombstones.Tombstones(listed)
+        self._tombstones = Tombstones(listed, clock=clock)
         self.counted = Counted()
         """For `stats`; whoever computes with this cache adds to it."""
 
@@ -116,6 +120,21 @@ class Cache:
     def config(self) -> CacheConfig:
         """What another process needs to open the same cache."""
         return self._config
+
+    @property
+    def store(self) -> Store:
+        """Where the bytes of entries are."""
+        return self._store
+
+    @property
+    def key(self) -> NamespaceKey:
+        """What keys every hash of the namespace; a secret where the namespace has one."""
+        return self._key
+
+    @property
+    def tombstones(self) -> Tombstones:
+        """What was erased, and is not inserted."""
+        return self._tombstones
 
     def check(self, *, tries_writing: bool = True) -> str | None:
         """Why the store cannot be used now, in a word; None if it can be read and written.
@@ -194,13 +213,13 @@ class Cache:
             return None
         return LookAhead(self._guard.beside(self._for_reads), self._config.look_ahead_bytes)
 
-    def purge(self) -> Purge:
-        """What removes entries of this namespace; not for the time of a job.
+    def purge(self, *, sleep: Callable[[float], None] = time.sleep) -> Purge:
+        """What removes entries of this namespace, `sleep`s until nobody inserts them; not for the time of a job.
 
         It looks past what this process keeps in its own memory.
         """
         store = open_store(self._config.model_copy(update={"l1_bytes": None}))
-        return Purge(store, self._key, self._tombstones)
+        return Purge(store, self._key, self._tombstones, sleep=sleep)
 
     def warm(self) -> Warm:
         """What lifts entries of this namespace from the cold tier into the store.
@@ -220,7 +239,7 @@ class Cache:
         *,
         codec: str = "raw",
         ttl_s: float,
-        erased: tombstones.Tombstones | None = None,
+        erased: Tombstones | None = None,
         leases: Leases | None = None,
         lease_from_s: float = 0.0,
     ) -> KeySpace:

@@ -72,7 +72,7 @@ class EntryFormat:
     ) -> None:
         self._specs = tuple(specs)
         self._codec = codec
-        self._seal = seal
+        self.seal = seal
         self._max_bytes = max_bytes
         self._header = EntryHeader(specs, label)
         self._dtypes = [spec.numpy_dtype for spec in specs]
@@ -101,7 +101,7 @@ class EntryFormat:
             _checked(spec, column, len(digests))
             for spec, column in zip(self._specs, columns, strict=True)
         ]
-        times, seal = (u32(created_s), u32(cost_us)), self._seal()
+        times, seal = (u32(created_s), u32(cost_us)), self.seal()
         if self.is_fixed and self._codec is RAW:
             return self._encode_table(digests, checked, times, seal)
         return [
@@ -130,7 +130,7 @@ class EntryFormat:
         right = np.zeros(len(values), dtype=np.bool_)
         payloads = np.empty((0, self.payload_bytes), dtype=np.uint8)
         if self.entry_bytes <= self._max_bytes:
-            payloads, places = self._decode_table(values, digests, self._seal())
+            payloads, places = self._decode_table(values, digests, self.seal())
             right[places] = True
             if len(places) == len(values):
                 return right, payloads, {}
@@ -148,7 +148,7 @@ class EntryFormat:
         reasons: Counter[Reason],
     ) -> dict[int, Opened]:
         """The right entries by place, of the values that are not `known` already."""
-        seal, opened = self._seal(), dict[int, Opened]()
+        seal, opened = self.seal(), dict[int, Opened]()
         for index, value in enumerate(values):
             if value is not None and not known[index]:
                 entry = self._header.open(value, digests[index], self._max_bytes, seal)
@@ -165,7 +165,7 @@ class EntryFormat:
         """
         if not self.is_fixed or self.entry_bytes > self._max_bytes:
             return None
-        seal = self._seal()
+        seal = self.seal()
         return Opening(self._template(seal), seal, digests)
 
     def _template(self, seal: Seal) -> Table:

@@ -51,7 +51,7 @@ class Guard:
         self, store: Store, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._clock = clock
         self._lock = ProcessLock()
         self._link = Breaker(clock=clock)
@@ -73,7 +73,7 @@ class Guard:
         if not self._may_go(self._link):
             yield [None] * len(keys)
             return
-        call = Call(self._timeout_s, self._clock)
+        call = Call(self.timeout_s, self._clock)
         left = len(keys)
         try:
             windows = call.asked(keys, value_bytes)
@@ -127,7 +127,7 @@ class Guard:
         """
         if not self._may_go(self._writes) or not self._may_go(self._link):
             return
-        call = Call(self._timeout_s, self._clock)
+        call = Call(self.timeout_s, self._clock)
         sent = Sent(windows, call)
         try:
             with closing(self._store.write(sent, call.deadline, ttl_s=ttl_s)) as counts:
@@ -147,7 +147,7 @@ class Guard:
         """What `question`, which writes, gives in the time of one call; None if nothing could be had."""
         if not self._may_go(self._writes) or not self._may_go(self._link):
             return None
-        call = Call(self._timeout_s, self._clock)
+        call = Call(self.timeout_s, self._clock)
         call.moves(0)
         answer: T | None = None
         try:
@@ -167,7 +167,7 @@ class Guard:
 
     def patience_s(self, size_bytes: int) -> float:
         """How long so many bytes that are on their way are waited for when nothing else is left to do."""
-        return DEADLINES * self._timeout_s + size_bytes / SLOWEST_BYTES_PER_S
+        return DEADLINES * self.timeout_s + size_bytes / SLOWEST_BYTES_PER_S
 
     def gave_up(self, reason: str, rows: int) -> None:
         """Counts rows that were not stored."""

@@ -74,6 +74,21 @@ class KeySpace:
         )
 
     @property
+    def guard(self) -> Guard:
+        """The store, which never fails here."""
+        return self._guard
+
+    @property
+    def keys(self) -> StageKeys:
+        """From a digest to the key of its entry."""
+        return self._keys
+
+    @property
+    def format(self) -> EntryFormat:
+        """From rows to the bytes of entries, and back."""
+        return self._format
+
+    @property
     def failures(self) -> int:
         """Calls to the store that did not get through so far."""
         return self._guard.failures

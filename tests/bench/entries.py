@@ -86,32 +86,32 @@ def works_of(server: RedisAddress, rows: Rows, *, sealed: bool) -> dict[str, Cal
     cache = Cache.connect(server.url, namespace=how, timeout_ms=5_000, sealed=sealed)
     space = cache.keyspace(b"stage", (TensorSpec("embedding", "float32", (width,)),))
     digests = space.digests([b"row %d" % row for row in range(count)])
-    keys = StageKeys(cache._key, b"stage").of(digests)
+    keys = StageKeys(cache.key, b"stage").of(digests)
     space.insert(digests, (rows,), cost_us=100)
-    values = get_many(cache._store, keys)
+    values = get_many(cache.store, keys)
     entries = list(zip(keys, [value or b"" for value in values], strict=True))
     if not space.lookup(digests).found.all():
         raise SystemExit("something was not found; these times mean nothing")
-    encode, parts = space._format.encode_many, fetched(space, keys)
+    encode, parts = space.format.encode_many, fetched(space, keys)
     return {
         f"{READ} {how}": lambda: space.lookup(digests),
-        f"{READ} {how}: keys": lambda: space._keys.of(digests),
+        f"{READ} {how}: keys": lambda: space.keys.of(digests),
         f"{READ} {how}: store": lambda: fetched(space, keys),
         f"{READ} {how}: decode": lambda: decoded(space, digests, parts),
         f"{WRITE} {how}": lambda: space.insert(digests, (rows,), cost_us=100),
         f"{WRITE} {how}: encode": lambda: encode(digests, (rows,), created_s=1, cost_us=1),
-        f"{WRITE} {how}: store": lambda: set_many(cache._store, entries, ttl_s=1_209_600),
+        f"{WRITE} {how}: store": lambda: set_many(cache.store, entries, ttl_s=1_209_600),
     }
 
 
 def fetched(space: KeySpace, keys: list[bytes]) -> list[Part]:
     """The values of `keys` as they come."""
-    return list(space._guard.read(keys, value_bytes=space._format.entry_bytes))
+    return list(space.guard.read(keys, value_bytes=space.format.entry_bytes))
 
 
 def decoded(space: KeySpace, digests: list[bytes], parts: list[Part]) -> Decoded:
     """What they hold."""
-    return Decoding(space._format, digests).of(parts)
+    return Decoding(space.format, digests).of(parts)
 
 
 def measure(server: RedisAddress, size_bytes: int, count: int) -> list[Line]:

@@ -13,7 +13,7 @@ from kvspark.cache.store.memory import memory_store
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.spec import TensorSpec
-from tests.cache.calls import get_many, set_many
+from tests.cache.calls import get_many, scanned, set_many
 from tests.cache.strategies import all_same_bits, columns
 from tests.faults.matrix import covers
 from tests.redis_server import PATIENT_MS
@@ -124,7 +124,7 @@ def test_a_damaged_entry_is_a_miss_that_is_counted_and_written_anew():
     space = cache.keyspace(b"stage", EMBEDDING)
     digests = space.digests(rows_of(3))
     space.insert(digests, embeddings(3), cost_us=0)
-    keys = list(store._entries)
+    keys = scanned(store, b"")
     (value,) = get_many(store, [keys[1]])
     assert value is not None
     set_many(store, [(keys[1], value[:-8] + bytes(8))], ttl_s=None)
@@ -168,10 +168,10 @@ def test_entries_expire(monkeypatch):
     digests = space.digests(rows_of(1))
     space.insert(digests, embeddings(1), cost_us=0)
     store = memory_store("expiring")
-    begun = store._clock()
-    monkeypatch.setattr(store, "_clock", lambda: begun + 89)
+    begun = store.clock()
+    monkeypatch.setattr(store, "clock", lambda: begun + 89)
     assert space.lookup(digests).found.all()
-    monkeypatch.setattr(store, "_clock", lambda: begun + 111)
+    monkeypatch.setattr(store, "clock", lambda: begun + 111)
     assert not space.lookup(digests).found.any()
 
 

@@ -83,7 +83,7 @@ def test_rows_that_come_in_parts_are_those_that_come_as_a_list(
     specs = (TensorSpec("t", "float32", (width,)),)
     entry_format = FORMATS[how](specs)
     rows, entries = entries_of(entry_format, width)
-    compressed = EntryFormat(specs, codec_named("zstd"), seal=entry_format._seal)
+    compressed = EntryFormat(specs, codec_named("zstd"), seal=entry_format.seal)
     _, small = entries_of(compressed, width)
     values: list[bytes | None] = []
     for kind, entry, other in zip(picked, entries, small, strict=True):

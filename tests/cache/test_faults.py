@@ -60,7 +60,7 @@ class Work:
 
     def waits(self, timeout_s: float) -> None:
         """From now on a call has so long; what came before could take its time."""
-        self.cache._guard._timeout_s = timeout_s
+        self.space.guard.timeout_s = timeout_s
 
     def insert(self) -> int:
         begun = time.monotonic()
@@ -124,7 +124,7 @@ def test_a_server_that_comes_back_is_used_again_after_a_pause(server, warm, monk
     warm.waits(PATIENT_MS / 1_000)
     assert warm.lookup() == 0
     later = time.monotonic() + breaker_module.PAUSE_S * (1 + breaker_module.JITTER)
-    monkeypatch.setattr(warm.cache._guard._link, "_clock", lambda: later)
+    monkeypatch.setattr(warm.space.guard._link, "_clock", lambda: later)
     assert warm.lookup() == 100
     assert warm.insert() > 0
 
@@ -285,7 +285,7 @@ def test_a_slow_first_window_does_not_lose_the_windows_that_came(server, warm):
     digests = space.digests([b"%d" % row for row in range(2_500)])
     rows = np.zeros((2_500, 16), "<f4")
     space.insert(digests, (rows,), cost_us=0)
-    store = warm.cache._store
+    store = warm.cache.store
     warm.waits(10 * TIMEOUT_S)  # for the two windows as well
     answer, counts = store.read, list[int]()
 

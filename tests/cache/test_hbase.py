@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import happybase
 import pytest
 
-from kvspark.cache.store.hbase import Gateway, HBaseStore, _row
+from kvspark.cache.store.hbase import Gateway, HBaseStore, row_key
 from kvspark.cache.store.redis_error import is_timeout
 from kvspark.errors import (
     StoreError,
@@ -110,7 +110,7 @@ def test_rows_of_keys_that_begin_alike_are_spread_over_all_regions(own_hbase):
     store = connect(own_hbase)
     keys = [b"k1s\0\1\2\3{%02x}%d" % (row % 256, row) for row in range(2_000)]
     set_many(store, [(key, b"x") for key in keys], ttl_s=60)
-    rows = [_row(key) for key in keys]
+    rows = [row_key(key) for key in keys]
     with bare(own_hbase) as connection:
         assert len(connection.table("kvspark").rows(rows, columns=[b"v:e"])) == 2_000
     shares = [sum(row[:1] == b"%x" % digit for row in rows) for digit in range(16)]
@@ -189,7 +189,7 @@ def test_what_hbase_says_is_told_by_its_exceptions_name(hbase, table, kind, said
 
 def test_a_cell_that_somebody_else_wrote_is_missing(hbase):
     with bare(hbase) as connection:
-        connection.table("kvspark").put(_row(b"foreign"), {b"v:e": b"short"})
+        connection.table("kvspark").put(row_key(b"foreign"), {b"v:e": b"short"})
     assert get_many(connect(hbase), [b"foreign"]) == [None]
     with pytest.raises(StoreError):
         get_many(connect(hbase, table="absent"), [b"a"])

@@ -11,7 +11,7 @@ import pytest
 from kvspark.cache.cache import Cache
 from kvspark.cache.key import RowDigests, StageKeys, namespace_prefix
 from kvspark.cache.purge import Purge
-from kvspark.cache.tombstones import ERASED, IDENTITY, REFRESH_S, Tombstones
+from kvspark.cache.tombstones import ERASED, IDENTITY, REFRESH_S
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError
 from kvspark.spec import TensorSpec
@@ -68,7 +68,7 @@ def filled(cache: Cache, *identities: bytes) -> None:
         space = cache.keyspace(identity, EMBEDDING)
         values = np.ones((len(ROWS), 4), dtype="<f4")
         assert space.insert(space.digests(ROWS), (values,), cost_us=1)
-    assert cache._store.drain() == {}  # What there is for files is written.
+    assert cache.store.drain() == {}  # What there is for files is written.
 
 
 def found(cache: Cache, identity: bytes, rows=ROWS) -> int:
@@ -79,9 +79,7 @@ def found(cache: Cache, identity: bytes, rows=ROWS) -> int:
 
 def unhurried(cache: Cache) -> Purge:
     """A purge that does not wait: nobody else is there."""
-    purge = cache.purge()
-    purge._sleep = lambda _: None
-    return purge
+    return cache.purge(sleep=lambda _: None)
 
 
 def test_all_entries_of_a_stage_are_removed_whatever_computed_them_and_no_others(any_cache):
@@ -139,21 +137,21 @@ def test_nothing_that_is_left_in_the_store_opens_as_an_erased_row(any_cache):
     filled(any_cache, identity)
     unhurried(any_cache).rows({identity: [ROWS[7]]})
     any_cache.close()
-    (digest,) = RowDigests(any_cache._key, identity).of([ROWS[7]])
-    entry_format = any_cache.keyspace(identity, EMBEDDING)._format
-    keys = scanned(any_cache._store, b"")
-    values = [value for value in get_many(any_cache._store, keys) if value is not None]
+    (digest,) = RowDigests(any_cache.key, identity).of([ROWS[7]])
+    entry_format = any_cache.keyspace(identity, EMBEDDING).format
+    keys = scanned(any_cache.store, b"")
+    values = [value for value in get_many(any_cache.store, keys) if value is not None]
     assert len(values) >= 599
     assert not entry_format.decode_many(values, [digest] * len(values)).found.any()
-    assert StageKeys(any_cache._key, identity).of([digest])[0] not in keys
+    assert StageKeys(any_cache.key, identity).of([digest])[0] not in keys
 
 
 def test_a_run_that_is_under_way_cannot_bring_a_row_back(server, cache):
     identity = FINGERPRINTS[0] + HERE
     filled(cache, identity)
-    running = Cache.connect(server.url, namespace="n", timeout_ms=5_000)
     now = [0.0]
-    running._tombstones = Tombstones(running._tombstones._space, clock=lambda: now[0])
+    config = CacheConfig.checked(url=server.url, namespace="n", timeout_ms=5_000)
+    running = Cache(config, clock=lambda: now[0])
     filled(running, identity)
 
     def meanwhile(seconds: float) -> None:
@@ -163,8 +161,7 @@ def test_a_run_that_is_under_way_cannot_bring_a_row_back(server, cache):
         assert seconds > REFRESH_S
         now[0] += seconds
 
-    purge = cache.purge()
-    purge._sleep = meanwhile
+    purge = cache.purge(sleep=meanwhile)
     assert purge.rows({identity: [ROWS[0], ROWS[1]]}).left == 0
     filled(running, identity)
     assert found(cache, identity, ROWS[:2]) == 0
@@ -177,23 +174,25 @@ def test_where_the_list_cannot_be_read_nothing_is_inserted(server, cache):
     space = cache.keyspace(identity, EMBEDDING)
     values = np.ones((1, 4), dtype="<f4")
     with running_redis() as away:
-        lost = Cache.connect(away.url, namespace="n", timeout_ms=500)
+        now = [0.0]
+        config = CacheConfig.checked(url=away.url, namespace="n", timeout_ms=500)
+        lost = Cache(config, clock=lambda: now[0])
         apart = lost.keyspace(identity, EMBEDDING)
         digests = apart.digests(ROWS[:1])
         assert apart.insert(digests, (values,), cost_us=1)
-        lost._tombstones._fresh_until = 0.0
-    assert lost._tombstones.erased() is None
+        now[0] = REFRESH_S
+    assert lost.tombstones.erased() is None
     assert apart.insert(digests, (values,), cost_us=1) == 0
     with pytest.raises(CacheRequiredError, match="nothing was removed"):
-        Purge(lost._store, lost._key, lost._tombstones).rows({identity: ROWS[:1]})
+        lost.purge().rows({identity: ROWS[:1]})
     assert space.insert(digests, (values,), cost_us=1)
 
 
 def test_a_label_that_looks_like_a_pattern_is_found_as_it_is(server, cache):
     for name in (b"*", b"?", b"[a]", b"\\", b"plain"):
-        set_many(cache._store, [(b"k1x" + name + b"1", b"")], ttl_s=60.0)
+        set_many(cache.store, [(b"k1x" + name + b"1", b"")], ttl_s=60.0)
     for name in (b"*", b"?", b"[a]", b"\\"):
-        keys = scanned(cache._store, b"k1x" + name)
+        keys = scanned(cache.store, b"k1x" + name)
         assert keys == [b"k1x" + name + b"1"]
 
 
@@ -213,5 +212,5 @@ def test_a_user_who_may_not_look_for_entries_is_told_so(server, cache, monkeypat
 
 
 def test_the_list_lies_in_the_namespace(cache):
-    prefix = StageKeys(cache._key, IDENTITY).prefix
-    assert prefix.startswith(namespace_prefix(cache._key))
+    prefix = StageKeys(cache.key, IDENTITY).prefix
+    assert prefix.startswith(namespace_prefix(cache.key))

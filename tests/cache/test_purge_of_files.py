@@ -78,8 +78,7 @@ def test_what_a_run_had_not_written_to_a_file_before_the_purge_is_not_found_afte
         waited.append(seconds)
         wait_until(lambda: bool(list(cold.glob("*"))))
 
-    purge = opened().purge()
-    purge._sleep = sleep
+    purge = opened().purge(sleep=sleep)
     done = purge.rows({IDENTITY: ROWS[:2]})
     assert waited[0] == SETTLE_S > shelf.MOST_HELD_S
     assert (done.entries, done.left) == (2, 0)
@@ -139,8 +138,7 @@ def test_what_another_process_still_finds_in_a_file_and_copies_to_redis_is_remov
             assert seconds > shelf.REFRESH_S
             copied.append(found(reader, ROWS[:2]))
 
-    purge = opened().purge()
-    purge._sleep = sleep
+    purge = opened().purge(sleep=sleep)
     assert purge.rows({IDENTITY: ROWS[:2]}).left == 0
     assert copied == [2]
     reader.close()

@@ -18,7 +18,8 @@ from kvspark.cache.key import (
     namespace_key,
     subject_mark,
 )
-from kvspark.cache.tombstones import ERASED, REFRESH_S, Tombstones
+from kvspark.cache.tombstones import ERASED, REFRESH_S
+from kvspark.config.cache import CacheConfig
 from kvspark.spec import TensorSpec
 from tests.cache.calls import get_many, scanned
 from tests.redis_server import RedisAddress, running_redis
@@ -63,8 +64,7 @@ def found(cache: Cache, identity: bytes, subject: bytes) -> int:
 def test_all_of_a_subject_is_removed_from_every_stage_and_nothing_of_others(cache):
     space = cache.keyspace(TRUNK, EMBEDDING)
     assert space.insert(space.digests(ROWS[:100]), (np.ones((100, 4), "<f4"),), cost_us=1)
-    purge = cache.purge()
-    purge._sleep = lambda _: None
+    purge = cache.purge(sleep=lambda _: None)
     done = purge.subjects([WHOSE[0]])
     assert (done.entries, done.left) == (200, 0)
     for identity in (TRUNK, HEAD):
@@ -74,9 +74,9 @@ def test_all_of_a_subject_is_removed_from_every_stage_and_nothing_of_others(cach
 
 
 def test_a_run_that_is_under_way_cannot_bring_a_subject_back(server, cache):
-    running = Cache.connect(server.url, namespace="n", timeout_ms=5_000)
     now = [0.0]
-    running._tombstones = Tombstones(running._tombstones._space, clock=lambda: now[0])
+    config = CacheConfig.checked(url=server.url, namespace="n", timeout_ms=5_000)
+    running = Cache(config, clock=lambda: now[0])
     fill(running, TRUNK)
 
     def meanwhile(seconds: float) -> None:
@@ -84,8 +84,7 @@ def test_a_run_that_is_under_way_cannot_bring_a_subject_back(server, cache):
         assert seconds > REFRESH_S
         now[0] += seconds
 
-    purge = cache.purge()
-    purge._sleep = meanwhile
+    purge = cache.purge(sleep=meanwhile)
     assert purge.subjects([WHOSE[0]]).left == 0
     fill(running, TRUNK)
     assert running.drain().errors == {ERASED: 100}
@@ -94,20 +93,18 @@ def test_a_run_that_is_under_way_cannot_bring_a_subject_back(server, cache):
 
 
 def test_nothing_that_is_left_in_the_store_opens_as_a_row_of_the_subject(cache):
-    purge = cache.purge()
-    purge._sleep = lambda _: None
+    purge = cache.purge(sleep=lambda _: None)
     purge.subjects([WHOSE[0]])
-    keys = scanned(cache._store, b"")
-    values = [value for value in get_many(cache._store, keys) if value is not None]
+    keys = scanned(cache.store, b"")
+    values = [value for value in get_many(cache.store, keys) if value is not None]
     assert len(values) >= 400
-    entry_format = cache.keyspace(TRUNK, EMBEDDING)._format
-    for digest in RowDigests(cache._key, TRUNK).of(ROWS[:100], WHOSE[:100]):
+    entry_format = cache.keyspace(TRUNK, EMBEDDING).format
+    for digest in RowDigests(cache.key, TRUNK).of(ROWS[:100], WHOSE[:100]):
         assert not entry_format.decode_many(values, [digest] * len(values)).found.any()
 
 
 def test_one_row_of_one_subject_is_erased_and_the_equal_row_of_another_stays(cache):
-    purge = cache.purge()
-    purge._sleep = lambda _: None
+    purge = cache.purge(sleep=lambda _: None)
     done = purge.rows(dict.fromkeys((TRUNK, HEAD), ROWS[:1]), WHOSE[:1])
     assert (done.entries, done.left) == (2, 0)
     assert [found(cache, TRUNK, whose) for whose in WHOSE[::100]] == [99, 100, 100]

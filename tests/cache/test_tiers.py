@@ -56,7 +56,7 @@ class TestMemoryRedisAndFiles(StoreContract):
         )
         store = open_store(config)
         assert isinstance(store, TieredStore)
-        assert len(store._tiers) == 3
+        assert len(store.tiers) == 3
         yield store
         store.close()
 

@@ -25,7 +25,7 @@ def config(url: str, **options) -> CacheConfig:
 def endpoint(url: str, **options) -> Endpoint:
     store = open_store(config(url, **options))
     assert isinstance(store, RedisStore)
-    return store._endpoint
+    return store.endpoint
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_url_names_sentinels_and_their_service():
 def test_a_url_names_a_table_of_hbase():
     store = open_store(config("hbase://gateway/ns%3Atable?transport=framed"))
     assert isinstance(store, HBaseStore)
-    assert store._gateway == Gateway("gateway", 9090, "ns:table", is_framed=True)
+    assert store.gateway == Gateway("gateway", 9090, "ns:table", is_framed=True)
 
 
 def test_a_password_for_hbase_is_a_usage_error():

@@ -13,7 +13,8 @@ from kvspark.cache.admission import entry_memory_bytes
 from kvspark.cache.cache import Cache
 from kvspark.cache.key import namespace_key, namespace_prefix
 from kvspark.cache.store.cold import ColdStore
-from kvspark.cache.url import cold_folder
+from kvspark.cache.url import cold_folder, open_store
+from kvspark.cache.warm import Warm
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.spec import TensorSpec
@@ -133,7 +134,7 @@ def test_an_erased_row_is_not_lifted(config, server):
     with closing(Cache.from_config(config)) as cache:
         digests = cache.keyspace(STAGE, SPECS).digests([b"7", b"8"])
         # A purge that died after it had said what may not come back.
-        assert cache._tombstones.add(digests)
+        assert cache.tombstones.add(digests)
     server.ask("FLUSHALL")
     warmed(config)
     found, _ = in_the_server(config)
@@ -144,15 +145,18 @@ def test_a_purge_that_begins_ends_a_warm(config, server, monkeypatch):
     monkeypatch.setattr("kvspark.cache.tombstones.REFRESH_S", 0.0)
     filled(config)
     server.ask("FLUSHALL")
-    with closing(Cache.from_config(config)) as cache, closing(cache.warm()) as warm:
-        asked = warm._store.read
+    assert config.cold is not None
+    store = open_store(config.model_copy(update={"cold": None}))
+    with closing(Cache.from_config(config)) as cache, closing(store):
+        warm = Warm(store, cold_folder(config.cold), cache.key, cache.tombstones)
+        asked = store.read
 
         def purging(windows, deadline):
             with closing(Cache.from_config(config)) as other:
-                assert other._tombstones.add(other.keyspace(STAGE, SPECS).digests([b"7"]))
+                assert other.tombstones.add(other.keyspace(STAGE, SPECS).digests([b"7"]))
             return asked(windows, deadline)
 
-        monkeypatch.setattr(warm._store, "read", purging)
+        monkeypatch.setattr(store, "read", purging)
         with pytest.raises(CacheRequiredError, match="a purge is under way"):
             warm.lift(LARGE)
     assert in_the_server(config)[0].sum() < 100

@@ -165,7 +165,7 @@ def test_a_flush_waits_no_longer_than_its_patience(server, cache):
     put(entries, slice(0, 100))
     wait_until(lambda: is_held_up(server))
     put(entries, slice(100, 180))
-    hasty = queue._writes = Guard(cache._store, timeout_s=0.01)
+    hasty = queue._writes = Guard(cache.store, timeout_s=0.01)
     assert entries.flush().bytes_written == 0
     assert hasty.drain().errors == {"dropped": 80}
     # The call that is under way goes on, and is not waited for again.

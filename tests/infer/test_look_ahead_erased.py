@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.tombstones import ERASED, Tombstones
+from kvspark.cache.tombstones import ERASED
 from kvspark.infer.erasure import identities_of_rows
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor
@@ -37,23 +37,21 @@ def test_neither_what_was_found_ahead_nor_what_is_computed_comes_back(behind) ->
     model = make()
     plan = plan_of(model, 7)
     expected = Predictor(model.bundle).predict(rows_of(SEEDS))
+    now = [0.0]
     options = {"look_ahead_bytes": 1 << 20, "write_behind_bytes": behind}
     with (
         running_redis() as server,
         closing(opened(server.url)) as other,
-        closing(opened(server.url, **options)) as cache,
+        closing(Cache(opened(server.url, **options).config, clock=lambda: now[0])) as cache,
     ):
         Predictor(model.bundle, plan=plan, cache=other).predict(rows_of(WARMED))
-        now = [0.0]
-        cache._tombstones = Tombstones(cache._tombstones._space, clock=lambda: now[0])
         predictor = Predictor(model.bundle, plan=plan, cache=cache)
         stream = predictor.stream(chunks(rows_of, SEEDS, 6))
         asked = server.count("mget")
         made = [next(stream)]
         # All of the table was read ahead; by now a part of it at least was found.
         wait_until(lambda: server.count("mget") >= asked + 5)
-        purge = other.purge()
-        purge._sleep = lambda seconds: now.__setitem__(0, now[0] + seconds)
+        purge = other.purge(sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
         purged = purge.rows(
             identities_of_rows(model.bundle, {"x": rows_of(SEEDS)["x"].to_pylist()})
         )

@@ -79,7 +79,7 @@ class HBaseStore(Store):
     """Bytes under keys in the table of `gateway`."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         self._table = gateway.table.encode()
         self._line = PerProcess(lambda: _Line(gateway), gateway)
 
@@ -97,7 +97,7 @@ class HBaseStore(Store):
             yield len(entries)
 
     def _get(self, keys: Keys, deadline: Deadline) -> list[bytes | None]:
-        rows = [_row(key) for key in keys]
+        rows = [row_key(key) for key in keys]
         found: dict[bytes, bytes] = {}
         for window in _windows(list(dict.fromkeys(rows))):
             for result in self._call(_get(self._table, window), deadline):
@@ -110,7 +110,7 @@ class HBaseStore(Store):
         head = _ENDS.pack(_now_ms() + ttl_ms if ttl_ms else 0)
         attributes = {b"_ttl": _ENDS.pack(ttl_ms)} if ttl_ms else {}
         mutations = {
-            _row(key): Mutation(column=COLUMN, value=head + value) for key, value in entries
+            row_key(key): Mutation(column=COLUMN, value=head + value) for key, value in entries
         }
         for window in _windows(list(mutations)):
             batches = [BatchMutation(row, [mutations[row]]) for row in window]
@@ -121,7 +121,7 @@ class HBaseStore(Store):
         unique = list(dict.fromkeys(keys))
         values = self._get(unique, deadline)
         present = [key for key, value in zip(unique, values, strict=True) if value is not None]
-        for window in _windows([_row(key) for key in present]):
+        for window in _windows([row_key(key) for key in present]):
             batches = [
                 BatchMutation(row, [Mutation(isDelete=True, column=COLUMN)]) for row in window
             ]
@@ -153,8 +153,8 @@ class HBaseStore(Store):
         families = self._call(lambda client: client.getColumnDescriptors(self._table), deadline)
         if FAMILY not in families:
             raise StoreRefusedError(
-                f"{self._gateway} has no table with a column family v; make one in the HBase shell: "
-                f"create '{self._gateway.table}', {{NAME => 'v', VERSIONS => 1}}"
+                f"{self.gateway} has no table with a column family v; make one in the HBase shell: "
+                f"create '{self.gateway.table}', {{NAME => 'v', VERSIONS => 1}}"
             )
 
     @override
@@ -273,7 +273,8 @@ def _closing(scanner: int) -> Callable[[Any], Any]:
     return lambda client: client.scannerClose(scanner)
 
 
-def _row(key: bytes) -> bytes:
+def row_key(key: bytes) -> bytes:
+    """The row of `key`: behind two digits that spread keys over the regions of a table."""
     return b"%02x%b" % (zlib.crc32(key) & 0xFF, key)
 
 

@@ -29,7 +29,7 @@ class MemoryStore(Store):
         self, max_bytes: int = MAX_BYTES, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max_bytes = max_bytes
-        self._clock = clock
+        self.clock = clock
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._entries: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
@@ -44,7 +44,7 @@ class MemoryStore(Store):
     def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
         for keys in windows:
             with self._turn():
-                now = self._clock()
+                now = self.clock()
                 values = [self._get(key, now) for key in keys]
             yield values
 
@@ -54,14 +54,14 @@ class MemoryStore(Store):
     ) -> Counts:
         for entries in windows:
             with self._turn():
-                ends = math.inf if ttl_s is None else self._clock() + ttl_s
+                ends = math.inf if ttl_s is None else self.clock() + ttl_s
                 taken = sum(self._set(key, value, ends) for key, value in entries)
             yield taken
 
     @override
     def delete(self, keys: Keys, deadline: Deadline) -> int:
         with self._turn():
-            now = self._clock()
+            now = self.clock()
             present = [key for key in dict.fromkeys(keys) if self._get(key, now) is not None]
             for key in present:
                 self._drop(key)

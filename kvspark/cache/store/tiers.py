@@ -40,7 +40,7 @@ class TieredStore(Store):
     """Bytes under keys in `tiers`, of which at least one is shared."""
 
     def __init__(self, tiers: Sequence[Tier]) -> None:
-        self._tiers = tiers
+        self.tiers = tiers
         self._trouble = PerProcess[Counter[str]](Counter, "the tiers")
 
     @override
@@ -62,7 +62,7 @@ class TieredStore(Store):
         values: list[bytes | None] = [None] * len(keys)
         missing = list(range(len(keys)))
         has_answered = not keys
-        for number, tier in enumerate(self._tiers):
+        for number, tier in enumerate(self.tiers):
             if not missing:
                 break
             wanted = [keys[place] for place in missing]
@@ -80,7 +80,7 @@ class TieredStore(Store):
     def _set(self, entries: Entries, deadline: Deadline, ttl_s: float | None) -> int:
         trouble: list[StoreError] = []
         taken = 0
-        for number, tier in enumerate(self._tiers):
+        for number, tier in enumerate(self.tiers):
             kept_s = ttl_s if tier.is_shared else min(ttl_s or MEMORY_S, MEMORY_S)
             count = tier.set_many(entries, kept_s, self._share(number, deadline), trouble)
             if tier.is_shared:
@@ -92,7 +92,7 @@ class TieredStore(Store):
     def delete(self, keys: Keys, deadline: Deadline) -> int:
         # Every tier must have lost them: here trouble with one of them is an error.
         gone: set[bytes] = set()
-        for number, tier in enumerate(self._tiers):
+        for number, tier in enumerate(self.tiers):
             found = get_many(tier.store, keys, self._share(number, deadline))
             gone |= {key for key, value in zip(keys, found, strict=True) if value is not None}
             tier.store.delete(keys, self._share(number, deadline))
@@ -100,27 +100,27 @@ class TieredStore(Store):
 
     @override
     def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
-        for tier in self._tiers:
+        for tier in self.tiers:
             if tier.is_shared:
                 yield from tier.store.scan(prefix, each_s=each_s)
 
     @property
     @override
     def remembered_s(self) -> float:
-        return max(tier.store.remembered_s for tier in self._tiers)
+        return max(tier.store.remembered_s for tier in self.tiers)
 
     @override
     def ping(self, deadline: Deadline) -> None:
-        for number, tier in enumerate(self._tiers):
+        for number, tier in enumerate(self.tiers):
             tier.store.ping(self._share(number, deadline))
 
     @override
     def servers(self, deadline: Deadline) -> list[Endpoint]:
-        return [each for tier in self._tiers for each in tier.store.servers(deadline)]
+        return [each for tier in self.tiers for each in tier.store.servers(deadline)]
 
     @override
     def leases(self) -> Leases | None:
-        offered = [tier.store.leases() for tier in self._tiers if tier.is_shared]
+        offered = [tier.store.leases() for tier in self.tiers if tier.is_shared]
         return next((leases for leases in offered if leases is not None), None)
 
     @override
@@ -128,13 +128,13 @@ class TieredStore(Store):
         with self._trouble.turn(NEVER) as trouble:
             drained = Counter(trouble)
             trouble.clear()
-        for tier in self._tiers:
+        for tier in self.tiers:
             drained.update(tier.store.drain())
         return drained
 
     @override
     def close(self) -> None:
-        for tier in self._tiers:
+        for tier in self.tiers:
             tier.store.close()
 
     def _copy(
@@ -144,7 +144,7 @@ class TieredStore(Store):
         pairs = zip(keys, found, strict=True)
         entries = [(key, value) for key, value in pairs if value is not None]
         for upper in range(number if entries else 0):
-            tier = self._tiers[upper]
+            tier = self.tiers[upper]
             # Trouble was counted when it was asked; a copy that is not made costs nothing.
             tier.set_many(entries, tier.copy_ttl_s, self._share(upper, deadline), [])
 
@@ -158,7 +158,7 @@ class TieredStore(Store):
 
     def _share(self, number: int, deadline: Deadline) -> Deadline:
         """One that hangs leaves half of the time to those after it."""
-        return deadline if number == len(self._tiers) - 1 else deadline.half()
+        return deadline if number == len(self.tiers) - 1 else deadline.half()
 
 
 def process_memory(max_bytes: int) -> Tier:

@@ -37,7 +37,7 @@ class RedisStore(CommandedStore):
     """Bytes under keys on the server at `endpoint`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._line = PerProcess(lambda: Line(endpoint), endpoint)
 
     @override
@@ -79,7 +79,7 @@ class RedisStore(CommandedStore):
         others = iter(windows)
         for first in islice(others, 1):
             with self._line.turn(deadline) as line:
-                yield from PipelinedWrite(line, self._endpoint, ttl_s, deadline).run(first, others)
+                yield from PipelinedWrite(line, self.endpoint, ttl_s, deadline).run(first, others)
 
     @override
     def delete(self, keys: Keys, deadline: Deadline) -> int:
@@ -100,19 +100,19 @@ class RedisStore(CommandedStore):
         try:
             self._call(PING, 1, deadline)
         except StoreUnavailableError as exc:
-            if self._endpoint.is_tls and is_timeout(exc) and answers_plainly(self._endpoint):
+            if self.endpoint.is_tls and is_timeout(exc) and answers_plainly(self.endpoint):
                 raise StoreRefusedError(
-                    f"{self._endpoint} speaks no TLS; name its TLS port, or write redis://"
+                    f"{self.endpoint} speaks no TLS; name its TLS port, or write redis://"
                 ) from exc
             raise
 
     @override
     def servers(self, deadline: Deadline) -> list[Endpoint]:
-        return [self._endpoint]
+        return [self.endpoint]
 
     @override
     def beside(self) -> Store:
-        return RedisStore(self._endpoint)
+        return RedisStore(self.endpoint)
 
     @override
     def ask_each(
@@ -129,7 +129,7 @@ class RedisStore(CommandedStore):
     def _part(self, left: int, reply: Any) -> Part:
         """`reply` if it is some, or all, of the `left` values of a window."""
         if isinstance(reply, Exception):
-            raise store_error(reply, self._endpoint) from reply
+            raise store_error(reply, self.endpoint) from reply
         if isinstance(reply, Slab) and len(reply) <= left:
             return reply
         if isinstance(reply, list) and len(reply) == left:
@@ -138,7 +138,7 @@ class RedisStore(CommandedStore):
 
     def _miscounted(self, count: int) -> StoreUnavailableError:
         return StoreUnavailableError(
-            f"{self._endpoint} answered {count} keys with another number of values"
+            f"{self.endpoint} answered {count} keys with another number of values"
         )
 
     def _call(self, payload: Payload, count: int, deadline: Deadline) -> list[Any]:
@@ -153,7 +153,7 @@ class RedisStore(CommandedStore):
             replies = line.exchange(payload, count, deadline)
         for reply in replies:
             if isinstance(reply, Exception):
-                raise store_error(reply, self._endpoint) from reply
+                raise store_error(reply, self.endpoint) from reply
         return replies
 
 
