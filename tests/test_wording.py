@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from kvspark.wording import count_of
-
-_BARE = re.compile(
-    r"\{[^{}]*\} (?:rows|files|look-ups|nulls|entries|columns|values|runs|segments|more runs|dead runs)\b"
-)
 
 
 @pytest.mark.parametrize(

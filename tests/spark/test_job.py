@@ -151,7 +151,7 @@ def bad(folder: Path, name: str) -> Path:
     [
         ("null", DataError, "column 'x': 1 null among 2 rows"),
         ("type", SchemaError, r"column 'x' \(string\)"),
-        ("missing", SchemaError, r"no column 'x' \(found: id\)"),
+        ("missing", SchemaError, "no column 'x'; the table has id;"),
         ("ragged", DataError, "x"),
     ],
 )
