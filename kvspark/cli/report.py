@@ -27,8 +27,10 @@ def report(place: Path, sets: Sequence[str], last: int, *, as_json: bool) -> Non
     listed. `kvspark explain FIELD` says what a field of the JSON means.
     """
     from kvspark.report.past_runs import print_history
-    from kvspark.report.run_report import REPORT_FOLDER, read_history, read_report
     from kvspark.report.terminal import print_report
+    from kvspark.spark.history import read_history
+    from kvspark.spark.run_report import read_report
+    from kvspark.spark.target import REPORT_FOLDER
 
     output = place if place.is_dir() else _output_of(place, sets)
     newest = read_report(output / REPORT_FOLDER)

@@ -14,6 +14,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from typing_extensions import Self
 
 from kvspark.errors import DataError
 from kvspark.infer.arrow import check_input_type, tensor_array
@@ -97,9 +98,8 @@ def concat_columns(parts: Sequence[Column]) -> Column:
     return RaggedColumn([row for p in parts if isinstance(p, RaggedColumn) for row in p.rows])
 
 
-@final
-class TextColumn(Column):
-    """Text."""
+class _ArrowColumn(Column):
+    """Rows as Arrow holds them."""
 
     def __init__(self, array: pa.Array) -> None:
         self.array = array
@@ -111,14 +111,19 @@ class TextColumn(Column):
     def size_bytes(self) -> int:
         return int(self.array.nbytes)
 
-    def take(self, indices: Indices) -> Column:
-        return TextColumn(self.array.take(pa.array(indices)))
-
-    def row_bytes(self) -> list[bytes]:
-        return [b"S" + len(v).to_bytes(8, "little") + v for v in self._encoded()]
+    def take(self, indices: Indices) -> Self:
+        return type(self)(self.array.take(pa.array(indices)))
 
     def equality(self) -> pa.Array:
         return self.array
+
+
+@final
+class TextColumn(_ArrowColumn):
+    """Text."""
+
+    def row_bytes(self) -> list[bytes]:
+        return [b"S" + len(v).to_bytes(8, "little") + v for v in self._encoded()]
 
     def argument(self) -> list[str]:
         # A Spark string may hold bytes that are not UTF-8; the key keeps them, the model sees U+FFFD.
@@ -133,27 +138,11 @@ class TextColumn(Column):
 
 
 @final
-class BinaryColumn(Column):
+class BinaryColumn(_ArrowColumn):
     """Bytes that only the first stage can read: pictures, sounds."""
-
-    def __init__(self, array: pa.LargeBinaryArray) -> None:
-        self.array = array
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    @property
-    def size_bytes(self) -> int:
-        return int(self.array.nbytes)
-
-    def take(self, indices: Indices) -> Column:
-        return BinaryColumn(self.array.take(pa.array(indices)))
 
     def row_bytes(self) -> list[bytes]:
         return [b"Y" + len(v).to_bytes(8, "little") + v for v in self.argument()]
-
-    def equality(self) -> pa.Array:
-        return self.array
 
     def argument(self) -> list[bytes]:
         values: list[bytes] = self.array.to_pylist()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kvspark.report.run_report import PastRun
+from kvspark.spark.history import PastRun
 from kvspark.wording import count_of
 
 _COLUMNS = ("rows", "hit rate", "computed", "s", "saved s")

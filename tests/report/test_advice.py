@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from kvspark.report.advice import told_cache
-from kvspark.report.run_report import RunReport
 from kvspark.report.topics import topics
-from kvspark.spark.run_report import seconds_saved
+from kvspark.spark.run_report import RunReport, seconds_saved
 from kvspark.stats import RunStats, StageStats
 from tests.report.test_run_report import HEAD, REPORT, TRUNK
 

@@ -11,9 +11,14 @@ import pytest
 from rich.console import Console
 
 from kvspark.errors import DataError
-from kvspark.report.run_report import RunReport, StageReport, read_report
 from kvspark.report.terminal import print_report
-from kvspark.spark.run_report import known_seconds, seconds_saved
+from kvspark.spark.run_report import (
+    RunReport,
+    StageReport,
+    known_seconds,
+    read_report,
+    seconds_saved,
+)
 from kvspark.stats import RunStats, StageStats
 
 TRUNK = StageReport("trunk", "aa" * 32, (), seconds_per_row=0.010)

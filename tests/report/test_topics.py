@@ -15,8 +15,8 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import KvsparkError, UsageError
 from kvspark.report.codes import CODES, error_of
 from kvspark.report.fields import REASONS, RUN_FIELDS, STAGE_FIELDS
-from kvspark.report.run_report import RunReport, StageReport
 from kvspark.report.topics import EXIT_CODES, contents, explain, topics
+from kvspark.spark.run_report import RunReport, StageReport
 from kvspark.stats import RunStats, StageStats
 
 ROOT = Path(__file__).parents[2]
