@@ -16,6 +16,7 @@ from kvspark.model.companions import check_companions
 from kvspark.model.names import names_of
 from kvspark.model.operators import WRAPPER, check_repeatable, operator_name, place
 from kvspark.model.outputs import Named
+from kvspark.model.quiet import quiet_failures
 from kvspark.model.recurrent import recurrent_shapes
 from kvspark.model.refusal import Dims, check_runs, refusal
 from kvspark.model.regions import drop_writes, inline_regions, is_plain
@@ -102,7 +103,7 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 def _export(
     wrapper: torch.nn.Module, examples: tuple[torch.Tensor, ...], free: Dims
 ) -> torch.export.ExportedProgram:
-    with torch.no_grad(), recurrent_shapes(), warnings.catch_warnings():
+    with torch.no_grad(), recurrent_shapes(), quiet_failures(), warnings.catch_warnings():
         # torch.export calls torch's own deprecated functions, which no user can change.
         warnings.simplefilter("ignore")
         program = torch.export.export(wrapper, examples, dynamic_shapes=(free,))

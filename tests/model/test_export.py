@@ -159,3 +159,24 @@ def test_a_weight_that_lies_transposed_does_not_hinder() -> None:
     rows = torch.randn(40, 8)
     made = Model.from_torch(module, {"input": torch.zeros(3, 8)}).predict({"input": rows})["output"]
     np.testing.assert_allclose(made, module(rows).detach().numpy(), rtol=0, atol=1e-6)
+
+
+class SumBranching(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.sum().item() > 0 else x * 3
+
+
+class Encoded(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot((x > 0).long())
+
+
+@pytest.mark.parametrize("module", [SumBranching(), Encoded()])
+def test_a_refusal_is_all_that_is_said(
+    module: torch.nn.Module, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """torch.export writes the graph as far as it came, and hints to its own code."""
+    with pytest.raises(ExportError, match="cannot capture"):
+        Model.from_torch(module.eval(), {"x": torch.zeros(2, 4)})
+    assert capfd.readouterr() == ("", "")
+    assert not [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")]
