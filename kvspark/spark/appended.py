@@ -121,8 +121,8 @@ def _check_columns(published: Path, old: set[str], staged: Path, new: list[str])
         for after in read_footers([staged / each for each in new]):
             if after.rows and _columns(before, published) != _columns(after, staged):
                 raise OutputError(
-                    f"output path {published} has other columns than this run ({_told(before)}; now {_told(after)}), or "
-                    "other partitions; nothing was published, publish all of it with output.mode: replace"
+                    f"output path {published}: {_difference(before, published, after, staged)}; nothing was published, "
+                    "give both the same, or publish all of it with output.mode: replace"
                 )
 
 
@@ -131,8 +131,22 @@ def _columns(footer: Footer, folder: Path) -> tuple[dict[str, str], list[str]]:
     return dict(footer.columns), [part.partition("=")[0] for part in below]
 
 
-def _told(footer: Footer) -> str:
-    return ", ".join(footer.columns)
+def _difference(before: Footer, published: Path, after: Footer, staged: Path) -> str:
+    """How the columns `before` and `after` differ: the first that is new, gone or of another type, or how they lie."""
+    old, folders = _columns(before, published)
+    new, other_folders = _columns(after, staged)
+    if folders != other_folders:
+        return (
+            f"it is partitioned by {', '.join(folders) or 'nothing'}, and this run's rows by "
+            f"{', '.join(other_folders) or 'nothing'}"
+        )
+    for name in {**old, **new}:
+        if old.get(name) != new.get(name):
+            return (
+                f"its column {name!r} is {old.get(name) or 'missing'}, and {new.get(name) or 'missing'} in this run's "
+                "rows"
+            )
+    return f"its columns are {', '.join(old)}, and this run's {', '.join(new)}"
 
 
 def _link(old: Path, new: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from kvspark.errors import DataError
+from kvspark.errors import DataError, UsageError
 from kvspark.fingerprint import digest
 from kvspark.spark.paths import local_path
 from kvspark.spark.table_format import FormatFound, first_format, format_among, format_around
@@ -69,7 +69,7 @@ def resolve_paths(paths: Sequence[str]) -> list[Path]:
 
     Raises:
         DataError: a path names nothing.
-        UsageError: a path is not local.
+        UsageError: a path is not local, or lies in another one: its rows would be read twice.
     """
     found: list[Path] = []
     for text in paths:
@@ -81,7 +81,28 @@ def resolve_paths(paths: Sequence[str]) -> list[Path]:
                 "whether the job that makes it has run"
             )
         found.extend(matches)
-    return list(dict.fromkeys(found))
+    found = list(dict.fromkeys(found))
+    _refuse_twice(found)
+    return found
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    places: dict[Path, Path] = {}
+    for path in paths:
+        other = places.setdefault(path.resolve(), path)
+        if other is not path:
+            raise _twice(path, other)
+    for place, path in places.items():
+        outer = next((places[folder] for folder in place.parents if folder in places), None)
+        if outer is not None:
+            raise _twice(path, outer)
+
+
+def _twice(path: Path, other: Path) -> UsageError:
+    return UsageError(
+        f"input.paths names {path} and {other}, which holds it: its rows would be read twice; nothing was "
+        "written, name one of them"
+    )
 
 
 def list_files(roots: Sequence[Path]) -> list[InputFile]:

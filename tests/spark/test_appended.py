@@ -6,16 +6,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
+from kvspark.spark.appended import add_to
 from kvspark.spark.job import run_score
 from kvspark.spark.rollback import run_rollback
 from tests.spark.jobs import job, write_night
+from tests.spark.publishing import publish, target_at
 
 pytestmark = pytest.mark.spark
 
@@ -71,11 +75,37 @@ def test_rows_are_added_to_what_a_run_replaced(spark: SparkSession, home: Path) 
     assert rows(home) == 30
 
 
+@pytest.mark.parametrize(
+    ("table", "folder", "said"),
+    [
+        ({"content": [1]}, "", "its column 'content' is .*, and .*INT64.* in this run's rows"),
+        (
+            {"content": ["a"], "more": [1]},
+            "",
+            "its column 'more' is missing, and .* in this run's rows",
+        ),
+        ({"content": ["a"]}, "day=1", "it is partitioned by nothing, and this run's rows by day"),
+    ],
+    ids=["type", "more", "folders"],
+)
+def test_what_differs_from_the_table_is_named(
+    tmp_path: Path, table: dict[str, Any], folder: str, said: str
+) -> None:
+    publish(target_at(tmp_path / "out"), "first")
+    staged = tmp_path / "staged"
+    (staged / folder).mkdir(parents=True)
+    pq.write_table(pa.table(table), staged / folder / "part-9.parquet")
+    with pytest.raises(OutputError, match=said):
+        add_to(tmp_path / "out", staged, "second")
+
+
 def test_another_table_is_not_added_to(spark: SparkSession, home: Path) -> None:
     run_score(night(home, "first", 30), spark=spark)
     listed = sorted((home / "out").iterdir())
     other = night(home, "second", 20).model_copy(update={"outputs": {"label": "class"}})
-    with pytest.raises(OutputError, match="has other columns than this run"):
+    with pytest.raises(
+        OutputError, match=r"its column 'label' is .*, and missing in this run's rows"
+    ):
         run_score(other, spark=spark)
     assert sorted((home / "out").iterdir()) == listed
 

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.listing import resolve_paths
 from kvspark.spark.source import Source, read_source
 from tests.faults.matrix import covers
 
@@ -48,6 +49,18 @@ def test_a_glob_names_files(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "a2.parquet")
     write(tmp_path / "b.parquet")
     assert read(spark, tmp_path / "a*.parquet").rows == 6
+
+
+def test_rows_that_two_paths_hold_are_not_read_twice(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    file = write(tmp_path / "t/part.parquet")
+    (tmp_path / "link").symlink_to(tmp_path / "t")
+    for second in (file, tmp_path / "link", tmp_path / "link/part.parquet"):
+        for paths in ([tmp_path / "t", second], [second, tmp_path / "t"]):
+            with pytest.raises(UsageError, match="its rows would be read twice"):
+                resolve_paths([str(path) for path in paths])
+    assert resolve_paths([str(tmp_path / "t"), f"{tmp_path}/t/"]) == [tmp_path / "t"]
+    assert resolve_paths([f"{tmp_path}/t/*", str(file)]) == [Path(file)]
 
 
 def test_a_filter_is_applied_and_counted(spark: SparkSession, tmp_path: Path) -> None:
