@@ -294,12 +294,11 @@ class JobConfig(Section):
             )
         return self
 
-    def run_id(self, *snapshot: bytes) -> str:
+    def run_id(self) -> str:
         """`run.id`, or an id that follows from the name, the logical date and what is computed.
 
-        The same conf and date give the same id, so that a rerun replaces. `snapshot` are further
-        bytes that the result depends on: the model's fingerprint, the input's files. How the result
-        is reached (cache, plan, Spark settings) is not part of it.
+        The same conf and date give the same id, so that a rerun replaces. How the result is reached (cache,
+        plan, Spark settings) is not part of it.
         """
         if self.run.id is not None:
             return self.run.id
@@ -310,7 +309,8 @@ class JobConfig(Section):
             exclude={"model": {"weights"}, "input": {"max_bad_rows", "max_bad_fraction"}},
             exclude_defaults=True,
         )
-        fields = [self.run.name, self.run.logical_date, self.output.path, computed, list(snapshot)]
+        # The empty list is in the ids of the releases before.
+        fields: list[Any] = [self.run.name, self.run.logical_date, self.output.path, computed, []]
         lossy = {n: s.codec for n, s in self.plan.stages.items() if s.codec in ROUNDING_CODECS}
         fields += [lossy] if lossy else []
         parts = [self.run.name, self.run.logical_date, digest("kvspark run", fields).hex()[:12]]

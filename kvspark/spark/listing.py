@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import final
 
 from kvspark.errors import DataError, UsageError
-from kvspark.fingerprint import digest
 from kvspark.spark.paths import local_path
 from kvspark.spark.table_format import FormatFound, first_format, format_among, format_around
 
@@ -120,14 +119,6 @@ def list_files(roots: Sequence[Path]) -> list[InputFile]:
                 f"{_columns_of(file)}; nothing was written, name only folders of one kind in input.paths"
             )
     return found
-
-
-def snapshot_of(files: Sequence[InputFile]) -> bytes:
-    """32 bytes that change when a file is added, removed or written."""
-    return digest(
-        "kvspark.input",
-        [[os.fspath(f.path), f.size_bytes, f.modified_ns] for f in files],
-    )
 
 
 def _files_of(root: Path) -> Iterator[InputFile]:

@@ -25,7 +25,6 @@ from kvspark.spark.listing import (
     list_files,
     partition_value,
     resolve_paths,
-    snapshot_of,
 )
 from kvspark.spark.merged_schema import merged
 from kvspark.spark.missing_column import missing_column
@@ -49,8 +48,6 @@ class Source:
     """The files of the partitions that are read."""
     empty_files: int
     """Files of zero bytes, which hold no rows."""
-    snapshot: bytes
-    """32 bytes that change with the files."""
 
     def check_unchanged(self) -> None:
         """Does nothing if the files are those that were checked.
@@ -159,7 +156,7 @@ def read_source(
     if rows == 0 and config.fail_on_empty:
         raise DataError(f"input matched 0 rows ({_described(config)}); nothing was written")
     empty = sum(1 for file in files.found if not file.size_bytes)
-    return Source(df, rows, selected, empty, snapshot_of(selected))
+    return Source(df, rows, selected, empty)
 
 
 def _read(spark: SparkSession, files: InputFiles) -> DataFrame:

@@ -73,10 +73,6 @@ def test_a_derived_run_id_does_not_follow_how_it_is_computed(values: dict[str, A
     assert job(**values).run_id() == job().run_id()
 
 
-def test_a_derived_run_id_follows_a_snapshot() -> None:
-    assert len({job().run_id(), job().run_id(b"a"), job().run_id(b"b")}) == 3
-
-
 @pytest.mark.parametrize("name", ["a b/c", "..", "ä", "n" * 300, "-x"])
 def test_a_derived_run_id_names_a_folder(name: str) -> None:
     run_id = job(run={"name": name, "logical_date": "2026-01-01T00:00:00+00:00"}).run_id()

@@ -244,14 +244,6 @@ def test_a_file_that_changes_during_the_run_is_noticed(spark: SparkSession, tmp_
         source.check_unchanged()
 
 
-def test_the_snapshot_changes_with_the_files(spark: SparkSession, tmp_path: Path) -> None:
-    path = write(tmp_path / "t.parquet")
-    first = read(spark, path).snapshot
-    assert read(spark, path).snapshot == first
-    write(path, {"id": [1], "text": ["other"]})
-    assert read(spark, path).snapshot != first
-
-
 @covers("B2")
 def test_a_bad_page_is_an_error_and_no_wrong_number(spark: SparkSession, tmp_path: Path) -> None:
     rows = {"id": list(range(4096)), "text": ["a"] * 4096}
