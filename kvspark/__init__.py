@@ -10,6 +10,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from kvspark._version import __version__
 from kvspark.errors import KvsparkError
 from kvspark.spec import MicroBatch, TensorSpec
 from kvspark.stats import RunStats, StageStats
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 # gives a row other bits at another place of the batch: 20 of 210 shapes of a linear layer, none
 # with it, at the same speed. Source: Intel oneMKL, "Conditional Numerical Reproducibility".
 os.environ.setdefault("MKL_CBWR", "AUTO")
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AudioFeatures",

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from kvspark.cache.entry import EntryFormat
 from kvspark.cache.key import StageKeys, is_erased
-from kvspark.cache.tombstones import ERASED
 from kvspark.cache.windows import even_windows, windows_of
 from kvspark.spec import Rows
+
+ERASED = "erased"
+"""Counted by rows that were not stored because they had been erased."""
 
 TOO_LARGE = "too_large"
 """Counted by rows whose entry would be above the limit, and was not stored."""

@@ -33,9 +33,6 @@ keeps in its own memory or has not written to a file, and no insert is so slow."
 TTL_S = 7 * 24 * 3600.0
 """Longer than a run."""
 
-ERASED = "erased"
-"""Counted by rows that were not stored because they had been erased."""
-
 _ROW = [b""]
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import click
 
-from kvspark import __version__
+from kvspark._version import __version__
 from kvspark.config.placeholders import checked_day
 
 _Result = TypeVar("_Result")

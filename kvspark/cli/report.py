@@ -29,8 +29,7 @@ def report(place: Path, sets: Sequence[str], last: int, *, as_json: bool) -> Non
     from kvspark.report.past_runs import print_history
     from kvspark.report.terminal import print_report
     from kvspark.spark.history import read_history
-    from kvspark.spark.run_report import read_report
-    from kvspark.spark.target import REPORT_FOLDER
+    from kvspark.spark.run_report import REPORT_FOLDER, read_report
 
     output = place if place.is_dir() else _output_of(place, sets)
     newest = read_report(output / REPORT_FOLDER)

@@ -17,8 +17,7 @@ from kvspark.demo.equality import first_difference
 from kvspark.demo.head import TrainedHead, is_held_out
 from kvspark.demo.outcome import Outcome
 from kvspark.spark.job import run_score
-from kvspark.spark.run_report import FILE_NAME, RunReport
-from kvspark.spark.target import REPORT_FOLDER
+from kvspark.spark.run_report import FILE_NAME, REPORT_FOLDER, RunReport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

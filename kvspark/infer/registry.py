@@ -94,7 +94,7 @@ class _Flavor:
 
     def save_model(self, path: str, mlflow_model: Any) -> None:
         """Writes the folder that is logged."""
-        from kvspark import __version__
+        from kvspark._version import __version__
 
         self._model.save(Path(path) / BUNDLE)
         mlflow_model.add_flavor(

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from kvspark.errors import OutputError
 from kvspark.fingerprint import digest
 from kvspark.spark.footers import Footer, read_footers
-from kvspark.spark.manifest import REPORT_FOLDER, read_manifest
+from kvspark.spark.manifest import read_manifest
 from kvspark.spark.occupant import report_in
+from kvspark.spark.run_report import REPORT_FOLDER
 
 _RUNS = f"{REPORT_FOLDER}/runs"
 _QUARANTINE = f"{REPORT_FOLDER}/quarantine/"

@@ -30,8 +30,7 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import BundleError, KvsparkError, SecretError
 from kvspark.spark.host_files import HostFiles
 from kvspark.spark.paths import local_path
-from kvspark.spark.run_report import FILE_NAME
-from kvspark.spark.target import REPORT_FOLDER
+from kvspark.spark.run_report import FILE_NAME, REPORT_FOLDER
 from kvspark.wording import count_of
 
 JAVA = 17

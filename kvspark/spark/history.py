@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from kvspark.spark.run_report import FILE_NAME as REPORT_NAME
-from kvspark.spark.run_report import RunReport
-from kvspark.spark.target import REPORT_FOLDER
+from kvspark.spark.run_report import REPORT_FOLDER, RunReport
 
 FILE_NAME = "history.jsonl"
 KEPT = 400

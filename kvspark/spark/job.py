@@ -17,7 +17,7 @@ import pyspark
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.types import StructType
 
-from kvspark import __version__
+from kvspark._version import __version__
 from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.config.model import Way
 from kvspark.errors import KvsparkError, WeightsUnavailableError
@@ -39,14 +39,20 @@ from kvspark.spark.prepared import ready
 from kvspark.spark.rows_done import RowsDone
 from kvspark.spark.run_bad_rows import bad_rows_of, check_bad_rows
 from kvspark.spark.run_preflight import checked_sample
-from kvspark.spark.run_report import RunReport, known_seconds, seconds_saved, stage_reports
+from kvspark.spark.run_report import (
+    REPORT_FOLDER,
+    RunReport,
+    known_seconds,
+    seconds_saved,
+    stage_reports,
+)
 from kvspark.spark.score import task_spec, with_outputs
 from kvspark.spark.session import open_session
 from kvspark.spark.source import Source, read_source
 from kvspark.spark.spread import spread
 from kvspark.spark.stock_taking import take_stock
 from kvspark.spark.tally import Tally
-from kvspark.spark.target import REPORT_FOLDER, Target
+from kvspark.spark.target import Target
 from kvspark.spark.target_interrupted import interrupted_run
 from kvspark.spark.task_device import on_task_devices
 from kvspark.spark.written import Written, check_written

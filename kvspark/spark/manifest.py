@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-REPORT_FOLDER = "_kvspark"
+from kvspark.spark.run_report import REPORT_FOLDER
+
 MANIFEST_NAME = "files.json"
 _FORMAT = 1
 # Of these nobody misses a row: checksums, marks and summaries that readers and writers leave.

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
-from kvspark.spark.manifest import REPORT_FOLDER, read_manifest
-from kvspark.spark.run_report import FILE_NAME, FORMAT
+from kvspark.spark.manifest import read_manifest
+from kvspark.spark.run_report import FILE_NAME, FORMAT, REPORT_FOLDER
 from kvspark.spark.table_format import format_at
 from kvspark.wording import count_of
 

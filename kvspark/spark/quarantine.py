@@ -35,7 +35,7 @@ from kvspark.infer.bad_rows import BadRows
 from kvspark.spark.bad_rows import BadRowOutput, Scored, limited
 from kvspark.spark.column_map import ColumnMap
 from kvspark.spark.footers import read_footers
-from kvspark.spark.target import REPORT_FOLDER
+from kvspark.spark.run_report import REPORT_FOLDER
 
 QUARANTINE_FOLDER = f"{REPORT_FOLDER}/quarantine"
 """Inside the output."""

@@ -14,6 +14,9 @@ from kvspark.model.stage import Stage
 from kvspark.stats import NOTHING, RunStats, StageStats
 
 FORMAT = 1
+REPORT_FOLDER = "_kvspark"
+"""Of an output: its report, its history, the list of its files, its quarantine."""
+
 FILE_NAME = "run.json"
 
 

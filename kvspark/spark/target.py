@@ -39,7 +39,7 @@ from kvspark.errors import OutputError
 from kvspark.spark.exchange import exchange as _exchange
 from kvspark.spark.fault import fault_point
 from kvspark.spark.interrupt import held
-from kvspark.spark.manifest import REPORT_FOLDER, read_manifest, write_manifest
+from kvspark.spark.manifest import read_manifest, write_manifest
 from kvspark.spark.occupant import occupant_of
 from kvspark.spark.paths import local_path
 from kvspark.spark.run_lock import RunLock
@@ -51,8 +51,6 @@ from kvspark.spark.target_place import (
     refuse_surrounding,
 )
 from kvspark.spark.versions import Version, Versions
-
-__all__ = ["REPORT_FOLDER", "Target"]
 
 log = logging.getLogger(__name__)
 

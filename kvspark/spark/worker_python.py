@@ -19,7 +19,7 @@ from pathlib import Path
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from kvspark import __version__
+from kvspark._version import __version__
 from kvspark.errors import UsageError
 
 _LOG = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kvspark.cache.cache import Cache
+from kvspark.cache.inserting import ERASED
 from kvspark.cache.key import RowDigests, StageKeys, namespace_prefix
 from kvspark.cache.purge import Purge
-from kvspark.cache.tombstones import ERASED, IDENTITY, REFRESH_S
+from kvspark.cache.tombstones import IDENTITY, REFRESH_S
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError
 from kvspark.spec import TensorSpec

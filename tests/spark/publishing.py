@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from kvspark.spark.exchange import exchange
 from kvspark.spark.fault import FAULT_POINT_ENV
-from kvspark.spark.run_report import RunReport
-from kvspark.spark.target import REPORT_FOLDER, Target
+from kvspark.spark.run_report import REPORT_FOLDER, RunReport
+from kvspark.spark.target import Target
 from kvspark.stats import NOTHING
 
 OWNER = "small"
