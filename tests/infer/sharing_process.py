@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
@@ -27,14 +28,16 @@ SHARED = 8 * CALL
 
 
 def model() -> Model:
-    """A function that takes as long as it is told."""
-    return Model.from_callable(
-        callables.dear,
-        fingerprint="v1",
-        inputs=[TensorSpec("x", "float32", (4,))],
-        outputs=[TensorSpec("y", "float32", (4,))],
-        micro_batch=MicroBatch(rows=CALL),
-    )
+    """A function that takes as long as it is told, but no time while it is tried here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("KVSPARK_TEST_CALL_S", raising=False)
+        return Model.from_callable(
+            callables.dear,
+            fingerprint="v1",
+            inputs=[TensorSpec("x", "float32", (4,))],
+            outputs=[TensorSpec("y", "float32", (4,))],
+            micro_batch=MicroBatch(rows=CALL),
+        )
 
 
 def config(url: str, from_ms: float | None) -> CacheConfig:
