@@ -10,16 +10,15 @@ hits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.entries import Entries, insert_some
-from kvspark.cache.keyspace import Lookup
-from kvspark.cache.lease import AdmittedLeases, RowLeases
+from kvspark.cache.lease import AdmittedLeases
+from kvspark.cache.stage_cache import Lookup, Reader, StageCache, Writer
 from kvspark.spec import Rows
-from kvspark.stats import StageStats
 
 FILLED = 0.95
 """Of a budget; the rest is for the server's own growth."""
@@ -58,12 +57,21 @@ def affordable_share(budget_bytes: int, needed_bytes: int) -> float:
     return min(1.0, max(0.0, FILLED * budget_bytes / needed_bytes))
 
 
-def admitted(entries: Entries, share: float, turned_away: TurnedAway = _unheard) -> Entries:
-    """`entries`, or of them the part that `share` admits.
+def admitted(cache: StageCache, share: float, turned_away: TurnedAway = _unheard) -> StageCache:
+    """`cache`, or of its rows the part that `share` admits.
 
     `turned_away` is told how many rows were computed and not written, call by call.
     """
-    return entries if share >= 1 else AdmittedEntries(entries, Threshold(share), turned_away)
+    if share >= 1:
+        return cache
+    admits = Threshold(share)
+    return replace(
+        cache,
+        reader=AdmittedReader(cache.reader, admits),
+        writer=AdmittedWriter(cache.writer, admits, turned_away),
+        leases=cache.leases and AdmittedLeases(cache.leases, admits),
+        ahead=cache.ahead and AdmittedReader(cache.ahead, admits),
+    )
 
 
 @final
@@ -80,38 +88,38 @@ class Threshold:
 
 
 @final
-class AdmittedEntries:
-    """The entries of one stage of which a share of all rows is remembered, always the same rows."""
+class AdmittedReader:
+    """Looks up the rows that are admitted; the others are never stored, and misses."""
 
-    def __init__(self, entries: Entries, admits: Threshold, turned_away: TurnedAway) -> None:
-        self._entries = entries
+    def __init__(self, reader: Reader, admits: Threshold) -> None:
+        self._reader = reader
+        self._admits = admits
+
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        """What is known of the digests."""
+        asked = self._admits(digests)
+        lookup = self._reader.lookup([digests[i] for i in np.flatnonzero(asked).tolist()])
+        asked[asked] = lookup.found
+        return replace(lookup, found=asked)
+
+
+@final
+class AdmittedWriter:
+    """Stores the rows that are admitted."""
+
+    def __init__(self, writer: Writer, admits: Threshold, turned_away: TurnedAway) -> None:
+        self._writer = writer
         self._admits = admits
         self._turned_away = turned_away
 
-    def digests(
-        self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
-    ) -> list[bytes]:
-        """The digest of each row's canonical bytes, bound to its subject where there are `subjects`."""
-        return self._entries.digests(rows, subjects)
-
-    def lookup(self, digests: Sequence[bytes]) -> Lookup:
-        """What is known of the digests; those that are never stored are misses and not asked for."""
-        asked = self._admits(digests)
-        lookup = self._entries.lookup([digests[i] for i in np.flatnonzero(asked).tolist()])
-        asked[asked] = lookup.found
-        return Lookup(asked, lookup.columns, lookup.size_bytes)
-
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
-        """Bytes that were written, of the rows that are stored."""
-        admitted = self._admits(digests)
-        self._turned_away(len(digests) - int(admitted.sum()))
-        return insert_some(self._entries, admitted, digests, columns, cost_us=cost_us)
-
-    def flush(self) -> StageStats:
-        """Waits for what was inserted, as `Entries.flush`."""
-        return self._entries.flush()
-
-    def leases(self) -> RowLeases | None:
-        """Who computes which of the rows that are stored."""
-        leases = self._entries.leases()
-        return leases and AdmittedLeases(leases, self._admits)
+        """Bytes that were written."""
+        places = np.flatnonzero(self._admits(digests)).tolist()
+        self._turned_away(len(digests) - len(places))
+        if not places:
+            return 0
+        kept: tuple[Rows, ...] = tuple(
+            [rows[i] for i in places] if isinstance(rows, list) else rows[places]
+            for rows in columns
+        )
+        return self._writer.insert([digests[i] for i in places], kept, cost_us=cost_us)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn, final
 
 from typing_extensions import Unpack
@@ -26,21 +27,21 @@ from kvspark.cache.entry import EntryFormat
 from kvspark.cache.guard import CacheStats, Guard
 from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, namespace_key
 from kvspark.cache.keyring import KeyRing
-from kvspark.cache.keyspace import KeySpace, Lookup
-from kvspark.cache.look_ahead import LookAhead
+from kvspark.cache.lease import StoreLeases
 from kvspark.cache.namespace_registry import NamespaceRegistry
+from kvspark.cache.overlap import Overlap
 from kvspark.cache.purge import Purge
 from kvspark.cache.sealing import open_ring, seal_of
 from kvspark.cache.shown import html_of, line_of
+from kvspark.cache.stage_cache import Lookup, StageCache
 from kvspark.cache.store.base import Store
 from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.leases import Leases
 from kvspark.cache.store.many import get_many, set_many
 from kvspark.cache.store.trouble import FULL, reason_of
+from kvspark.cache.store_entries import StoreReader, StoreWriter
 from kvspark.cache.tombstones import Tombstones
 from kvspark.cache.url import cold_folder, open_store, resolved
 from kvspark.cache.warm import Warm
-from kvspark.cache.write_behind import WriteBehind
 from kvspark.config.arguments import named_as_arguments
 from kvspark.config.cache import CacheConfig
 from kvspark.config.cache_options import CacheOptions, cache_config
@@ -56,7 +57,7 @@ from kvspark.fingerprint import digest
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 
-__all__ = ["Cache", "CacheStats", "KeySpace", "Lookup"]
+__all__ = ["Cache", "CacheStats", "Lookup", "StageCache"]
 
 CHECK_S = 2.0
 """What the check at the start may take at least: a store far away needs some time to connect."""
@@ -77,11 +78,12 @@ class Cache:
         self._ring = open_ring(self._config)
         self._key = namespace_key(config.namespace, _secret(config, self._ring), config.tenant)
         self._store = open_store(self._config)
-        self._for_writes: Store | None = None
-        self._for_reads: Store | None = None
+        self._beside: Store | None = None
         self._timeout_s = config.timeout_ms / 1_000
         self._guard = Guard(self._store, timeout_s=self._timeout_s)
-        listed = self._key_space(tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S)
+        listed = self._stored(
+            self._guard, tombstones.IDENTITY, tombstones.SPECS, ttl_s=tombstones.TTL_S
+        )
         self._tombstones = Tombstones(listed, clock=clock)
         self.counted = Counted()
         """For `stats`; whoever computes with this cache adds to it."""
@@ -172,46 +174,40 @@ class Cache:
         *,
         codec: str = "raw",
         life: float = 1.0,
-    ) -> KeySpace:
+        guard: Guard | None = None,
+    ) -> StageCache:
         """The entries of the stage whose results `identity` names, with the tensors `specs`.
 
         `codec` is for writing, one of `kvspark.cache.codec`; entries of any of them are read. `life`
-        is the part of the TTL that its entries are kept.
+        is the part of the TTL that its entries are kept. `guard` is that of another connection.
 
         Raises:
             UsageError: the codec is unknown, or the tensors have no entry (text).
         """
-        ttl_s = self._config.ttl_s * life
-        from_ms = self._config.lease_from_ms
-        return self._key_space(
+        keys = StageKeys(self._key, identity)
+        from_ms, offered = self._config.lease_from_ms, None
+        if from_ms is not None and (leases := self._store.leases()) is not None:
+            offered = StoreLeases(self._guard, leases, keys, from_s=from_ms / 1_000)
+        stored = self._stored(
+            guard or self._guard,
             identity,
             specs,
             codec=codec,
-            ttl_s=ttl_s,
+            ttl_s=self._config.ttl_s * life,
             erased=self._tombstones,
-            leases=None if from_ms is None else self._store.leases(),
-            lease_from_s=(from_ms or 0.0) / 1_000,
         )
+        return replace(stored, leases=offered)
 
-    def write_behind(self) -> WriteBehind | None:
-        """What gives stages entries that are inserted behind; None where the conf has no queue."""
-        if self._config.write_behind_bytes is None:
+    def overlap(self) -> Overlap | None:
+        """What looks rows up and inserts them beside the computation; None where the conf has no room for it."""
+        if self._config.overlap_bytes is None:
             return None
-        self._for_writes = self._for_writes or self._store.beside()
-        writes = self._guard.beside(self._for_writes)
-        return WriteBehind(self, writes, self._config.write_behind_bytes)
-
-    def look_ahead(self) -> LookAhead | None:
-        """What looks up rows ahead; None where the conf does not ask for it, or the store has one connection.
-
-        In turns with the other calls, look-ups ahead would make those wait.
-        """
-        if self._config.look_ahead_bytes is None:
-            return None
-        self._for_reads = self._for_reads or self._store.beside()
-        if self._for_reads is self._store:
-            return None
-        return LookAhead(self._guard.beside(self._for_reads), self._config.look_ahead_bytes)
+        self._beside = self._beside or self._store.beside()
+        return Overlap(
+            self._guard.beside(self._beside),
+            self._config.overlap_bytes,
+            looks_ahead=self._beside is not self._store,
+        )
 
     def purge(self, *, sleep: Callable[[float], None] = time.sleep) -> Purge:
         """What removes entries of this namespace, `sleep`s until nobody inserts them; not for the time of a job.
@@ -232,29 +228,23 @@ class Cache:
         store = open_store(self._config.model_copy(update={"l1_bytes": None, "cold": None}))
         return Warm(store, cold_folder(self._config.cold), self._key, self._tombstones)
 
-    def _key_space(
+    def _stored(
         self,
+        guard: Guard,
         identity: bytes,
         specs: tuple[TensorSpec, ...],
         *,
         codec: str = "raw",
         ttl_s: float,
         erased: Tombstones | None = None,
-        leases: Leases | None = None,
-        lease_from_s: float = 0.0,
-    ) -> KeySpace:
+    ) -> StageCache:
+        keys = StageKeys(self._key, identity)
         seal = seal_of(self._ring, self._key, identity)
-        label = StageKeys(self._key, identity).label
-        entry_format = EntryFormat(specs, codec_named(codec), seal=seal, label=label)
-        return KeySpace(
-            self._guard,
-            self._key,
-            identity,
-            entry_format,
-            ttl_s=ttl_s,
-            tombstones=erased,
-            leases=leases,
-            lease_from_s=lease_from_s,
+        entry_format = EntryFormat(specs, codec_named(codec), seal=seal, label=keys.label)
+        return StageCache(
+            RowDigests(self._key, identity),
+            StoreReader(guard, keys, entry_format),
+            StoreWriter(guard, keys, entry_format, ttl_s=ttl_s, tombstones=erased),
         )
 
     def contents(self) -> Contents:
@@ -296,9 +286,8 @@ class Cache:
     def close(self) -> None:
         """Lets go of the store; the next lookup opens it again."""
         self._store.close()
-        for store in (self._for_writes, self._for_reads):
-            if store is not None:
-                store.close()
+        if self._beside is not None:
+            self._beside.close()
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(

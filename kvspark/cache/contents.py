@@ -19,7 +19,7 @@ from typing import final
 import numpy as np
 
 from kvspark.cache.guard import CacheStats
-from kvspark.cache.keyspace import KeySpace
+from kvspark.cache.stage_cache import StageCache
 from kvspark.spec import Rows, TensorSpec
 
 PART_BYTES = 2**20
@@ -41,9 +41,9 @@ class Contents:
 
     def __init__(
         self,
-        parts: KeySpace,
-        marks: KeySpace,
-        lists: KeySpace,
+        parts: StageCache,
+        marks: StageCache,
+        lists: StageCache,
         drain: Callable[[], CacheStats],
     ) -> None:
         self._parts = parts
@@ -119,14 +119,14 @@ class Contents:
         return bool(stats.errors or stats.degraded)
 
 
-def _values(space: KeySpace, rows: Sequence[bytes]) -> list[memoryview | None]:
+def _values(space: StageCache, rows: Sequence[bytes]) -> list[memoryview | None]:
     """The bytes of each row, None for a miss; all of them together should be about 1 MiB."""
     lookup = space.lookup(space.digests(rows))
     found = iter(lookup.columns[0])
     return [memoryview(next(found).tobytes()) if hit else None for hit in lookup.found]
 
 
-def _insert(space: KeySpace, rows: Sequence[bytes], values: Sequence[memoryview]) -> None:
+def _insert(space: StageCache, rows: Sequence[bytes], values: Sequence[memoryview]) -> None:
     arrays: Rows = [np.frombuffer(value, dtype=np.uint8) for value in values]
     space.insert(space.digests(rows), (arrays,), cost_us=0)
 

@@ -23,7 +23,7 @@ import numpy as np
 from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
-    from kvspark.cache.keyspace import KeySpace
+    from kvspark.cache.stage_cache import StageCache
 
 IDENTITY = b"kvspark.registry"
 SPECS = (TensorSpec("json", "uint8", (None,)),)
@@ -87,16 +87,17 @@ def _now_s() -> int:
 class NamespaceRegistry:
     """What is in one namespace; `space` holds it, and entries live `ttl_s`."""
 
-    def __init__(self, space: KeySpace, *, ttl_s: float, now_s: Callable[[], int] = _now_s) -> None:
+    def __init__(
+        self, space: StageCache, *, ttl_s: float, now_s: Callable[[], int] = _now_s
+    ) -> None:
         self._space = space
         self._ttl_s = ttl_s
         self._now_s = now_s
 
     def stocks(self) -> Stocks | None:
         """What there is; None if the store does not say. Never raises for trouble with it."""
-        before = self._space.failures
         lookup = self._space.lookup(self._space.digests(_ROW))
-        if self._space.failures != before:
+        if not lookup.is_answered:
             return None
         if not lookup.found[0]:
             return {}

@@ -20,7 +20,7 @@ from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
-    from kvspark.cache.keyspace import KeySpace
+    from kvspark.cache.stage_cache import StageCache
 
 IDENTITY = b"kvspark.tombstones"
 SPECS = (TensorSpec("digests", "uint8", (None, DIGEST_BYTES)),)
@@ -40,7 +40,7 @@ _ROW = [b""]
 class Tombstones:
     """What may not be inserted in one namespace; `space` holds the list."""
 
-    def __init__(self, space: KeySpace, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, space: StageCache, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._space = space
         self._clock = clock
         self._lock = ProcessLock()
@@ -73,9 +73,8 @@ class Tombstones:
         return self._read() == wanted
 
     def _read(self) -> frozenset[bytes] | None:
-        before = self._space.failures
         lookup = self._space.lookup(self._space.digests(_ROW))
-        if self._space.failures != before:
+        if not lookup.is_answered:
             return None
         if not lookup.found[0]:
             return frozenset()

@@ -76,20 +76,13 @@ class CacheConfig(Section):
         description="Milliseconds that one call to the store may take. After that its rows are computed "
         "instead.",
     )
-    write_behind_bytes: int | None = Field(
+    overlap_bytes: int | None = Field(
         default=None,
         gt=0,
-        description="Memory of each Python worker for results that a thread of its own inserts while the next rows are "
-        "computed: for a fast model far from its store. Where it is full, rows are not stored (`dropped`). It comes "
-        "out of the executor's memory overhead. Without it each call waits for its inserts.",
-    )
-    look_ahead_bytes: int | None = Field(
-        default=None,
-        gt=0,
-        description="Memory of each Python worker for batches that are read ahead: a thread of its own looks up their rows "
-        "while the ones before are computed. For a fast model far from its store. One batch at least is ahead, and the "
-        "last one may go beyond this; outputs leave that much later. It comes out of the executor's memory overhead. Of no "
-        "effect with `l1_bytes`, `cold`, `embedded:`, `memory://` or HBase.",
+        description="For a fast model far from its store (1 ms and more): a thread of each Python worker inserts results, of so many bytes at "
+        "most, while the next rows are computed, and looks up the rows of the next batch. What does not fit is inserted "
+        "as without it. It comes out of the executor's memory overhead. With `l1_bytes`, `cold`, `embedded:`, `memory://` or "
+        "HBase nothing is looked up ahead.",
     )
     lease_from_ms: float | None = Field(
         default=None,

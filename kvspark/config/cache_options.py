@@ -22,8 +22,7 @@ class CacheOptions(TypedDict, total=False):
     l1_bytes: int | None
     cold: str | os.PathLike[str] | None
     timeout_ms: int
-    write_behind_bytes: int | None
-    look_ahead_bytes: int | None
+    overlap_bytes: int | None
     lease_from_ms: float | None
     username: str | None
     password_env: str | None

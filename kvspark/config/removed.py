@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 REMOVED: Mapping[str, str] = {
     "cache.doorkeeper_bytes": "remove it; where most rows come once, set maxmemory-policy allkeys-lfu on the server",
+    "cache.write_behind_bytes": "remove it; write cache.overlap_bytes, which also looks up ahead",
+    "cache.look_ahead_bytes": "remove it; write cache.overlap_bytes, which also inserts behind",
 }
 """By dotted path."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
+from kvspark.cache.overlap import Ahead
+from kvspark.cache.stage_cache import Lookup
 from kvspark.infer.microbatch import Values
 
 
@@ -20,3 +23,13 @@ class Asked:
     """For each key, whether its values were found."""
     values: Values
     """Of the found keys, in their order."""
+
+
+def known_of(
+    ahead: Ahead | None, keys: Sequence[bytes], pending: Container[bytes]
+) -> Lookup | None:
+    """What was found ahead of `keys`, but for those in `pending`; None if they must be looked up now."""
+    found = None if ahead is None else ahead.lookup()
+    if found is None or any(found.found[i] for i, key in enumerate(keys) if key in pending):
+        return None
+    return found

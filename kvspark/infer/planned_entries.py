@@ -6,9 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from kvspark.cache.admission import admitted
-from kvspark.cache.entries import Entries, KeySpaces
-from kvspark.cache.look_ahead import AheadEntries, LookAhead
-from kvspark.infer.budget import VARYING_BYTES
+from kvspark.cache.overlap import Overlap
+from kvspark.cache.stage_cache import StageCache, StageCaches
 from kvspark.infer.plan import Plan
 from kvspark.infer.stage_codec import lossy_identity, stage_codec
 from kvspark.model.bundle import Bundle
@@ -19,32 +18,30 @@ from kvspark.model.stage import Stage
 def planned_entries(
     bundle: Bundle,
     plan: Plan,
-    cache: KeySpaces | None,
-    ahead: LookAhead | None,
+    cache: StageCaches | None,
+    overlap: Overlap | None,
     turned_away: Callable[[Stage, int], None],
     *,
     threads: int,
     device: str,
-) -> dict[str, Entries]:
+) -> dict[str, StageCache]:
     """The entries in `cache` of each stage of `bundle` that `plan`, which names all, caches; none without one.
 
-    `ahead` looks them up. `turned_away` is told how many rows of a stage were computed and not written.
+    With an `overlap` rows are inserted beside the computation. `turned_away` is told how many rows of a stage were computed and not written.
     """
     if cache is None:
         return {}
     stages = {stage.name: stage for stage in bundle.stages}
     codecs = {name: planned.codec for name, planned in plan.stages.items()}
-    entries: dict[str, Entries] = {}
+    entries: dict[str, StageCache] = {}
     for stage in bundle.stages:
         planned, codec = plan.stages[stage.name], stage_codec(stage, codecs[stage.name])
         if planned.cached:
             identity = stage.fingerprint + place_of(stage, threads, device)
             identity += lossy_identity(stage, stages, codecs)
-            stored = cache.keyspace(identity, codec.specs, codec=codec.store_codec)
-            space = admitted(stored, planned.share, partial(turned_away, stage))
-            if ahead is not None:
-                reads = admitted(ahead.guarding(stored), planned.share)
-                row_bytes = codec.bytes_per_row or VARYING_BYTES
-                space = AheadEntries(space, reads, ahead, row_bytes=row_bytes)
-            entries[stage.name] = space
+            keyspace = partial(cache.keyspace, identity, codec.specs, codec=codec.store_codec)
+            stored = keyspace()
+            if overlap is not None:
+                stored = overlap.around(stored, keyspace(guard=overlap.guard), stage.name)
+            entries[stage.name] = admitted(stored, planned.share, partial(turned_away, stage))
     return entries

@@ -95,11 +95,7 @@ class Predictor:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
         self._threads = threads
-        spaces = None if cache is None else cache.write_behind() or cache
-        ahead = None if cache is None else cache.look_ahead()
-        self.resolver = Resolver(
-            bundle, self.plan, spaces, ahead=ahead, threads=threads, device=device
-        )
+        self.resolver = Resolver(bundle, self.plan, cache, threads=threads, device=device)
         """What looks up, computes and inserts the rows."""
 
     @property

@@ -8,12 +8,14 @@ trunk does not open it only to check it again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kvspark.cache.stage_cache import NoWriter, StageCache
 from kvspark.errors import NotRepeatableError
 from kvspark.fingerprint import digest
 from kvspark.infer.columns import Column, column
@@ -25,14 +27,11 @@ from kvspark.model.bundle import Bundle
 from kvspark.model.device import CPU
 from kvspark.model.numerics import place_of
 from kvspark.model.stage import Stage
-from kvspark.spec import Rows, TensorSpec
-from kvspark.stats import StageStats
+from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
-    from kvspark.cache.cache import Cache, KeySpace, Lookup
-    from kvspark.cache.entries import GuardedEntries
+    from kvspark.cache.cache import Cache
     from kvspark.cache.guard import Guard
-    from kvspark.cache.lease import RowLeases
 
 SAMPLE_ROWS = 64
 """Rows from which those of one length bucket are taken: enough to fill most of a micro-batch."""
@@ -84,7 +83,7 @@ def preflight(
     return tuple(checked)
 
 
-def _mark(cache: Cache, stage: Stage, threads: int, device: str) -> KeySpace:
+def _mark(cache: Cache, stage: Stage, threads: int, device: str) -> StageCache:
     identity = digest("kvspark.checked", [stage.fingerprint, place_of(stage, threads, device)])
     return cache.keyspace(identity, (_CHECKED,))
 
@@ -156,33 +155,15 @@ class _Reading:
         self._cache = cache
 
     def keyspace(
-        self, identity: bytes, specs: tuple[TensorSpec, ...], *, codec: str = "raw"
-    ) -> GuardedEntries:
-        return _ReadingEntries(self._cache.keyspace(identity, specs, codec=codec))
+        self,
+        identity: bytes,
+        specs: tuple[TensorSpec, ...],
+        *,
+        codec: str = "raw",
+        guard: Guard | None = None,
+    ) -> StageCache:
+        space = self._cache.keyspace(identity, specs, codec=codec, guard=guard)
+        return replace(space, writer=NoWriter(), leases=None)
 
-
-@final
-class _ReadingEntries:
-    def __init__(self, entries: GuardedEntries) -> None:
-        self._entries = entries
-
-    def guarded_by(self, guard: Guard) -> GuardedEntries:
-        return _ReadingEntries(self._entries.guarded_by(guard))
-
-    def digests(
-        self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None
-    ) -> list[bytes]:
-        return self._entries.digests(rows, subjects)
-
-    def lookup(self, digests: Sequence[bytes]) -> Lookup:
-        return self._entries.lookup(digests)
-
-    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
-        del digests, columns, cost_us
-        return 0
-
-    def flush(self) -> StageStats:
-        return StageStats()
-
-    def leases(self) -> RowLeases | None:
-        return None
+    def overlap(self) -> None:
+        """Nothing is written, and nothing is looked up twice."""

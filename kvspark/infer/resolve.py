@@ -20,10 +20,10 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.entries import KeySpaces
-from kvspark.cache.look_ahead import Ahead, AheadEntries, LookAhead
+from kvspark.cache.overlap import Ahead
+from kvspark.cache.stage_cache import Lookup, StageCaches
 from kvspark.errors import RowError
-from kvspark.infer.asked import Asked
+from kvspark.infer.asked import Asked, known_of
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
 from kvspark.infer.bad_rows import BadRow, BadRows, Indices, wrong_lengths
 from kvspark.infer.columns import Column
@@ -55,9 +55,8 @@ class Resolver:
         self,
         bundle: Bundle,
         plan: Plan,
-        cache: KeySpaces | None,
+        cache: StageCaches | None,
         *,
-        ahead: LookAhead | None = None,
         threads: int,
         device: str = CPU,
     ) -> None:
@@ -73,13 +72,14 @@ class Resolver:
         self._sharing: dict[str, Sharing] = {}
         self._serial = 0  # of the last row that was known by a number alone
         self._codecs = {s.name: stage_codec(s, plan.stages[s.name].codec) for s in bundle.stages}
+        self.overlap = None if cache is None else cache.overlap()
         self.entries = planned_entries(
-            bundle, plan, cache, ahead, self._turned_away, threads=threads, device=device
+            bundle, plan, cache, self.overlap, self._turned_away, threads=threads, device=device
         )  # by stage
         for name, space in self.entries.items():
-            leases = space.leases() if self.stages[name].is_batched else None
-            if leases is not None:
-                self._sharing[name] = Sharing(space, leases, self._codecs[name].values)
+            if space.leases is not None and self.stages[name].is_batched:
+                values = self._codecs[name].values
+                self._sharing[name] = Sharing(space.reader, space.leases, values)
 
     def setting_aside(self) -> Resolver:
         """This resolver, for which a bad row is one of `Values.bad` and no error; all else is shared."""
@@ -141,14 +141,15 @@ class Resolver:
     ) -> Asked:
         """What the store knows of the rows, or `ahead` does; keys in `pending` are not looked up again."""
         keys, count = rows.keys, len(rows.key_of_row)
-        wanted = (
-            [i for i, k in enumerate(keys) if k not in pending] if pending else range(len(keys))
-        )
+        wanted = [i for i, key in enumerate(keys) if key not in pending]
         self._add(stage, rows=count, duplicates=count - len(wanted))
+        known = known_of(ahead, keys, pending)
+        if known is not None:
+            return Asked(*self._known(stage, len(wanted), known))
         if len(wanted) == len(keys):
-            return Asked(*self._look_up(stage, keys, ahead))
+            return Asked(*self._look_up(stage, keys))
         found = np.zeros(len(keys), dtype=bool)
-        is_known, values = self._look_up(stage, [keys[i] for i in wanted], ahead)
+        is_known, values = self._look_up(stage, [keys[i] for i in wanted])
         found[np.array(wanted, dtype=np.intp)[is_known]] = True
         return Asked(found, values)
 
@@ -163,25 +164,24 @@ class Resolver:
             return row_keys(list(columns.values()))
         keys = row_keys([columns[name] for name in stage.inputs])
         subjects = columns[SUBJECT].row_bytes() if SUBJECT in columns else None
-        return space.digests(keys, subjects)
+        return space.digester.of(keys, subjects)
 
-    def _look_up(
-        self, stage: Stage, keys: Sequence[bytes], ahead: Ahead | None = None
-    ) -> tuple[npt.NDArray[np.bool_], Values]:
-        """Which of `keys` the store has, or `ahead` found, and the values of those."""
+    def _look_up(self, stage: Stage, keys: Sequence[bytes]) -> tuple[npt.NDArray[np.bool_], Values]:
+        """Which of `keys` the store has, and the values of those."""
         space = self.entries.get(stage.name)
         if space is None or not keys:
             return np.zeros(len(keys), dtype=bool), nothing(stage)
         started = time.perf_counter()
-        look = space.lookup_ahead if isinstance(space, AheadEntries) else space.lookup
-        lookup = look(keys) if ahead is None else ahead.lookup(keys)
-        self._add(
-            stage,
-            lookups=len(keys),
-            hits=int(lookup.found.sum()),
-            bytes_read=lookup.size_bytes,
-            seconds_lookup=time.perf_counter() - started,
-        )
+        lookup = space.reader.lookup(keys)
+        self._add(stage, seconds_lookup=time.perf_counter() - started)
+        return self._known(stage, len(keys), lookup)
+
+    def _known(
+        self, stage: Stage, count: int, lookup: Lookup
+    ) -> tuple[npt.NDArray[np.bool_], Values]:
+        """What a look-up of `count` rows has found."""
+        hits = int(lookup.found.sum())
+        self._add(stage, lookups=count, hits=hits, bytes_read=lookup.size_bytes)
         return lookup.found, self._codecs[stage.name].values(lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
@@ -252,7 +252,7 @@ class Resolver:
         if space is not None and self.is_exact(stage):
             started = time.perf_counter()
             cost_us = int(seconds / max(1, given.count) * 1e6)
-            written = space.insert(kept.keys, kept.columns, cost_us=cost_us)
+            written = space.writer.insert(kept.keys, kept.columns, cost_us=cost_us)
             self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
         return kept.values, seconds / max(1, made.micro_batches)
 
@@ -290,8 +290,8 @@ class Resolver:
 
     def flush(self) -> None:
         """Waits for a while for what was inserted behind."""
-        for name, space in self.entries.items():
-            self._stats[name] += space.flush()
+        for name, stats in self.overlap.flush().items() if self.overlap else ():
+            self._stats[name] += stats
 
     def drain(self) -> dict[str, StageStats]:
         """What happened since the last drain, by stage, for all stages."""

@@ -21,8 +21,8 @@ from typing import final
 
 import numpy as np
 
-from kvspark.cache.entries import Entries
 from kvspark.cache.lease import RowLeases
+from kvspark.cache.stage_cache import Reader
 from kvspark.cache.wait_budget import DEADLINES, WaitBudget
 from kvspark.infer.bad_rows import Indices
 from kvspark.infer.microbatch import Group, Values
@@ -81,7 +81,7 @@ class Sharing:
 
     def __init__(
         self,
-        entries: Entries,
+        reader: Reader,
         leases: RowLeases,
         values: Callable[[tuple[Rows, ...]], Values],
         *,
@@ -89,7 +89,7 @@ class Sharing:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """values: from what entries hold to the stage's results."""
-        self.entries = entries
+        self.reader = reader
         self.leases = leases
         self.values = values
         self.clock = clock
@@ -209,7 +209,7 @@ class Share:
         digests = [self._keys[row] for row in rows]
         started = self._sharing.clock()
         ours = self._sharing.leases.claim(digests, ttl_s=ttl_s)
-        lookup = self._sharing.entries.lookup(digests)
+        lookup = self._sharing.reader.lookup(digests)
         if lookup.found.any():
             self.parts.append((rows[lookup.found], self._sharing.values(lookup.columns)))
         self.stats += StageStats(

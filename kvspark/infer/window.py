@@ -15,7 +15,6 @@ from typing import Generic, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.look_ahead import Ahead
 from kvspark.errors import RowError
 from kvspark.infer.bad_rows import BadRows, bad_at
 from kvspark.infer.columns import Column, concat_columns
@@ -55,26 +54,21 @@ class Window(Generic[T]):
         self._pool: dict[bytes, int] = {}
         """Distinct keys that wait to be computed, with their places."""
         self._pooled: list[Columns] = []
-        self._before: list[Ahead] = []
-        """What was looked up ahead of the rows in the pool."""
 
     def results(
         self, batches: Iterable[tuple[T, Columns, int]]
     ) -> Iterator[tuple[T, tuple[Rows, ...], BadRows]]:
         """The results of each batch, and which of its rows are bad, in the order of `batches`."""
-        try:
-            with closing(read_ahead(self._resolver, self._stage, batches)) as source:
-                for batch in source:
-                    self._hold(batch)
-                    is_full = (
-                        len(self._pool) >= self._plan.max_pending_rows
-                        or self._held_bytes >= self._plan.max_held_bytes
-                    )
-                    if is_full or not self._pool:
-                        yield from self._release()
-            yield from self._release()
-        finally:
-            self._forget()
+        with closing(read_ahead(self._resolver, self._stage, batches)) as source:
+            for batch in source:
+                self._hold(batch)
+                is_full = (
+                    len(self._pool) >= self._plan.max_pending_rows
+                    or self._held_bytes >= self._plan.max_held_bytes
+                )
+                if is_full or not self._pool:
+                    yield from self._release()
+        yield from self._release()
 
     def _hold(self, batch: Read[T]) -> None:
         tag, columns, read = batch.tag, batch.columns, batch.rows
@@ -99,8 +93,6 @@ class Window(Generic[T]):
         self._held.append(_Held(tag, asked.values, place[read.key_of_row]))
         # The caller's batch waits as well; Arrow's batches know their size.
         self._held_bytes += int(getattr(tag, "nbytes", 0)) + _size_bytes(asked.values)
-        self._before += batch.before
-        self._held_bytes += sum(each.size_bytes for each in batch.before)
 
     def _release(self) -> Iterator[tuple[T, tuple[Rows, ...], BadRows]]:
         made: Values | None = None
@@ -113,17 +105,11 @@ class Window(Generic[T]):
                 made = self._resolver.make(self._stage, list(self._pool), columns)
             except RowError as error:
                 raise self._placed(error) from error.__cause__
-        self._forget()
         self._pool, self._pooled, self._held_bytes = {}, [], 0
         while self._held:
             held = self._held.popleft()
             bad = {} if made is None else bad_at(made.bad, -1 - held.index)
             yield held.tag, self._rows(held, made), bad
-
-    def _forget(self) -> None:
-        for ahead in self._before:
-            ahead.forget()
-        self._before = []
 
     def _placed(self, error: RowError) -> RowError:
         """The error with the row, in its own batch, that asked first for what is at its place of the pool."""

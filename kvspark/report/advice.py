@@ -61,7 +61,7 @@ def _why(report: RunReport) -> str:
         )
     if counted.seconds_insert > counted.seconds_lookup:
         return (
-            f"{counted.seconds_insert:.1f} s of writing at {name}; set cache.write_behind_bytes: "
+            f"{counted.seconds_insert:.1f} s of writing at {name}; set cache.overlap_bytes: "
             "67108864, and a thread of its own writes"
         )
     return (

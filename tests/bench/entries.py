@@ -24,8 +24,8 @@ from kvspark.cache.cache import Cache
 from kvspark.cache.decoding import Decoding
 from kvspark.cache.entry import Decoded
 from kvspark.cache.key import KEY_BYTES, StageKeys
-from kvspark.cache.keyspace import KeySpace
 from kvspark.cache.store.slab import Part
+from kvspark.cache.store_entries import StoreReader
 from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.allocator import keep_freed_memory
 from kvspark.spec import Rows, TensorSpec
@@ -92,26 +92,28 @@ def works_of(server: RedisAddress, rows: Rows, *, sealed: bool) -> dict[str, Cal
     entries = list(zip(keys, [value or b"" for value in values], strict=True))
     if not space.lookup(digests).found.all():
         raise SystemExit("something was not found; these times mean nothing")
-    encode, parts = space.format.encode_many, fetched(space, keys)
+    reader = space.reader
+    assert isinstance(reader, StoreReader)
+    encode, parts = reader.format.encode_many, fetched(reader, keys)
     return {
         f"{READ} {how}": lambda: space.lookup(digests),
-        f"{READ} {how}: keys": lambda: space.keys.of(digests),
-        f"{READ} {how}: store": lambda: fetched(space, keys),
-        f"{READ} {how}: decode": lambda: decoded(space, digests, parts),
+        f"{READ} {how}: keys": lambda: reader.keys.of(digests),
+        f"{READ} {how}: store": lambda: fetched(reader, keys),
+        f"{READ} {how}: decode": lambda: decoded(reader, digests, parts),
         f"{WRITE} {how}": lambda: space.insert(digests, (rows,), cost_us=100),
         f"{WRITE} {how}: encode": lambda: encode(digests, (rows,), created_s=1, cost_us=1),
         f"{WRITE} {how}: store": lambda: set_many(cache.store, entries, ttl_s=1_209_600),
     }
 
 
-def fetched(space: KeySpace, keys: list[bytes]) -> list[Part]:
+def fetched(reader: StoreReader, keys: list[bytes]) -> list[Part]:
     """The values of `keys` as they come."""
-    return list(space.guard.read(keys, value_bytes=space.format.entry_bytes))
+    return list(reader.guard.read(keys, value_bytes=reader.format.entry_bytes))
 
 
-def decoded(space: KeySpace, digests: list[bytes], parts: list[Part]) -> Decoded:
+def decoded(reader: StoreReader, digests: list[bytes], parts: list[Part]) -> Decoded:
     """What they hold."""
-    return Decoding(space.format, digests).of(parts)
+    return Decoding(reader.format, digests).of(parts)
 
 
 def measure(server: RedisAddress, size_bytes: int, count: int) -> list[Line]:

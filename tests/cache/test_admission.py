@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.admission import admitted, affordable_share, entry_memory_bytes
 from kvspark.cache.cache import Cache
-from kvspark.cache.entries import Entries
+from kvspark.cache.stage_cache import StageCache
 from kvspark.spec import TensorSpec
 from tests.redis_server import running_redis
 
@@ -28,7 +28,7 @@ def embeddings(count: int) -> np.ndarray:
     return np.random.default_rng(count).standard_normal((count, WIDTH)).astype("<f4")
 
 
-def space_of(url: str) -> tuple[Cache, Entries]:
+def space_of(url: str) -> tuple[Cache, StageCache]:
     cache = Cache.connect(url, namespace="nights", timeout_ms=5_000)
     return cache, cache.keyspace(b"stage", EMBEDDING)
 
@@ -126,7 +126,7 @@ def test_of_twice_what_fits_a_part_is_remembered_and_nothing_is_evicted() -> Non
         assert server.info("stats", "evicted_keys") - evicted_without < count // 100
 
 
-def night_after_night(entries: Entries, count: int) -> float:
+def night_after_night(entries: StageCache, count: int) -> float:
     """The hit rate of all nights but the first."""
     digests = entries.digests(names(count))
     rows = embeddings(count)

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from kvspark.cache import breaker as breaker_module
-from kvspark.cache.cache import Cache, KeySpace
+from kvspark.cache.cache import Cache, StageCache
+from kvspark.cache.guard import Guard
+from kvspark.cache.store_entries import StoreReader
 from kvspark.errors import SecretError
 from kvspark.spec import TensorSpec
 from tests.cache.strategies import same_bits
@@ -39,7 +41,7 @@ class Work:
     """A stage with rows in a cache, and what it costs to ask for them."""
 
     cache: Cache
-    space: KeySpace = field(init=False)
+    space: StageCache = field(init=False)
     rows: np.ndarray = field(init=False)
     digests: list[bytes] = field(init=False)
     seconds: float = 0.0
@@ -58,9 +60,15 @@ class Work:
         assert same_bits(self.rows[lookup.found], column)
         return int(lookup.found.sum())
 
+    @property
+    def guard(self) -> Guard:
+        reader = self.space.reader
+        assert isinstance(reader, StoreReader)
+        return reader.guard
+
     def waits(self, timeout_s: float) -> None:
         """From now on a call has so long; what came before could take its time."""
-        self.space.guard.timeout_s = timeout_s
+        self.guard.timeout_s = timeout_s
 
     def insert(self) -> int:
         begun = time.monotonic()
@@ -124,7 +132,7 @@ def test_a_server_that_comes_back_is_used_again_after_a_pause(server, warm, monk
     warm.waits(PATIENT_MS / 1_000)
     assert warm.lookup() == 0
     later = time.monotonic() + breaker_module.PAUSE_S * (1 + breaker_module.JITTER)
-    monkeypatch.setattr(warm.space.guard._link, "_clock", lambda: later)
+    monkeypatch.setattr(warm.guard._link, "_clock", lambda: later)
     assert warm.lookup() == 100
     assert warm.insert() > 0
 

@@ -139,7 +139,7 @@ def test_nothing_that_is_left_in_the_store_opens_as_an_erased_row(any_cache):
     unhurried(any_cache).rows({identity: [ROWS[7]]})
     any_cache.close()
     (digest,) = RowDigests(any_cache.key, identity).of([ROWS[7]])
-    entry_format = any_cache.keyspace(identity, EMBEDDING).format
+    entry_format = any_cache.keyspace(identity, EMBEDDING).reader.format
     keys = scanned(any_cache.store, b"")
     values = [value for value in get_many(any_cache.store, keys) if value is not None]
     assert len(values) >= 599

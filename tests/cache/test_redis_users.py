@@ -57,7 +57,7 @@ def test_a_job_works_with_the_shipped_user_and_asks_for_nothing_more(server, mon
     digests = space.digests([b"a", b"b"])
     space.insert(digests, (np.ones((2, 4), dtype="<f4"),), cost_us=1)
     assert space.lookup(digests).found.all()
-    leases = space.leases()
+    leases = space.leases
     assert leases is not None
     assert leases.claim(digests[:1], ttl_s=60).tolist() == [True]
     assert leases.claim(digests, ttl_s=60).tolist() == [False, True]

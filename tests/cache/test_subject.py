@@ -99,7 +99,7 @@ def test_nothing_that_is_left_in_the_store_opens_as_a_row_of_the_subject(cache):
     keys = scanned(cache.store, b"")
     values = [value for value in get_many(cache.store, keys) if value is not None]
     assert len(values) >= 400
-    entry_format = cache.keyspace(TRUNK, EMBEDDING).format
+    entry_format = cache.keyspace(TRUNK, EMBEDDING).reader.format
     for digest in RowDigests(cache.key, TRUNK).of(ROWS[:100], WHOSE[:100]):
         assert not entry_format.decode_many(values, [digest] * len(values)).found.any()
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from kvspark.cache.cache import Cache, KeySpace
+from kvspark.cache.cache import Cache, StageCache
 from kvspark.infer.model import Model
 from kvspark.infer.plan import Plan
 from kvspark.infer.predictor import Predictor
@@ -127,7 +127,7 @@ class KnownRow:
         space = self._space(cache)
         return space.insert(space.digests([b"row"]), (self.values,), cost_us=0)
 
-    def _space(self, cache: Cache) -> KeySpace:
+    def _space(self, cache: Cache) -> StageCache:
         return cache.keyspace(b"one row", (TensorSpec("t", "float32", (8,)),))
 
 

@@ -21,8 +21,7 @@ ROWS = ("F2:", "F4:", "F5:", "F8:", "F12:", "F14:", "F25:", "F30:")
 
 
 BESIDE = {
-    "writes behind": {"write_behind_bytes": 1 << 20},
-    "looks up ahead": {"look_ahead_bytes": 1 << 14},
+    "overlaps": {"overlap_bytes": 1 << 20},
 }
 
 

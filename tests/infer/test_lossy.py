@@ -143,14 +143,11 @@ def test_the_rows_of_rounded_stages_are_found_by_a_purge():
     asked = []
 
     class Spy:
-        def keyspace(self, identity, specs, *, codec="raw"):
+        def keyspace(self, identity, specs, *, codec="raw", guard=None):
             asked.append(identity)
             return fresh_cache().keyspace(identity, specs)
 
-        def write_behind(self):
-            return None
-
-        def look_ahead(self):
+        def overlap(self):
             return None
 
     Predictor(bundle, plan=BF16, cache=Spy())  # type: ignore[arg-type]

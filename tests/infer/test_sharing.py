@@ -237,13 +237,13 @@ def test_a_row_that_was_inserted_meanwhile_is_not_computed(server, monkeypatch):
 
 def test_a_store_without_leases_gives_none():
     cache = Cache.from_config(config("memory://", 0.0))
-    assert cache.keyspace(b"stage", (TensorSpec("y", "float32", ()),)).leases() is None
+    assert cache.keyspace(b"stage", (TensorSpec("y", "float32", ()),)).leases is None
 
 
 @pytest.mark.redis
 def test_there_are_no_leases_unless_they_are_asked_for(server):
     cache = Cache.connect(server.url, namespace="n", timeout_ms=2_000)
-    assert cache.keyspace(b"stage", (TensorSpec("y", "float32", ()),)).leases() is None
+    assert cache.keyspace(b"stage", (TensorSpec("y", "float32", ()),)).leases is None
     learned(cache)
     assert leases(server) == 0
 
@@ -252,7 +252,7 @@ def test_there_are_no_leases_unless_they_are_asked_for(server):
 def test_a_store_that_is_away_leaves_all_rows_to_who_asks(server):
     cache = Cache.from_config(config(server.url, 0.0))
     space = cache.keyspace(b"stage", (TensorSpec("y", "float32", ()),))
-    leases_of_rows = space.leases()
+    leases_of_rows = space.leases
     assert leases_of_rows is not None
     digests = space.digests([b"a", b"b"])
     assert leases_of_rows.claim(digests, ttl_s=60).all()

@@ -22,7 +22,7 @@ SEEDS = list(range(60))
 
 def behind(cache: Cache, max_bytes: int = 1 << 20) -> Cache:
     """The same store, with a queue before it."""
-    return Cache.from_config(cache.config.model_copy(update={"write_behind_bytes": max_bytes}))
+    return Cache.from_config(cache.config.model_copy(update={"overlap_bytes": max_bytes}))
 
 
 @pytest.mark.parametrize("case", ["towers", "tokens"])
@@ -98,7 +98,7 @@ def test_a_stream_that_ends_early_has_written_what_it_computed(how: str) -> None
                     list(stream)
             # Nothing is left to a thread: all was written when the stream was over.
             assert server.count("set") == 2 * predictor.drain().stages["output"].computed > 0
-        assert not [each for each in threading.enumerate() if "write-behind" in each.name]
+        assert not [each for each in threading.enumerate() if each.name == "kvspark-overlap"]
 
 
 def batches(rows_of, *, fails: bool):

@@ -72,7 +72,7 @@ FEW = StageStats(lookups=1000, hits=10, computed=990, seconds_lookup=1.0, second
             WAITING,
             "9.0 s of waiting for other workers at head; set cache.lease_from_ms higher, or leave it out",
         ),
-        (WRITING, "99.0 s of writing at head; set cache.write_behind_bytes: 67108864"),
+        (WRITING, "99.0 s of writing at head; set cache.overlap_bytes: 67108864"),
         (FEW, "10 of 1,000 rows of head were found; if it stays so, set plan.stages.head.cached"),
     ],
     ids=["look-ups", "cold", "waiting", "writing", "few"],

@@ -32,7 +32,7 @@ def test_a_job_that_looks_up_ahead_finds_what_the_one_before_it_wrote(
     night = write_night(tmp_path / "night", 400)
     with running_redis() as server:
         cache = {"url": server.url, "namespace": "tests", "timeout_ms": PATIENT_MS}
-        ahead = {**cache, "look_ahead_bytes": 1 << 20}
+        ahead = {**cache, "overlap_bytes": 1 << 20}
         first = run_score(job(tmp_path, night, cache=ahead), spark=spark)
         computed = published(tmp_path / "out")
         second = run_score(job(tmp_path, night, cache=ahead), spark=spark)
@@ -46,7 +46,7 @@ def test_a_job_that_is_cancelled_while_it_waits_ends_at_once_and_the_next_one_fi
     spark: SparkSession, table: DataFrame, mlp: Model
 ) -> None:
     def cache(url: str) -> Cache:
-        conf = {"namespace": "cancelled", "timeout_ms": 120_000, "look_ahead_bytes": 1 << 20}
+        conf = {"namespace": "cancelled", "timeout_ms": 120_000, "overlap_bytes": 1 << 20}
         return Cache.from_config(CacheConfig.checked(url=url, **conf))
 
     with running_redis() as server, FaultProxy(server.port, BlackHole()) as proxy:

@@ -1,4 +1,4 @@
-"""Inserts behind the computation: bounded, counted, found before they are written, and never in the way."""
+"""Inserts and look-ups beside the computation: bounded, counted, in their order, and never in the way."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.guard import Guard
+from kvspark.cache.overlap import Overlap
+from kvspark.cache.stage_cache import StageCache
 from kvspark.cache.store.redis.slots import slot_of_tag
-from kvspark.cache.write_behind import WriteBehind
 from kvspark.spec import Rows, TensorSpec
 from tests.redis_cluster import ClusterAddress, running_cluster, wait_until
 from tests.redis_sentinel import SERVICE, SentinelAddress, running_sentinels
@@ -52,21 +55,35 @@ def cache(server) -> Iterator[Cache]:
 
 def behind(server: Server, max_bytes: int = 1 << 20) -> Cache:
     plain = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)
-    return Cache.from_config(plain.config.model_copy(update={"write_behind_bytes": max_bytes}))
+    return Cache.from_config(plain.config.model_copy(update={"overlap_bytes": max_bytes}))
 
 
-def queue_of(cache: Cache) -> WriteBehind:
-    queue = cache.write_behind()
-    assert queue is not None
-    return queue
+@dataclass(frozen=True)
+class Behind:
+    """A stage whose rows are inserted behind."""
+
+    overlap: Overlap
+    entries: StageCache
+
+    def flush(self) -> int:
+        """Bytes that were written since the last time."""
+        stats = self.overlap.flush().get("stage")
+        return 0 if stats is None else stats.bytes_written
 
 
-def put(entries, rows: slice = slice(None)) -> None:
-    digests = entries.digests(NAMES[rows])
-    assert entries.insert(digests, (FIXED[rows], VARYING[rows]), cost_us=1) == 0
+def opened(cache: Cache) -> Behind:
+    overlap = cache.overlap()
+    assert overlap is not None
+    beside = cache.keyspace(b"stage", SPECS, guard=overlap.guard)
+    return Behind(overlap, overlap.around(cache.keyspace(b"stage", SPECS), beside, "stage"))
 
 
-def found_in(entries) -> int:
+def put(behind: Behind, rows: slice = slice(None)) -> int:
+    digests = behind.entries.digests(NAMES[rows])
+    return behind.entries.insert(digests, (FIXED[rows], VARYING[rows]), cost_us=1)
+
+
+def found_in(entries: StageCache) -> int:
     """How many rows are found, whose bits are right."""
     lookup = entries.lookup(entries.digests(NAMES))
     fixed, varying = lookup.columns
@@ -92,7 +109,7 @@ def is_held_up(server: RedisAddress) -> bool:
 
 
 def threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "kvspark-write-behind"]
+    return [each for each in threading.enumerate() if each.name == "kvspark-overlap"]
 
 
 def ends(thread_is_there=threads) -> bool:
@@ -104,86 +121,82 @@ def ends(thread_is_there=threads) -> bool:
 
 
 def test_what_is_inserted_behind_is_what_is_inserted_at_once(server, cache):
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
-    put(entries, slice(0, 200))
-    put(entries, slice(200, COUNT))
-    written = entries.flush().bytes_written
+    stage = opened(cache)
+    put(stage, slice(0, 200))
+    put(stage, slice(200, COUNT))
+    written = stage.flush()
     assert stored(server) == COUNT
     assert written == cache.keyspace(b"other", SPECS).insert(
         cache.keyspace(b"other", SPECS).digests(NAMES), (FIXED, VARYING), cost_us=1
     )
-    assert entries.flush().bytes_written == 0
+    assert stage.flush() == 0
     assert cache.drain().degraded == frozenset()
     assert ends()
 
 
-def test_rows_are_found_while_they_wait(server, cache):
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
-    put(entries, slice(0, 100))
-    entries.flush()
+def test_rows_that_wait_are_looked_up_when_they_are_written(server, cache):
+    stage = opened(cache)
+    put(stage, slice(0, 100))
+    stage.flush()
     pause_writes(server)
-    put(entries, slice(50, 150))
-    put(entries, slice(140, 200))
+    put(stage, slice(100, 200))
     assert stored(server) == 100
-    assert found_in(entries) == 200
-    lookup = entries.lookup(entries.digests(NAMES[190:]))
-    assert lookup.found.sum() == 10
-    # Copies: who looked may write to them.
-    for column in lookup.columns:
-        for row in column:
-            row[...] = 0
-    server.ask("CLIENT", "UNPAUSE")
-    assert entries.flush().bytes_written > 0
-    assert (stored(server), found_in(entries)) == (200, 200)
+    # Those that do not wait are looked up at once.
+    digests = stage.entries.digests(NAMES)
+    assert stage.entries.lookup(digests[:100]).found.all()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stage.entries.lookup, digests[150:250])
+        wait_until(lambda: is_held_up(server))
+        assert not waiting.done()
+        server.ask("CLIENT", "UNPAUSE")
+        assert waiting.result().found.sum() == 50
+    assert stage.flush() > 0
+    assert found_in(stage.entries) == 200
     assert cache.drain().degraded == frozenset()
 
 
-def test_a_full_queue_drops_rows_and_says_so(server, caplog):
+def test_what_does_not_fit_is_inserted_at_once(server):
     with closing(behind(server, 100 * ROW_BYTES)) as cache:
-        entries = queue_of(cache).keyspace(b"stage", SPECS)
+        stage = opened(cache)
         pause_writes(server)
-        put(entries, slice(0, 80))
-        put(entries, slice(80, COUNT))
-        put(entries, slice(200, COUNT))
-        assert found_in(entries) == 100
-        server.ask("CLIENT", "UNPAUSE")
-        entries.flush()
-        assert stored(server) == 100
-        stats = cache.drain()
-        put(entries, slice(100, 200))
-        entries.flush()
-        assert stored(server) == 200
-    assert stats.errors == {"dropped": 300}
-    assert stats.degraded == {"dropped"}
-    assert [record.args for record in caplog.records] == [(300,)]
+        assert put(stage, slice(0, 80)) == 0
+        wait_until(lambda: is_held_up(server))
+        with ThreadPoolExecutor(1) as pool:
+            inserting = pool.submit(put, stage, slice(80, COUNT))
+            wait_until(lambda: server.info("clients", "blocked_clients") == 2)
+            server.ask("CLIENT", "UNPAUSE")
+            assert inserting.result() > 0
+        assert stage.flush() > 0
+        assert found_in(stage.entries) == COUNT
+        assert cache.drain().errors == {}
 
 
 def test_a_flush_waits_no_longer_than_its_patience(server, cache):
-    queue = queue_of(cache)
-    entries = queue.keyspace(b"stage", SPECS)
+    stage = opened(cache)
     pause_writes(server)
-    put(entries, slice(0, 100))
+    put(stage, slice(0, 100))
     wait_until(lambda: is_held_up(server))
-    put(entries, slice(100, 180))
-    hasty = queue._writes = Guard(cache.store, timeout_s=0.01)
-    assert entries.flush().bytes_written == 0
+    put(stage, slice(100, 180))
+    hasty = stage.overlap.guard = Guard(cache.store, timeout_s=0.01)
+    assert stage.flush() == 0
     assert hasty.drain().errors == {"dropped": 80}
     # The call that is under way goes on, and is not waited for again.
-    assert entries.flush().bytes_written == 0
+    assert stage.flush() == 0
     assert hasty.drain().errors == {}
     assert len(threads()) == 1
     server.ask("CLIENT", "UNPAUSE")
     assert ends()
     assert stored(server) == 100
-    assert entries.flush().bytes_written > 0
+    assert stage.flush() > 0
 
 
 def test_a_mistake_in_one_insert_leaves_the_others_alone(server, cache, caplog):
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
-    put(entries, slice(0, 100))
-    entries.insert(entries.digests([b"x"]), (FIXED[:1].astype("<f8"), VARYING[:1]), cost_us=1)
-    put(entries, slice(100, COUNT))
-    assert entries.flush().bytes_written > 0
+    stage = opened(cache)
+    put(stage, slice(0, 100))
+    digests = stage.entries.digests([b"x"])
+    stage.entries.insert(digests, (FIXED[:1].astype("<f8"), VARYING[:1]), cost_us=1)
+    put(stage, slice(100, COUNT))
+    assert stage.flush() > 0
     assert stored(server) == COUNT
     stats = cache.drain()
     assert (stats.errors, stats.degraded) == ({"failed": 1}, {"failed"})
@@ -191,13 +204,13 @@ def test_a_mistake_in_one_insert_leaves_the_others_alone(server, cache, caplog):
 
 
 def test_a_server_that_died_costs_rows_and_no_error(server, cache):
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
-    put(entries, slice(0, 100))
-    entries.flush()
+    stage = opened(cache)
+    put(stage, slice(0, 100))
+    stage.flush()
     server.signal(signal.SIGKILL)
     for start in range(100, 200, 10):
-        put(entries, slice(start, start + 10))
-        entries.flush()
+        put(stage, slice(start, start + 10))
+        stage.flush()
     stats = cache.drain()
     assert stats.degraded == {"unavailable"}
     # Three calls of the thread, or of what it asks before it writes; then it is left alone.
@@ -208,22 +221,20 @@ def test_a_server_that_died_costs_rows_and_no_error(server, cache):
 
 def test_rows_that_wait_through_a_failover_are_written_to_the_new_primary():
     with running_sentinels(sentinels=1) as watched, closing(behind(watched)) as cache:
-        entries = queue_of(cache).keyspace(b"stage", SPECS)
-        put(entries, slice(0, 100))
-        entries.flush()
+        stage = opened(cache)
+        put(stage, slice(0, 100))
+        stage.flush()
         wait_until(lambda: watched.replica.ask("DBSIZE") == watched.primary.ask("DBSIZE"))
         pause_writes(watched.primary)
-        put(entries, slice(100, 200))
+        put(stage, slice(100, 200))
         wait_until(lambda: is_held_up(watched.primary))
-        put(entries, slice(200, COUNT))
-        # The thread has a connection of its own: look-ups do not wait for it.
-        assert found_in(entries) == COUNT
+        put(stage, slice(200, COUNT))
         (sentinel,) = watched.sentinels
         wait_until(lambda: sentinel.ask("SENTINEL", "FAILOVER", SERVICE) == b"+OK\r\n")
         wait_until(lambda: watched.primary_port() == watched.replica.port)
         watched.primary.ask("REPLICAOF", "127.0.0.1", str(watched.replica.port))
         watched.primary.ask("CLIENT", "UNPAUSE")
-        assert entries.flush().bytes_written > 0
+        assert stage.flush() > 0
         assert watched.replica.ask("DBSIZE") == b":%d\r\n" % COUNT
         assert stored(watched) == COUNT
         assert cache.drain().degraded == frozenset()
@@ -231,22 +242,20 @@ def test_rows_that_wait_through_a_failover_are_written_to_the_new_primary():
 
 def test_a_cluster_node_that_is_lost_while_rows_wait_costs_its_share_of_them():
     with running_cluster(3) as cluster, closing(behind(cluster)) as cache:
-        entries = queue_of(cache).keyspace(b"stage", SPECS)
-        put(entries, slice(0, 100))
-        entries.flush()
+        stage = opened(cache)
+        put(stage, slice(0, 100))
+        stage.flush()
         for node in cluster.nodes:
             pause_writes(node)
-        put(entries, slice(100, 200))
+        put(stage, slice(100, 200))
         wait_until(lambda: all(is_held_up(node) for node in cluster.nodes))
-        put(entries, slice(200, COUNT))
-        # The thread has connections of its own: look-ups do not wait for it.
-        assert found_in(entries) == COUNT
+        put(stage, slice(200, COUNT))
         lost, *others = cluster.nodes
         lost.signal(signal.SIGKILL)
         for node in others:
             node.ask("CLIENT", "UNPAUSE")
-        assert entries.flush().bytes_written > 0
-        tags = [b"%02x" % (digest[0] >> 2) for digest in entries.digests(NAMES)]
+        assert stage.flush() > 0
+        tags = [b"%02x" % (digest[0] >> 2) for digest in stage.entries.digests(NAMES)]
         left = sum(cluster.owner(slot_of_tag(tag)) != 0 for tag in tags)
         assert 0 < left < COUNT
         assert stored(cluster) == left
@@ -255,60 +264,57 @@ def test_a_cluster_node_that_is_lost_while_rows_wait_costs_its_share_of_them():
 
 
 def test_a_full_server_is_sent_one_insert_and_read_all_the_same(server, cache):
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
-    put(entries, slice(0, 100))
-    entries.flush()
+    stage = opened(cache)
+    put(stage, slice(0, 100))
+    stage.flush()
     server.ask("CONFIG", "SET", "maxmemory", "1")
     for start in range(100, 200, 10):
-        put(entries, slice(start, start + 10))
-    entries.flush()
-    assert found_in(entries) == 100
+        put(stage, slice(start, start + 10))
+    stage.flush()
+    assert found_in(stage.entries) == 100
     assert cache.drain().errors == {"full": 1, "skipped": 9}
 
 
 def test_a_forked_child_and_its_parent_both_go_on(server, cache):
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
+    stage = opened(cache)
     pause_writes(server)
-    put(entries, slice(0, 100))
+    put(stage, slice(0, 100))
     pid = os.fork()
     if pid == 0:  # the child: leave without pytest's own end
         is_right = False
         try:
-            is_right = found_in(entries) == 0 and not threads()
+            is_right = not threads()
             server.ask("CLIENT", "UNPAUSE")
-            put(entries, slice(100, 200))
-            is_right = is_right and entries.flush().bytes_written > 0 and found_in(entries) >= 100
+            put(stage, slice(100, 200))
+            is_right = is_right and stage.flush() > 0 and found_in(stage.entries) >= 100
         finally:
             os._exit(0 if is_right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert entries.flush().bytes_written > 0
+    assert stage.flush() > 0
     assert stored(server) == 200
     assert cache.drain().degraded == frozenset()
 
 
 def test_a_process_that_is_killed_leaves_whole_rows(server, cache):
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
+    stage = opened(cache)
     pid = os.fork()
     if pid == 0:
         for start in range(0, COUNT, 10):
-            put(entries, slice(start, start + 10))
+            put(stage, slice(start, start + 10))
         os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     known = stored(server)
     assert known <= COUNT
-    put(entries)
-    entries.flush()
+    put(stage)
+    stage.flush()
     assert stored(server) == COUNT
 
 
 def test_a_store_in_memory_has_a_queue_as_well():
     plain = Cache.connect("memory://", namespace="n")
-    cache = Cache.from_config(plain.config.model_copy(update={"write_behind_bytes": 1 << 20}))
-    entries = queue_of(cache).keyspace(b"stage", SPECS)
-    put(entries)
-    assert entries.flush().bytes_written > 0
+    cache = Cache.from_config(plain.config.model_copy(update={"overlap_bytes": 1 << 20}))
+    stage = opened(cache)
+    assert stage.entries.ahead is None
+    put(stage)
+    assert stage.flush() > 0
     assert found_in(cache.keyspace(b"stage", SPECS)) == COUNT
-
-
-def test_without_a_queue_nothing_is_written_behind(server):
-    assert Cache.connect(server.url, namespace="n").write_behind() is None
