@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 import numpy.typing as npt
 
 from kvspark.cache.lease import RowLeases
-from kvspark.spec import Rows, TensorSpec
-
-if TYPE_CHECKING:
-    from kvspark.cache.guard import Guard
-    from kvspark.cache.overlap import Overlap
+from kvspark.spec import Rows
 
 
 @final
@@ -93,25 +89,6 @@ class StageCache:
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """As `writer.insert`."""
         return self.writer.insert(digests, columns, cost_us=cost_us)
-
-
-class StageCaches(Protocol):
-    """What gives a stage its cache: `kvspark.cache.cache.Cache`."""
-
-    def keyspace(
-        self,
-        identity: bytes,
-        specs: tuple[TensorSpec, ...],
-        *,
-        codec: str = "raw",
-        guard: Guard | None = None,
-    ) -> StageCache:
-        """The entries of the stage whose results `identity` names; `guard` is that of another connection."""
-        ...
-
-    def overlap(self) -> Overlap | None:
-        """What looks rows up and inserts them beside the computation, where that is wanted."""
-        ...
 
 
 @final

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import numpy as np
 
+from kvspark.cache.stage_cache import StageCache
 from kvspark.cache.store.process import ProcessLock
 from kvspark.cache.store.shelf import MOST_HELD_S
 from kvspark.cache.store.tiers import MEMORY_S
 from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import TensorSpec
-
-if TYPE_CHECKING:
-    from kvspark.cache.stage_cache import StageCache
 
 IDENTITY = b"kvspark.tombstones"
 SPECS = (TensorSpec("digests", "uint8", (None, DIGEST_BYTES)),)

@@ -7,7 +7,8 @@ from functools import partial
 
 from kvspark.cache.admission import admitted
 from kvspark.cache.overlap import Overlap
-from kvspark.cache.stage_cache import StageCache, StageCaches
+from kvspark.cache.stage_cache import StageCache
+from kvspark.cache.stage_caches import StageCaches
 from kvspark.infer.plan import Plan
 from kvspark.infer.stage_codec import lossy_identity, stage_codec
 from kvspark.model.bundle import Bundle

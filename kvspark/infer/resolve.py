@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.cache.overlap import Ahead
-from kvspark.cache.stage_cache import Lookup, StageCaches
+from kvspark.cache.stage_cache import Lookup
+from kvspark.cache.stage_caches import StageCaches
 from kvspark.errors import RowError
 from kvspark.infer.asked import Asked, known_of
 from kvspark.infer.bad_row_rule import BadRowRule, Refuse, SetAside
