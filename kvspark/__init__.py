@@ -18,18 +18,18 @@ from kvspark.stats import RunStats, StageStats
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
     from kvspark.config.job import JobConfig
+    from kvspark.infer.mlflow_registry import log_model
     from kvspark.infer.model import Model, explain_miss
     from kvspark.infer.open_model import open_model
-    from kvspark.infer.plan import Plan, StagePlan
-    from kvspark.infer.registry import log_model
-    from kvspark.model.audio import AudioFeatures
-    from kvspark.model.image import ImageFeatures
-    from kvspark.model.text import TextFeatures
-    from kvspark.spark.run import run
-    from kvspark.spark.run_report import RunReport
-    from kvspark.spark.score import score
-    from kvspark.spark.tally import Tally
-    from kvspark.spark.udf import udf
+    from kvspark.model.features.audio import AudioFeatures
+    from kvspark.model.features.image import ImageFeatures
+    from kvspark.model.features.text import TextFeatures
+    from kvspark.plan.plan import Plan, StagePlan
+    from kvspark.spark.jobs.run import run
+    from kvspark.spark.runs.run_report import RunReport
+    from kvspark.spark.runs.tally import Tally
+    from kvspark.spark.scoring.score import score
+    from kvspark.spark.scoring.udf import udf
 
 # MKL reads this at its first call. Without it a product whose rows are not a multiple of 32 bytes
 # gives a row other bits at another place of the batch: 20 of 210 shapes of a linear layer, none
@@ -62,22 +62,22 @@ __all__ = [
 ]
 
 _HOME = {
-    "AudioFeatures": "kvspark.model.audio",
+    "AudioFeatures": "kvspark.model.features.audio",
     "Cache": "kvspark.cache.cache",
-    "ImageFeatures": "kvspark.model.image",
+    "ImageFeatures": "kvspark.model.features.image",
     "JobConfig": "kvspark.config.job",
     "Model": "kvspark.infer.model",
-    "Plan": "kvspark.infer.plan",
-    "RunReport": "kvspark.spark.run_report",
-    "StagePlan": "kvspark.infer.plan",
-    "Tally": "kvspark.spark.tally",
-    "TextFeatures": "kvspark.model.text",
+    "Plan": "kvspark.plan.plan",
+    "RunReport": "kvspark.spark.runs.run_report",
+    "StagePlan": "kvspark.plan.plan",
+    "Tally": "kvspark.spark.runs.tally",
+    "TextFeatures": "kvspark.model.features.text",
     "explain_miss": "kvspark.infer.model",
-    "log_model": "kvspark.infer.registry",
+    "log_model": "kvspark.infer.mlflow_registry",
     "open_model": "kvspark.infer.open_model",
-    "run": "kvspark.spark.run",
-    "score": "kvspark.spark.score",
-    "udf": "kvspark.spark.udf",
+    "run": "kvspark.spark.jobs.run",
+    "score": "kvspark.spark.scoring.score",
+    "udf": "kvspark.spark.scoring.udf",
 }
 """The module of each public name that is imported on first use."""
 

@@ -11,9 +11,11 @@ from pyspark.sql import SparkSession
 
 from kvspark.config.job import SparkConfig
 from kvspark.config.sealing import KEY_ENV
-from kvspark.spark.session import open_session
+from kvspark.spark.session.session import open_session
 from tests.class_archive import java_options
 from tests.sealing_keys import TEST_KEYS
+
+pytest_plugins = ["tests.store_fixtures"]
 
 # Entries are sealed wherever a test does not say otherwise, in workers and subprocesses too.
 os.environ[KEY_ENV] = TEST_KEYS

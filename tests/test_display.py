@@ -16,7 +16,7 @@ import kvspark
 from kvspark.cache.cache import Cache
 from kvspark.display import bars, graph, heading, table
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
+from kvspark.plan.plan import Plan, StagePlan
 from tests.small_models import Mlp, Towers, seeded
 
 STATS = kvspark.RunStats(

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from kvspark import Cache, Model
-from kvspark.config.arguments import as_arguments
+from kvspark.config.reading.arguments import as_arguments
 from kvspark.config.sealing import KEY_ENV
 from kvspark.errors import KvsparkError
-from kvspark.infer.bad_row_reason import said_of
+from kvspark.infer.compute.bad_row_reason import said_of
 from kvspark.infer.open_model import open_model
-from kvspark.spark.java import check_java
+from kvspark.spark.session.java import check_java
 from tests.small_models import seeded
 
 LONGEST = 400

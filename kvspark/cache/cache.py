@@ -19,32 +19,28 @@ from typing import NoReturn, final
 
 from typing_extensions import Unpack
 
-from kvspark.cache import namespace_registry, tombstones
-from kvspark.cache.codec import codec_named
-from kvspark.cache.contents import BYTES_SPEC, HALF, Contents
-from kvspark.cache.counted import Counted
-from kvspark.cache.entry import EntryFormat
-from kvspark.cache.guard import CacheStats, Guard
+from kvspark.cache.display import html_of, line_of
+from kvspark.cache.entry.codec import codec_named
+from kvspark.cache.entry.format import EntryFormat
+from kvspark.cache.guard.guard import CacheStats, Guard
 from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, namespace_key
-from kvspark.cache.keyring import KeyRing
-from kvspark.cache.lease import StoreLeases
-from kvspark.cache.namespace_registry import NamespaceRegistry
-from kvspark.cache.overlap import Overlap
-from kvspark.cache.purge import Purge
-from kvspark.cache.sealing import open_ring, seal_of
-from kvspark.cache.shown import html_of, line_of
-from kvspark.cache.stage_cache import Lookup, StageCache
-from kvspark.cache.store.base import Store
-from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.many import get_many, set_many
-from kvspark.cache.store.trouble import FULL, reason_of
-from kvspark.cache.store_entries import StoreReader, StoreWriter
-from kvspark.cache.tombstones import Tombstones
-from kvspark.cache.url import cold_folder, open_store, resolved
-from kvspark.cache.warm import Warm
-from kvspark.config.arguments import named_as_arguments
+from kvspark.cache.namespace import namespace_stats as namespace_registry
+from kvspark.cache.namespace.blobs import BYTES_SPEC, HALF, Contents
+from kvspark.cache.namespace.namespace_stats import NamespaceRegistry
+from kvspark.cache.namespace.purge import Purge
+from kvspark.cache.namespace.warm import Warm
+from kvspark.cache.seal.from_config import open_ring, seal_of
+from kvspark.cache.seal.keyring import KeyRing
+from kvspark.cache.stage import tombstones
+from kvspark.cache.stage.lease import StoreLeases
+from kvspark.cache.stage.overlap import Overlap
+from kvspark.cache.stage.stage_cache import Lookup, StageCache
+from kvspark.cache.stage.store_entries import StoreReader, StoreWriter
+from kvspark.cache.stage.tombstones import Tombstones
+from kvspark.cache.statistics import Counted
 from kvspark.config.cache import CacheConfig
-from kvspark.config.cache_options import CacheOptions, cache_config
+from kvspark.config.reading.arguments import named_as_arguments
+from kvspark.config.reading.cache_options import CacheOptions, cache_config
 from kvspark.errors import (
     CacheRequiredError,
     SecretError,
@@ -56,6 +52,11 @@ from kvspark.errors import (
 from kvspark.fingerprint import digest
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
+from kvspark.store.base import Store
+from kvspark.store.deadline import Deadline
+from kvspark.store.many import get_many, set_many
+from kvspark.store.trouble import FULL, reason_of
+from kvspark.store.url import cold_folder, open_store, resolved
 
 __all__ = ["Cache", "CacheStats", "Lookup", "StageCache"]
 
@@ -178,7 +179,7 @@ class Cache:
     ) -> StageCache:
         """The entries of the stage whose results `identity` names, with the tensors `specs`.
 
-        `codec` is for writing, one of `kvspark.cache.codec`; entries of any of them are read. `life`
+        `codec` is for writing, one of `kvspark.cache.entry.codec`; entries of any of them are read. `life`
         is the part of the TTL that its entries are kept. `guard` is that of another connection.
 
         Raises:

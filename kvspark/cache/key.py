@@ -31,8 +31,8 @@ from typing import NewType, final
 
 import numpy as np
 
-from kvspark.cache.store.slab import byte_rows
 from kvspark.fingerprint import DIGEST_BYTES, digest
+from kvspark.store.value_table import byte_rows
 
 NamespaceKey = NewType("NamespaceKey", bytes)
 """32 bytes that key every hash of a namespace."""

@@ -13,23 +13,23 @@ from collections.abc import Sequence
 
 import click
 
-from kvspark.cli.check import check
-from kvspark.cli.compact import compact
-from kvspark.cli.demo import demo
-from kvspark.cli.doctor import doctor
-from kvspark.cli.explain import explain
+from kvspark.cli.commands.check import check
+from kvspark.cli.commands.compact import compact
+from kvspark.cli.commands.demo import demo
+from kvspark.cli.commands.doctor import doctor
+from kvspark.cli.commands.explain import explain
+from kvspark.cli.commands.init import init
+from kvspark.cli.commands.keygen import keygen
+from kvspark.cli.commands.purge import purge
+from kvspark.cli.commands.report import report
+from kvspark.cli.commands.rollback import rollback
+from kvspark.cli.commands.score import score
+from kvspark.cli.commands.warm import warm
 from kvspark.cli.group import commands
-from kvspark.cli.init import init
 from kvspark.cli.interrupts import ignore_signals, interruptible
-from kvspark.cli.keygen import keygen
-from kvspark.cli.purge import purge
-from kvspark.cli.report import report
-from kvspark.cli.rollback import rollback
-from kvspark.cli.score import score
-from kvspark.cli.warm import warm
 from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
-from kvspark.spark.interrupt import Interrupted, interrupt_in
+from kvspark.spark.session.interrupt import Interrupted, interrupt_in
 
 for _command in (
     check,
@@ -127,7 +127,7 @@ def _ours(error: Exception) -> KvsparkError | None:
     if "pyspark" not in sys.modules:
         return None
 
-    from kvspark.spark.failure import explained
+    from kvspark.spark.session.failure import explained
 
     return explained(error)
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, final
 
-from kvspark.spark.halt import halt_spark
-from kvspark.spark.interrupt import SIGNALS, Interrupted
+from kvspark.spark.session.halt import halt_spark
+from kvspark.spark.session.interrupt import SIGNALS, Interrupted
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

@@ -31,7 +31,7 @@ class MicroBatchConfig(Section):
 
 
 Way = Literal["broadcast", "artifact", "path", "redis"]
-"""How a model gets to the workers; kvspark.spark.shipped says what each one is."""
+"""How a model gets to the workers; kvspark.spark.weights.transport says what each one is."""
 
 
 @final

@@ -7,7 +7,7 @@ from typing import final
 
 from kvspark.demo.classifier import MAX_LENGTH, Classifier, Head, Trunk, encoder_folder
 from kvspark.infer.model import Model
-from kvspark.model.text import TextFeatures
+from kvspark.model.features.text import TextFeatures
 
 CUT = "trunk"
 """The module path where the classifier is cut in two."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kvspark.demo.night import shipped_nights
+from kvspark.demo.nights.night import shipped_nights
 from kvspark.errors import OutputError, UsageError
 
 _TEXTS = Path(__file__).parent / "project_files"

@@ -15,8 +15,8 @@ from kvspark.cache.cache import Cache
 from kvspark.demo.classifier import WIDTH, Head
 from kvspark.demo.head import TrainedHead, is_held_out, train_head
 from kvspark.infer.model import Model
-from kvspark.spark.score import score
-from kvspark.spark.tally import Tally
+from kvspark.spark.runs.tally import Tally
+from kvspark.spark.scoring.score import score
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

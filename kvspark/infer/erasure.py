@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kvspark.errors import KvsparkError, SchemaError, UsageError
-from kvspark.infer.array_columns import arrow_column
-from kvspark.infer.columns import Column, column
-from kvspark.infer.distinct import row_keys
-from kvspark.infer.plan import Plan
-from kvspark.infer.stage_codec import lossy_identity
-from kvspark.model.bundle import Bundle
-from kvspark.model.numerics import numerics_digest
+from kvspark.infer.resolve.stage_codec import lossy_identity
+from kvspark.infer.rows.array_columns import arrow_column
+from kvspark.infer.rows.columns import Column, column
+from kvspark.infer.rows.distinct import row_keys
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.run.numerics import numerics_digest
+from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 
 MOST_THREADS = 64

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from kvspark.errors import ModelError, UsageError
 from kvspark.infer.predicting import Predicting
 from kvspark.model import own
-from kvspark.model.bundle import MANIFEST, Bundle, write_one_stage
-from kvspark.model.company import with_own_rows
-from kvspark.model.describe import html_of, line_of
-from kvspark.model.device import DeviceClass
-from kvspark.model.padding import with_tried_lengths
+from kvspark.model.bundle.bundle import MANIFEST, Bundle, write_one_stage
+from kvspark.model.bundle.describe import html_of, line_of
+from kvspark.model.run.device import DeviceClass
+from kvspark.model.trials.company import with_own_rows
+from kvspark.model.trials.padding import with_tried_lengths
 from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
     import torch
 
-    from kvspark.model.features import Features
+    from kvspark.model.features.features import Features
 
 
 @final
@@ -66,7 +66,7 @@ class Model(Predicting):
             CutError: a cut is no module of the model, or no set of tensors carries it.
             NotRepeatableError: a row's result hangs on more than the row; with `MicroBatch(rows=1)` only on earlier calls.
         """
-        from kvspark.model.torch_source import bundle_from_torch
+        from kvspark.model.torch.source import bundle_from_torch
 
         if example_inputs is None:
             if features is None:
@@ -114,8 +114,8 @@ class Model(Predicting):
             ModelError: the folder is of another kind, brings code, lacks weights, or has a setting that is not applied.
             UsageError: `max_length` is more than the model has positions for, or another argument is none of its own.
         """
-        from kvspark.model.pretrained import load_pretrained
-        from kvspark.model.prompt import Prompt
+        from kvspark.model.pretrained.prompt import Prompt
+        from kvspark.model.pretrained.source import load_pretrained
 
         chosen = Prompt(prompt, prompt_name)
         module, features = load_pretrained(
@@ -164,7 +164,7 @@ class Model(Predicting):
             ModelError: the extra `onnx` is not installed.
         """
         try:
-            from kvspark.model.onnx_source import bundle_from_onnx
+            from kvspark.model.onnx.source import bundle_from_onnx
         except ModuleNotFoundError as error:
             raise ModelError("an ONNX file needs onnx; install kvspark[onnx]") from error
         return cls(
@@ -198,7 +198,7 @@ class Model(Predicting):
             ModelError: no such file, a Lambda layer, keras is missing or on another backend.
             ExportError, CutError: as for `from_torch`.
         """
-        from kvspark.model.keras_source import load_keras
+        from kvspark.model.keras.source import load_keras
 
         module, examples, variable_length = load_keras(Path(path), variable_length=variable_length)
         made = cls.from_torch(
@@ -234,7 +234,7 @@ class Model(Predicting):
             UsageError: `fn` cannot be imported by name, the fingerprint is empty, a tensor is not one
                 that a function can take or give.
         """
-        from kvspark.model.callable_source import callable_stage
+        from kvspark.model.opaque.callable import callable_stage
 
         part = callable_stage(fn, fingerprint=fingerprint, inputs=inputs, outputs=outputs)
         bundle = write_one_stage(part, name=name or fn.__name__, micro_batch=micro_batch)
@@ -261,7 +261,7 @@ class Model(Predicting):
             ModelError: the file cannot be read, or was saved in training mode.
             UsageError: a tensor is not one that an opaque stage can take or give.
         """
-        from kvspark.model.torchscript_source import torchscript_stage
+        from kvspark.model.opaque.torchscript import torchscript_stage
 
         part = torchscript_stage(
             Path(path), fingerprint=fingerprint, inputs=inputs, outputs=outputs

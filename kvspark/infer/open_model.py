@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from kvspark.errors import ModelError, UsageError
+from kvspark.infer.mlflow_registry import MLMODEL, checked_uri, download, flavor_of, is_registry_uri
 from kvspark.infer.model import Model
-from kvspark.infer.registry import MLMODEL, checked_uri, download, flavor_of, is_registry_uri
-from kvspark.model.bundle import MANIFEST, Bundle
-from kvspark.model.folder_kind import TENSORFLOW
+from kvspark.model.bundle.bundle import MANIFEST, Bundle
+from kvspark.model.pretrained.folder_kind import TENSORFLOW
 from kvspark.spec import MicroBatch
 
 _TORCHSCRIPT = (".pt", ".jit", ".ts", ".torchscript")

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kvspark.cache.given import given_cache
+from kvspark.cache.cache_argument import given_cache
 from kvspark.fingerprint import Fingerprint
-from kvspark.infer.array_columns import arrow_columns, numpy_column
-from kvspark.infer.bad_rows import OnBadRow
-from kvspark.infer.plan import Plan
+from kvspark.infer.checks.verification import Verification
+from kvspark.infer.compute.bad_rows import OnBadRow
 from kvspark.infer.predict_apart import check_on_bad_row, predict_apart
 from kvspark.infer.predictor import Predictor
-from kvspark.infer.subject import given_subjects
-from kvspark.infer.verification import Verification
+from kvspark.infer.rows.array_columns import arrow_columns, numpy_column
+from kvspark.infer.rows.subject import given_subjects
 from kvspark.model import own
-from kvspark.model.bundle import Bundle
-from kvspark.model.describe import Description, describe, explain_miss
-from kvspark.model.stage import Stage
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.describe import Description, describe, explain_miss
+from kvspark.model.stage.stage import Stage
+from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
-    from kvspark.infer.verify import Runtime
+    from kvspark.infer.checks.verify import Runtime
 
 
 class Predicting:
@@ -122,7 +122,7 @@ class Predicting:
             SchemaError: an input is missing or has another type.
             ModelError, UsageError: `runtime` cannot be opened, or is none.
         """
-        from kvspark.infer.verify import verify
+        from kvspark.infer.checks.verify import verify
 
         arrays = arrow_columns(columns, self.inputs)
         return verify(self.bundle, arrays, origin=self._own, runtime=runtime, tolerance=tolerance)

@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from kvspark.errors import RowError, SchemaError, UsageError
-from kvspark.infer.arrow import output_array
-from kvspark.infer.bad_rows import BadRow, BadRows
-from kvspark.infer.plan import Plan
-from kvspark.infer.readable import Readable, read_all, readable
-from kvspark.infer.resolve import Columns, Resolver
-from kvspark.infer.subject import bound
-from kvspark.infer.window import Window
-from kvspark.model.bundle import Bundle
-from kvspark.model.device import CPU, device_class
+from kvspark.infer.compute.bad_rows import BadRow, BadRows
+from kvspark.infer.resolve.resolve import Columns, Resolver
+from kvspark.infer.rows.arrow import output_array
+from kvspark.infer.rows.readable import Readable, read_all, readable
+from kvspark.infer.rows.subject import bound
+from kvspark.infer.stream.window import Window
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.run.device import CPU, device_class
+from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvspark.spark.run_report import RunReport, StageReport
+from kvspark.spark.runs.run_report import RunReport, StageReport
 from kvspark.stats import StageStats
 
 _COLD = 0.5

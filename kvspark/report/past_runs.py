@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kvspark.spark.history import PastRun
+from kvspark.spark.runs.history import PastRun
 from kvspark.wording import count_of
 
 _COLUMNS = ("rows", "hit rate", "computed", "s", "saved s")

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kvspark.report.advice import told_cache
-from kvspark.spark.quarantine import QUARANTINE_FOLDER
-from kvspark.spark.run_bad_rows import counted
-from kvspark.spark.run_report import RunReport
+from kvspark.spark.badrows.quarantine import QUARANTINE_FOLDER
+from kvspark.spark.badrows.run_bad_rows import counted
+from kvspark.spark.runs.run_report import RunReport
 from kvspark.stats import StageStats
 from kvspark.wording import count_of
 

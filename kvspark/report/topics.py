@@ -6,7 +6,7 @@ import difflib
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from kvspark.config.reference import conf_reference
+from kvspark.config.reading.reference import conf_reference
 from kvspark.errors import UsageError
 from kvspark.report.codes import CODES, error_of
 from kvspark.report.fields import REASONS, RUN_FIELDS, STAGE_FIELDS

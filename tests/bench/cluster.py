@@ -17,12 +17,12 @@ import redis
 from rich.console import Console
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.cluster import ClusterStore
-from kvspark.cache.store.redis.server import RedisStore
 from kvspark.config.sealing import KEY_ENV
-from kvspark.spark.allocator import keep_freed_memory
+from kvspark.spark.weights.allocator import keep_freed_memory
 from kvspark.spec import TensorSpec
+from kvspark.store.cluster.cluster import ClusterStore
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server import RedisStore
 from tests.cache.calls import get_many, set_many
 from tests.redis_cluster import ClusterAddress, running_cluster
 from tests.redis_server import RedisAddress, running_redis

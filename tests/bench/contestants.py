@@ -131,7 +131,7 @@ def _on_spark(
 @contextmanager
 def _session(out: Path) -> Iterator[SparkSession]:
     from kvspark.config.job import SparkConfig
-    from kvspark.spark.session import open_session
+    from kvspark.spark.session.session import open_session
 
     conf = {
         "spark.sql.warehouse.dir": str(out / "warehouse"),

@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.decoding import Decoding
-from kvspark.cache.entry import Decoded
+from kvspark.cache.entry.format import Decoded
+from kvspark.cache.entry.reader import Decoding
 from kvspark.cache.key import KEY_BYTES, StageKeys
-from kvspark.cache.store.slab import Part
-from kvspark.cache.store_entries import StoreReader
+from kvspark.cache.stage.store_entries import StoreReader
 from kvspark.config.sealing import KEY_ENV
-from kvspark.spark.allocator import keep_freed_memory
+from kvspark.spark.weights.allocator import keep_freed_memory
 from kvspark.spec import Rows, TensorSpec
+from kvspark.store.value_table import Part
 from tests.cache.calls import get_many, set_many
 from tests.redis_server import RedisAddress, running_redis
 from tests.sealing_keys import TEST_KEYS

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from kvspark.demo.night import shipped_nights
+from kvspark.demo.nights.night import shipped_nights
 from tests.bench.contestants import BATCH_SIZE, CONTESTANTS, CORES
 
 OURS = "kvspark_without_cache"

@@ -23,9 +23,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 import kvspark
 from kvspark.config.job import SparkConfig
-from kvspark.infer.plan import Plan
-from kvspark.spark.session import open_session
-from kvspark.spark.tally import Tally
+from kvspark.plan.plan import Plan
+from kvspark.spark.runs.tally import Tally
+from kvspark.spark.session.session import open_session
 from kvspark.spec import MicroBatch
 from tests.bench.contestants import CORES
 from tests.bench.two_towers import BATCH_SIZE, GENRES, HISTORY, TwoTowers, catalogue

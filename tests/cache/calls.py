@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import TypeVar
 
-from kvspark.cache.store import many
-from kvspark.cache.store.base import Entries, Keys, Store
-from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.slab import Part
+from kvspark.store import many
+from kvspark.store.base import Entries, Keys, Store
+from kvspark.store.deadline import Deadline
+from kvspark.store.value_table import Part
 
 T = TypeVar("T")
 

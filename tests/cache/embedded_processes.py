@@ -11,14 +11,14 @@ from pathlib import Path
 
 import psutil
 
-from kvspark.cache.store.folder import ServerFolder
+from kvspark.store.embedded.server_dir import ServerFolder
 
 END_S = 20.0
 
 CLIENT = """
 import sys, time
 from pathlib import Path
-from kvspark.cache.store.embedded import EmbeddedStore
+from kvspark.store.embedded.embedded import EmbeddedStore
 from tests.cache.calls import get_many, ping, set_many
 store = EmbeddedStore(Path(sys.argv[1]))
 """

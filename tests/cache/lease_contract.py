@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from kvspark.cache.store.base import Store
-from kvspark.cache.store.deadline import Deadline
+from kvspark.store.base import Store
+from kvspark.store.deadline import Deadline
 
 TIMEOUT_S = 5.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kvspark.cache.store.slab import Part, Scattered, Slab
+from kvspark.store.value_table import Part, Scattered, Slab
 
 
 def in_order(parts: Iterable[Part]) -> list[bytes | None]:

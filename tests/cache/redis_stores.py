@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.server import RedisStore
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server import RedisStore
 from tests.redis_server import RedisAddress
 
 

@@ -14,8 +14,8 @@ from contextlib import closing
 
 import pytest
 
-from kvspark.cache.store.base import Store
-from kvspark.cache.store.deadline import Deadline
+from kvspark.store.base import Store
+from kvspark.store.deadline import Deadline
 from tests.cache.calls import (
     PATIENT_S,
     delete,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache, CacheStats
-from kvspark.cache.store.memory import memory_store
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.spec import TensorSpec
+from kvspark.store.memory.memory import memory_store
 from tests.cache.calls import get_many, scanned, set_many
 from tests.cache.strategies import all_same_bits, columns
 from tests.faults.matrix import covers

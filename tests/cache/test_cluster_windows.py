@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvspark.cache.guard import Guard
-from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis import cluster_lookup, nodes
-from kvspark.cache.store.redis.cluster import ClusterStore
-from kvspark.cache.store.redis.node import Post
-from kvspark.cache.store.redis.nodes import Nodes
-from kvspark.cache.store.redis.slots import Address, slot_of_tag, tag_of
-from kvspark.cache.store.slab import Part, Scattered
+from kvspark.cache.guard.guard import Guard
 from kvspark.errors import StoreUnavailableError
+from kvspark.store.cluster import lookup as cluster_lookup
+from kvspark.store.cluster import nodes
+from kvspark.store.cluster.cluster import ClusterStore
+from kvspark.store.cluster.node import Post
+from kvspark.store.cluster.nodes import Nodes
+from kvspark.store.deadline import Deadline
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.resp.slots import Address, slot_of_tag, tag_of
+from kvspark.store.value_table import Part, Scattered
 from tests.cache.calls import delete, get_many, read, set_many
 from tests.cache.clock import Clock
 from tests.cache.parts import in_order

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kvspark.cache.store import embedded
-from kvspark.cache.store.embedded import EmbeddedStore
-from kvspark.cache.store.folder import SOCKET_PATH_BYTES
 from kvspark.errors import StoreUnavailableError, UsageError
+from kvspark.store.embedded import embedded
+from kvspark.store.embedded.embedded import EmbeddedStore
+from kvspark.store.embedded.server_dir import SOCKET_PATH_BYTES
 from tests.cache.calls import get_many, ping, set_many
 from tests.cache.embedded_processes import processes, server_of, settle
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from kvspark.cache import breaker as breaker_module
 from kvspark.cache.cache import Cache, StageCache
-from kvspark.cache.guard import Guard
-from kvspark.cache.store_entries import StoreReader
+from kvspark.cache.guard.guard import Guard
+from kvspark.cache.stage.store_entries import StoreReader
 from kvspark.errors import SecretError
 from kvspark.spec import TensorSpec
+from kvspark.store import breaker as breaker_module
 from tests.cache.strategies import same_bits
 from tests.faults.matrix import covers
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis

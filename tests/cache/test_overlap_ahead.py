@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.cache.test_overlap import COUNT, NAMES, behind, found_in, opened, put
+from tests.cache.stage.test_overlap import COUNT, NAMES, behind, found_in, opened, put
 from tests.redis_server import running_redis
 
 pytestmark = pytest.mark.redis

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.guard import Guard
-from kvspark.cache.store.base import Counts, Entries, Store
-from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.redis.pipelined_write import AHEAD
-from kvspark.cache.store.redis_error import is_timeout
+from kvspark.cache.guard.guard import Guard
 from kvspark.errors import StoreFullError, StoreUnavailableError, UsageError
 from kvspark.spec import Rows, TensorSpec
+from kvspark.store.base import Counts, Entries, Store
+from kvspark.store.deadline import Deadline
+from kvspark.store.redis_error import is_timeout
+from kvspark.store.resp.pipelined_write import AHEAD
 from tests.cache.calls import get_many, ping, taken, written
 from tests.cache.redis_stores import over_tcp
 from tests.redis_server import PATIENT_MS

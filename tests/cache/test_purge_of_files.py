@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.store import shelf
-from kvspark.cache.store.cold import ColdStore
-from kvspark.cache.store.segment import Record, packed
-from kvspark.cache.store.segment_folder import Folder
-from kvspark.cache.tombstones import SETTLE_S
+from kvspark.cache.stage.tombstones import SETTLE_S
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreUnavailableError
 from kvspark.spec import TensorSpec
+from kvspark.store.files import segment_set as shelf
+from kvspark.store.files.cold import ColdStore
+from kvspark.store.files.segment import Record, packed
+from kvspark.store.files.segment_folder import Folder
 from tests.cache.calls import delete, set_many
 from tests.cache.embedded_processes import wait_until
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.server import RedisStore
-from kvspark.cache.store.redis_error import is_timeout
 from kvspark.errors import (
     StoreError,
     StoreFullError,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server import RedisStore
+from kvspark.store.redis_error import is_timeout
 from tests.cache.calls import get_many, ping, set_many
 from tests.cache.clock import Clock
 from tests.cache.lease_contract import LeaseContract

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.cluster import ClusterStore
-from kvspark.cache.store.redis.server import RedisStore
-from kvspark.cache.url import open_store
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreRefusedError
+from kvspark.store.cluster.cluster import ClusterStore
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server import RedisStore
+from kvspark.store.url import open_store
 from tests.cache.calls import get_many, ping, set_many
 from tests.faults.matrix import covers
 from tests.redis_cluster import running_cluster

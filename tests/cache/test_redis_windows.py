@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.server import RedisStore
-from kvspark.cache.store.redis.wire import Wire
-from kvspark.cache.store.redis_error import is_timeout
-from kvspark.cache.store.slab import Part, Slab
 from kvspark.errors import StoreUnavailableError
+from kvspark.store.deadline import Deadline
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server import RedisStore
+from kvspark.store.redis_error import is_timeout
+from kvspark.store.resp.resp_connection import Wire
+from kvspark.store.value_table import Part, Slab
 from tests.cache.calls import get_many, read, set_many, taken
 from tests.cache.parts import in_order
 from tests.faults.proxy import FaultProxy

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from kvspark.cache.store.base import Store
-from kvspark.cache.store.embedded import EmbeddedStore
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.memory import MemoryStore
-from kvspark.cache.store.redis.cluster import ClusterStore
-from kvspark.cache.store.redis.server import RedisStore
+from kvspark.store.base import Store
+from kvspark.store.cluster.cluster import ClusterStore
+from kvspark.store.embedded.embedded import EmbeddedStore
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.memory.memory import MemoryStore
+from kvspark.store.redis.server import RedisStore
 from tests.cache.calls import delete, get_many, ping, set_many
 from tests.redis_cluster import running_cluster
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.inserting import ERASED
+from kvspark.cache.entry.writer import ERASED
 from kvspark.cache.key import (
     RowDigests,
     StageKeys,
@@ -19,7 +19,7 @@ from kvspark.cache.key import (
     namespace_key,
     subject_mark,
 )
-from kvspark.cache.tombstones import REFRESH_S
+from kvspark.cache.stage.tombstones import REFRESH_S
 from kvspark.config.cache import CacheConfig
 from kvspark.spec import TensorSpec
 from tests.cache.calls import get_many, scanned

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.cluster import ClusterStore
-from kvspark.cache.store.redis.server import RedisStore
+from kvspark.store.cluster.cluster import ClusterStore
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server import RedisStore
 from tests.cache.lease_contract import LeaseContract
 from tests.cache.store_contract import StoreContract
 from tests.redis_cluster import running_cluster

@@ -14,8 +14,6 @@ import click
 import pytest
 
 from kvspark import __version__, cli
-from kvspark.cache.store.cold import ColdStore
-from kvspark.cache.url import cold_folder
 from kvspark.cli.group import commands
 from kvspark.errors import (
     CacheRequiredError,
@@ -26,6 +24,8 @@ from kvspark.errors import (
     SecretError,
     UsageError,
 )
+from kvspark.store.files.cold import ColdStore
+from kvspark.store.url import cold_folder
 from tests.cache.calls import set_many
 
 ROOT = Path(__file__).parents[2]

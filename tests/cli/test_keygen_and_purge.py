@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
-from kvspark.cache import purge
 from kvspark.cache.cache import Cache
-from kvspark.cache.namespace_registry import Use
+from kvspark.cache.namespace import purge
+from kvspark.cache.namespace.namespace_stats import Use
 from kvspark.cli import run
-from kvspark.config.load import load_job_config
+from kvspark.config.reading.load import load_job_config
 from kvspark.infer.model import Model
 from kvspark.spec import MicroBatch
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis

@@ -10,7 +10,7 @@ import pytest
 
 from kvspark.config import JobConfig, load_job_config
 from kvspark.config.job import holds_secret
-from kvspark.config.reference import BEGIN, END, conf_reference, main, with_reference
+from kvspark.config.reading.reference import BEGIN, END, conf_reference, main, with_reference
 from kvspark.errors import UsageError
 from kvspark.spec import MicroBatch
 
@@ -147,6 +147,6 @@ def test_a_page_without_markers_is_refused() -> None:
 
 
 def test_the_page_of_the_conf_has_the_current_reference() -> None:
-    """Mend it with: python -m kvspark.config.reference docs/conf.md."""
+    """Mend it with: python -m kvspark.config.reading.reference docs/conf.md."""
     text = (ROOT / "docs/conf.md").read_text(encoding="utf-8")
     assert text == with_reference(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kvspark.demo.outcome import Outcome
+from kvspark.demo.nights.outcome import Outcome
 from kvspark.stats import StageStats
 
 

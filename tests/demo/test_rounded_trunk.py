@@ -7,15 +7,15 @@ import pyarrow.compute as pc
 import pytest
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.lossy import LOSSY_NAMES
+from kvspark.cache.entry.lossy import LOSSY_NAMES
 from kvspark.demo.classifier import load_trunk
 from kvspark.demo.head import train_head
 from kvspark.demo.models import Models
-from kvspark.demo.night import shipped_nights
+from kvspark.demo.nights.night import shipped_nights
 from kvspark.errors import LossyCodecError
-from kvspark.infer.lossy_probe import probe
-from kvspark.infer.plan import Plan, StagePlan
+from kvspark.infer.checks.lossy_probe import probe
 from kvspark.infer.predictor import Predictor
+from kvspark.plan.plan import Plan, StagePlan
 
 TRAINED, SCORED = 128, 32
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
-from kvspark.demo.make_nights import LABELS, SCHEMA, counts
-from kvspark.demo.night import SHIPPED, shipped_nights
+from kvspark.demo.nights.make_nights import LABELS, SCHEMA, counts
+from kvspark.demo.nights.night import SHIPPED, shipped_nights
 
 
 def test_the_readme_counts_what_is_in_the_files():

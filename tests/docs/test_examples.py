@@ -11,8 +11,8 @@ import pytest
 
 import kvspark
 from kvspark.cli.group import commands
-from kvspark.config.load import load_job_config
-from kvspark.config.reference import conf_reference
+from kvspark.config.reading.load import load_job_config
+from kvspark.config.reading.reference import conf_reference
 from kvspark.config.store_url import SCHEMES
 from tests.docs.pages import DOCS, PAGES, ROOT, name, prose, rows
 

@@ -28,13 +28,13 @@ def test_the_picture_shows_the_house() -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A checkout of five modules, in which `cache` and `cache/store` import each other."""
+    """A checkout of five modules, in which `cache` and `cache/seal` import each other."""
     sources = {
         "kvspark/__init__.py": "",
         "kvspark/errors.py": "",
-        "kvspark/cache/cache.py": "from kvspark.cache.store import base\n",
-        "kvspark/cache/store/base.py": "def f():\n    import kvspark.cache.cache\n",
-        "kvspark/spark/job.py": "import kvspark.cache.cache\nfrom kvspark.errors import X\n",
+        "kvspark/cache/cache.py": "from kvspark.cache.seal import base\n",
+        "kvspark/cache/seal/base.py": "def f():\n    import kvspark.cache.cache\n",
+        "kvspark/spark/scored.py": "import kvspark.cache.cache\nfrom kvspark.errors import X\n",
     }
     for name, text in sources.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -46,18 +46,18 @@ def small(tmp_path: Path) -> Path:
 def test_imports_of_functions_and_of_modules_by_name_count(small: Path) -> None:
     house = house_in(small)
     assert house.imports == {
-        ("cache", "cache/store"),
-        ("cache/store", "cache"),
+        ("cache", "cache/seal"),
+        ("cache/seal", "cache"),
         ("spark", "cache"),
         ("spark", "errors"),
     }
-    assert house.files == {"cache": 1, "cache/store": 1, "spark": 1, "errors": 1}
+    assert house.files == {"cache": 1, "cache/seal": 1, "spark": 1, "errors": 1}
 
 
 def test_a_circle_and_an_import_that_goes_up_are_wrong(small: Path) -> None:
-    circle = {("cache", "cache/store"), ("cache/store", "cache")}
+    circle = {("cache", "cache/seal"), ("cache/seal", "cache")}
     assert wrong(house_in(small)) == circle
-    (small / "kvspark/errors.py").write_text("from kvspark.spark import job\n", encoding="utf-8")
+    (small / "kvspark/errors.py").write_text("from kvspark.spark import scored\n", encoding="utf-8")
     assert wrong(house_in(small)) == circle | {("errors", "spark")}
 
 

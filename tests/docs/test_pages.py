@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import kvspark
-from kvspark.config.load import load_job_config
+from kvspark.config.reading.load import load_job_config
 from kvspark.report.topics import EXIT_CODES
 from tests.docs.decisions import decisions
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, files, headings, links, name, prose, rows

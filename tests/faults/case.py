@@ -20,8 +20,8 @@ import torch
 
 from kvspark.cache.cache import Cache, StageCache
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan
 from kvspark.infer.predictor import Predictor
+from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 from tests.processes import state

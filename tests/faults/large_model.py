@@ -18,10 +18,10 @@ from kvspark.config.job import SparkConfig
 from kvspark.config.model import Way
 from kvspark.errors import ModelError
 from kvspark.infer.model import Model
-from kvspark.spark.job import run_score
-from kvspark.spark.session import open_session
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.session.session import open_session
 from tests.faults.conftest import names_in
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 HEAP = "160m"
 WEIGHTS_BYTES = 192 * 2**20

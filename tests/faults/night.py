@@ -12,9 +12,9 @@ from kvspark.config.cache import CacheConfig
 from kvspark.config.job import SparkConfig
 from kvspark.demo.classifier import load_trunk
 from kvspark.demo.models import Models
-from kvspark.demo.night import shipped_nights
-from kvspark.demo.scoring import Job
-from kvspark.spark.session import open_session
+from kvspark.demo.nights.night import shipped_nights
+from kvspark.demo.nights.scoring import Job
+from kvspark.spark.session.session import open_session
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import BlackHole
 from tests.redis_server import running_redis

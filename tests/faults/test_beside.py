@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from kvspark.cache.breaker import FAILURES
 from kvspark.cache.cache import Cache
+from kvspark.store.breaker import FAILURES
 from tests.faults import case
 from tests.faults.cache_rows import CACHE_ROWS, CacheRow
 from tests.faults.conftest import Fired

@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from kvspark.cache import windows as cache_windows
-from kvspark.cache.breaker import FAILURES
 from kvspark.cache.cache import Cache
+from kvspark.store import windows as cache_windows
+from kvspark.store.breaker import FAILURES
 from tests.faults import case
 from tests.faults.cache_rows import CACHE_ROWS, CacheRow
 from tests.faults.case import known_row

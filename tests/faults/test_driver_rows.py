@@ -19,7 +19,7 @@ import yaml
 from tests.faults import models
 from tests.faults.conftest import Fired, names_in, until
 from tests.faults.matrix import covers
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 

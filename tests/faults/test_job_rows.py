@@ -20,14 +20,14 @@ from kvspark.errors import (
     OutputError,
     SecretError,
 )
-from kvspark.spark.job import run_score
+from kvspark.spark.jobs.job import run_score
 from tests.faults import models
 from tests.faults.conftest import Fired, names_in, until
 from tests.faults.matrix import covers
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import BlackHole, Drip, Fault, Flip, Say, Swap
 from tests.redis_server import running_redis
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
 

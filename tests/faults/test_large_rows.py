@@ -20,9 +20,9 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import OUT_OF_MEMORY, Predictor
-from kvspark.model.backing_off import BackingOff
-from kvspark.model.bundle import Bundle
-from kvspark.model.computation import Computation
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.run.backing_off import BackingOff
+from kvspark.model.run.computation import Computation
 from kvspark.spec import Rows
 from tests.faults.conftest import Fired
 from tests.faults.matrix import covers

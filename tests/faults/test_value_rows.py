@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
-from kvspark.infer.columns import column
 from kvspark.infer.predictor import Predictor
+from kvspark.infer.rows.columns import column
 from kvspark.spec import STRING, TensorSpec
 from tests.faults import case, models
 from tests.faults.conftest import Fired

@@ -118,7 +118,7 @@ def _onnx(folder: Path) -> Model:
 
 
 def _keras(folder: Path) -> Model:
-    from kvspark.model.keras_source import keras_on_torch
+    from kvspark.model.keras.source import keras_on_torch
 
     keras = keras_on_torch()
     keras.utils.set_random_seed(7)

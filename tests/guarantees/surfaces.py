@@ -12,11 +12,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 import kvspark
 from kvspark.infer.model import Model
-from kvspark.spark.job import run_score
+from kvspark.spark.jobs.job import run_score
 from kvspark.spec import BINARY, STRING
 from tests.guarantees.sources import bits
 from tests.redis_server import PATIENT_MS
-from tests.spark.jobs import job, published
+from tests.spark.small_jobs import job, published
 
 Bits = list[bytes | None]
 Surface = Callable[[Model, str, Sequence[Any], str, str | None], Bits]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
+from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch
 from tests.faults.matrix import covers
 from tests.small_models import Encoder, Mlp, Skip, Towers, encoder_examples, seeded

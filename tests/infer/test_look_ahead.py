@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
-from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
+from kvspark.plan.plan import Plan, StagePlan
 from kvspark.stats import RunStats
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Close, Flip, Nothing, Reset, Swap

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.inserting import ERASED
+from kvspark.cache.entry.writer import ERASED
 from kvspark.infer.erasure import identities_of_rows
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor

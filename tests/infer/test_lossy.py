@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvspark.cache.lossy import LOSSY_NAMES, lossy_named
+from kvspark.cache.entry.lossy import LOSSY_NAMES, lossy_named
 from kvspark.errors import LossyCodecError, UsageError
-from kvspark.infer.budget import within_budget
+from kvspark.infer.checks.lossy_probe import probe
 from kvspark.infer.erasure import identities_of_rows
-from kvspark.infer.lossy_probe import probe
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
-from kvspark.model.numerics import place_of
+from kvspark.infer.resolve.budget import within_budget
+from kvspark.model.run.numerics import place_of
+from kvspark.plan.plan import Plan, StagePlan
 from tests.infer.test_exactness import (
     CASES,
     bits_of,

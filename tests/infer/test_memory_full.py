@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from kvspark.cache.cache import Cache
-from kvspark.infer.columns import TensorColumn
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan
 from kvspark.infer.predictor import OUT_OF_MEMORY, Predictor
-from kvspark.infer.resolve import Resolver
-from kvspark.model.backing_off import BackingOff
-from kvspark.model.bundle import Bundle
-from kvspark.model.computation import Computation
+from kvspark.infer.resolve.resolve import Resolver
+from kvspark.infer.rows.columns import TensorColumn
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.run.backing_off import BackingOff
+from kvspark.model.run.computation import Computation
+from kvspark.plan.plan import Plan
 from kvspark.spec import MicroBatch, Rows
 from tests.small_models import Mlp, seeded
 

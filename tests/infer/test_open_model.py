@@ -15,7 +15,7 @@ import kvspark
 from kvspark.errors import KvsparkError, ModelError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.open_model import open_model
-from kvspark.model.keras_source import load_keras
+from kvspark.model.keras.source import load_keras
 from kvspark.spec import MicroBatch
 from tests.file_registry import file_registry
 from tests.onnx_models import cnn

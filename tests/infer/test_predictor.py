@@ -12,8 +12,8 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
+from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch
 from tests.faults.matrix import covers
 from tests.infer.test_exactness import pair_rows, plain, token_rows, towers, vector_rows

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
-from kvspark.infer.plan import Plan, StagePlan
 from kvspark.infer.predictor import Predictor
+from kvspark.plan.plan import Plan, StagePlan
 from tests.infer.sharing_process import SHARED, model, rows
 from tests.infer.test_exactness import CASES, bits_of, plan_of
 from tests.redis_server import PATIENT_MS, running_redis

@@ -98,7 +98,7 @@ def onnx_runtime(path: Path) -> Callable[..., Any]:
 
 
 def _keras() -> Any:
-    from kvspark.model.keras_source import keras_on_torch
+    from kvspark.model.keras.source import keras_on_torch
 
     return keras_on_torch()
 

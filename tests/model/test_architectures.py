@@ -11,13 +11,13 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.errors import CutError, ExportError
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
-from kvspark.model.candidates import choose_cuts, find_candidates
-from kvspark.model.cut import cut_graph
-from kvspark.model.export import Exported, export_module
-from kvspark.model.outputs import Named
-from kvspark.model.program import build_program, encode_program, tensor_digest
-from kvspark.model.torch_source import bundle_from_exported
+from kvspark.model.run.outputs import Named
+from kvspark.model.run.program import build_program, encode_program, tensor_digest
+from kvspark.model.torch.candidates import choose_cuts, find_candidates
+from kvspark.model.torch.cut import cut_graph
+from kvspark.model.torch.export import Exported, export_module
+from kvspark.model.torch.source import bundle_from_exported
+from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch
 from tests.model.architectures import ARCHITECTURES, REFUSED, Architecture, Inputs
 from tests.small_models import seeded

@@ -13,8 +13,8 @@ import transformers
 
 from kvspark.errors import KvsparkError
 from kvspark.infer.model import Model
-from kvspark.model.pretrained import load_pretrained
-from kvspark.model.prompt import Prompt
+from kvspark.model.pretrained.prompt import Prompt
+from kvspark.model.pretrained.source import load_pretrained
 from tests.model.folder_matrix import TEXTS, Variation
 from tests.model.folder_variations import VARIATIONS
 

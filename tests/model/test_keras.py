@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 
 from kvspark.errors import ExportError, ModelError
 from kvspark.infer.model import Model
-from kvspark.model.keras_source import load_keras
+from kvspark.model.keras.source import load_keras
 
 # Keras reads torch's tensors as numpy before 2 did, when it writes a file.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -14,12 +14,12 @@ from onnx import helper, numpy_helper
 
 from kvspark.cache.cache import Cache
 from kvspark.errors import CutError, ExportError, NotRepeatableError
-from kvspark.infer.arrow import arrow_type
+from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor
-from kvspark.infer.preflight import preflight
-from kvspark.model.onnx_computation import open_session
-from kvspark.model.onnx_source import find_onnx_cuts
+from kvspark.infer.rows.arrow import arrow_type
+from kvspark.model.onnx.source import find_onnx_cuts
+from kvspark.model.run.onnx_computation import open_session
 from kvspark.spec import MicroBatch
 from tests.onnx_models import cnn, floats, tokens, towers, weight, write
 

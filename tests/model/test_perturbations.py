@@ -13,11 +13,12 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.predictor import Predictor
-from kvspark.model import numerics, stage
-from kvspark.model.library import build_of
-from kvspark.model.numerics import numerics_digest
-from kvspark.model.text import TextFeatures
-from tests.model.test_text import tokenizer
+from kvspark.model.features.text import TextFeatures
+from kvspark.model.run import numerics
+from kvspark.model.run.numerics import numerics_digest
+from kvspark.model.stage import stage
+from kvspark.model.stage.library import build_of
+from tests.model.features.test_text import tokenizer
 from tests.small_models import Encoder, Mlp, seeded
 
 INPUTS = {"x": torch.zeros(3, 8)}

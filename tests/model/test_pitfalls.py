@@ -10,9 +10,9 @@ from torch import nn
 
 from kvspark.errors import CutError, ExportError
 from kvspark.infer.model import Model
-from kvspark.model.candidates import choose_cuts, find_candidates
-from kvspark.model.export import export_module
-from kvspark.model.program import tensor_digest
+from kvspark.model.run.program import tensor_digest
+from kvspark.model.torch.candidates import choose_cuts, find_candidates
+from kvspark.model.torch.export import export_module
 from tests.model.architectures import TOKENS, tokens
 from tests.small_models import Mlp, Skip, seeded
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from kvspark.infer.model import Model
-from kvspark.model.text import TextFeatures
-from tests.model.test_text import tokenizer
+from kvspark.model.features.text import TextFeatures
+from tests.model.features.test_text import tokenizer
 from tests.small_models import Encoder, Mlp, seeded
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 from kvspark.report.advice import told_cache
 from kvspark.report.topics import topics
-from kvspark.spark.run_report import RunReport, seconds_saved
+from kvspark.spark.runs.run_report import RunReport, seconds_saved
 from kvspark.stats import RunStats, StageStats
 from tests.report.test_run_report import HEAD, REPORT, TRUNK
 

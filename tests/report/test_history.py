@@ -16,9 +16,9 @@ from rich.console import Console
 from kvspark.cli import run
 from kvspark.report.fields import RUN_FIELDS, STAGE_FIELDS
 from kvspark.report.past_runs import print_history
-from kvspark.spark.history import KEPT, PastRun, read_history, write_history, write_report
-from kvspark.spark.run_report import RunReport, read_report
-from kvspark.spark.target import Target
+from kvspark.spark.output.target import Target
+from kvspark.spark.runs.history import KEPT, PastRun, read_history, write_history, write_report
+from kvspark.spark.runs.run_report import RunReport, read_report
 from tests.report.test_run_report import REPORT
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kvspark.errors import DataError
 from kvspark.report.terminal import print_report
-from kvspark.spark.run_report import (
+from kvspark.spark.runs.run_report import (
     RunReport,
     StageReport,
     known_seconds,

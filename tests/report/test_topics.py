@@ -16,7 +16,7 @@ from kvspark.errors import KvsparkError, UsageError
 from kvspark.report.codes import CODES, error_of
 from kvspark.report.fields import REASONS, RUN_FIELDS, STAGE_FIELDS
 from kvspark.report.topics import EXIT_CODES, contents, explain, topics
-from kvspark.spark.run_report import RunReport, StageReport
+from kvspark.spark.runs.run_report import RunReport, StageReport
 from kvspark.stats import RunStats, StageStats
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_every_field_of_a_run_report_is_explained_and_no_other_is() -> None:
 def words_of_trouble() -> set[str]:
     """The words by which the cache and the predictor count trouble: constants of one lower-case word."""
     found: set[str] = set()
-    for name in ("cache/store/trouble", "cache/header", "cache/seal", "cache/inserting"):
+    for name in ("store/trouble", "cache/entry/header", "cache/seal/base", "cache/entry/writer"):
         tree = ast.parse((ROOT / f"kvspark/{name}.py").read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):

@@ -16,7 +16,7 @@ import torch
 
 from kvspark.demo.classifier import Trunk, load_trunk
 from kvspark.demo.models import Models
-from kvspark.demo.night import shipped_nights
+from kvspark.demo.nights.night import shipped_nights
 from kvspark.infer.model import Model
 from tests.redis_server import PATIENT_MS
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kvspark import cli
-from kvspark.cache import purge
-from kvspark.cache.keyring import write_keys
+from kvspark.cache.namespace import purge
+from kvspark.cache.seal.keyring import write_keys
 from kvspark.config.sealing import KEY_ENV
 from kvspark.demo.project import make_project
 from kvspark.infer.model import Model

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 import kvspark
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
-from kvspark.spark.tally import Tally
+from kvspark.spark.runs.tally import Tally
 from tests.redis_server import PATIENT_MS
 
 

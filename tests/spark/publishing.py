@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from kvspark.spark.exchange import exchange
-from kvspark.spark.fault import FAULT_POINT_ENV
-from kvspark.spark.run_report import REPORT_FOLDER, RunReport
-from kvspark.spark.target import Target
+from kvspark.spark.output.exchange import exchange
+from kvspark.spark.output.target import Target
+from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport
+from kvspark.spark.session.fault import FAULT_POINT_ENV
 from kvspark.stats import NOTHING
 
 OWNER = "small"

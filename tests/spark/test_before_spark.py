@@ -17,12 +17,12 @@ from pyspark.sql import SparkSession
 
 from kvspark.errors import KvsparkError
 from kvspark.infer.model import Model
-from kvspark.spark import job as job_module
-from kvspark.spark import opened as opened_module
-from kvspark.spark.footer_schema import schema_of
-from kvspark.spark.job import run_score
-from kvspark.spark.source import find_files, read_source
-from tests.spark.jobs import job, write_night
+from kvspark.spark.check import opened as opened_module
+from kvspark.spark.jobs import job as job_module
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.tables.footer_schema import schema_of
+from kvspark.spark.tables.source import find_files, read_source
+from tests.spark.small_jobs import job, write_night
 
 
 class Doubled(torch.nn.Module):

@@ -11,10 +11,10 @@ from pyspark.sql import DataFrame
 
 import kvspark
 from kvspark.cache.cache import Cache
-from kvspark.cache.given import given_cache
+from kvspark.cache.cache_argument import given_cache
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
-from kvspark.spark.tally import Tally
+from kvspark.spark.runs.tally import Tally
 from tests.spark.conftest import ROWS, features
 
 

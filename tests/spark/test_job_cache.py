@@ -18,15 +18,15 @@ import kvspark
 from kvspark.cache.cache import Cache
 from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.infer.model import Model
-from kvspark.spark.job import run_score
-from kvspark.spark.run_report import RunReport
-from kvspark.spark.score import score
-from kvspark.spark.tally import Tally
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.runs.run_report import RunReport
+from kvspark.spark.runs.tally import Tally
+from kvspark.spark.scoring.score import score
 from tests.faults.matrix import covers
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 from tests.spark.conftest import ROWS
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
 

@@ -16,10 +16,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
-from kvspark.spark.fault import FAULT_POINT_ENV
-from kvspark.spark.job import run_score
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.session.fault import FAULT_POINT_ENV
 from tests.faults.matrix import KILLS_ENV, covers
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow]
 JOB = """
 import sys
 from pathlib import Path
-from kvspark.spark.job import run_score
-from tests.spark.jobs import job
+from kvspark.spark.jobs.job import run_score
+from tests.spark.small_jobs import job
 
 folder, night = map(Path, sys.argv[1:])
 run_score(job(folder, night))

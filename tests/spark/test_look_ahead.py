@@ -13,14 +13,14 @@ from pyspark.sql import DataFrame, SparkSession
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.infer.model import Model
-from kvspark.spark.job import run_score
-from kvspark.spark.score import score
-from kvspark.spark.tally import Tally
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.runs.tally import Tally
+from kvspark.spark.scoring.score import score
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import BlackHole
 from tests.redis_server import PATIENT_MS, running_redis
 from tests.spark.conftest import ROWS
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
 

@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 from kvspark.errors import LossyCodecError
 from kvspark.infer.model import Model
 from kvspark.report.terminal import print_report
-from kvspark.spark.job import run_score
+from kvspark.spark.jobs.job import run_score
 from tests.redis_server import running_redis
 from tests.spark.conftest import features
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
 

@@ -18,13 +18,13 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 import kvspark
-from kvspark.config.load import load_job_config
+from kvspark.config.reading.load import load_job_config
 from kvspark.errors import RowError
 from kvspark.infer.model import Model
-from kvspark.model.audio import AudioFeatures
-from kvspark.model.image import ImageFeatures
-from kvspark.spark.job import run_score
-from kvspark.spark.run_report import RunReport
+from kvspark.model.features.audio import AudioFeatures
+from kvspark.model.features.image import ImageFeatures
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.runs.run_report import RunReport
 from kvspark.spec import MicroBatch
 from tests.real_models import (
     DAISY,
@@ -37,7 +37,7 @@ from tests.real_models import (
 )
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import seeded
-from tests.spark.jobs import published
+from tests.spark.small_jobs import published
 
 pytestmark = pytest.mark.spark
 

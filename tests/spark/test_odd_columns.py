@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 import kvspark
 from kvspark.errors import SchemaError
 from kvspark.infer.model import Model
-from kvspark.spark.input_parts import InputOf
-from kvspark.spark.score import score
+from kvspark.spark.columns.input_parts import InputOf
+from kvspark.spark.scoring.score import score
 from tests.spark.echo import echo
 
 pytestmark = pytest.mark.spark

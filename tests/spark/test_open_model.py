@@ -20,19 +20,19 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 import kvspark
-from kvspark.config.load import load_job_config
+from kvspark.config.reading.load import load_job_config
 from kvspark.errors import ModelError
 from kvspark.infer.model import Model
 from kvspark.infer.open_model import open_model
-from kvspark.spark.job import run_score
-from kvspark.spark.run_report import RunReport
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.runs.run_report import RunReport
 from tests.file_registry import file_registry
 from tests.onnx_models import floats, write
 from tests.pretrained_models import digits, save_image_classifier, save_text_classifier
 from tests.real_models import from_silero
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
-from tests.spark.jobs import published
+from tests.spark.small_jobs import published
 
 pytestmark = [
     pytest.mark.spark,

@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError
 from kvspark.infer.model import Model
-from kvspark.spark.job import run_score
-from kvspark.spark.listing import HIVE_NULL, list_files
-from kvspark.spark.source import find_files, read_source
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.tables.listing import HIVE_NULL, list_files
+from kvspark.spark.tables.source import find_files, read_source
 from tests.spark.conftest import features
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 VALUES = [None, "a b/c=%", "007", "10:30", "é%C3%A9", "x[1]{2}*?", "50%41", '"q"', "\t", "=", "."]
 

@@ -22,16 +22,16 @@ from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.keyring import write_keys
+from kvspark.cache.seal.keyring import write_keys
 from kvspark.infer.model import Model
-from kvspark.spark.column_map import column_map
-from kvspark.spark.job import run_score
-from kvspark.spark.score import ScoreTask, score, task_spec
-from kvspark.spark.tally import Tally
+from kvspark.spark.columns.column_map import column_map
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.runs.tally import Tally
+from kvspark.spark.scoring.score import ScoreTask, score, task_spec
 from kvspark.spec import TensorSpec
 from tests import callables
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
 

@@ -19,11 +19,11 @@ import yaml
 from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
-from kvspark.spark.fault import FAULT_POINT_ENV
-from kvspark.spark.job import run_score
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.session.fault import FAULT_POINT_ENV
 from kvspark.spec import TensorSpec
 from tests.callables import strict
-from tests.spark.jobs import job, published
+from tests.spark.small_jobs import job, published
 from tests.spark.test_job_killed import names_in, wait_until_gone
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]

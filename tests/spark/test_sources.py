@@ -12,12 +12,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
-from kvspark.spark.job import run_score
+from kvspark.spark.jobs.job import run_score
 from kvspark.spec import TensorSpec
 from tests import callables
 from tests.onnx_models import cnn, towers
 from tests.redis_server import PATIENT_MS, running_redis
-from tests.spark.jobs import job, published
+from tests.spark.small_jobs import job, published
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis, pytest.mark.slow]
 

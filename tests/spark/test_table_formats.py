@@ -9,7 +9,7 @@ import pytest
 
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError
-from kvspark.spark.source import find_files
+from kvspark.spark.tables.source import find_files
 from tests.spark.publishing import write_rows
 
 

@@ -18,12 +18,12 @@ from pyspark.sql import functions as F
 import kvspark
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
-from kvspark.spark.input_parts import InputOf
-from kvspark.spark.job import run_score
-from kvspark.spark.score import score
+from kvspark.plan.plan import Plan, StagePlan
+from kvspark.spark.columns.input_parts import InputOf
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.scoring.score import score
 from tests.spark.echo import Echo, echo
-from tests.spark.jobs import job, published
+from tests.spark.small_jobs import job, published
 
 pytestmark = pytest.mark.spark
 

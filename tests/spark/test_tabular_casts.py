@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
-from kvspark.spark.score import score
+from kvspark.spark.scoring.score import score
 from tests.spark.echo import echo
 
 pytestmark = pytest.mark.spark

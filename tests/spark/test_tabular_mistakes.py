@@ -6,8 +6,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.errors import SchemaError
-from kvspark.spark.input_parts import InputOf
-from kvspark.spark.score import score
+from kvspark.spark.columns.input_parts import InputOf
+from kvspark.spark.scoring.score import score
 from tests.spark.echo import echo
 
 pytestmark = pytest.mark.spark

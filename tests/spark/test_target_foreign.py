@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvspark.errors import KvsparkError, OutputError, UsageError
-from kvspark.spark.target import Target
+from kvspark.spark.output.target import Target
 from tests.spark.publishing import OWNER, ROWS, content_of, publish, target_at, write_rows
 
 
@@ -195,7 +195,7 @@ def test_what_comes_while_a_run_computes_is_refused_before_the_swap(
 
 
 def test_what_comes_between_the_last_look_and_the_swap_is_kept(tmp_path: Path) -> None:
-    from kvspark.spark.exchange import exchange
+    from kvspark.spark.output.exchange import exchange
 
     out = tmp_path / "out"
 

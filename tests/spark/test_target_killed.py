@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvspark.spark.target import Target
+from kvspark.spark.output.target import Target
 from tests.faults.matrix import covers
 from tests.spark.publishing import content_of, killed, publish, roll_back, target_at, write_rows
 

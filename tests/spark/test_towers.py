@@ -14,8 +14,8 @@ import kvspark
 from kvspark.cache.cache import Cache
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
-from kvspark.spark.tally import Tally
+from kvspark.plan.plan import Plan, StagePlan
+from kvspark.spark.runs.tally import Tally
 from kvspark.stats import StageStats
 from tests.redis_server import PATIENT_MS, running_redis
 from tests.spark.conftest import features

@@ -22,18 +22,18 @@ from kvspark.cache.cache import Cache
 from kvspark.config.model import Way
 from kvspark.errors import BundleError, UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan
-from kvspark.spark.bad_rows import NoBadRows
-from kvspark.spark.by_broadcast import ByBroadcast
-from kvspark.spark.by_store import ByStore, by_store
-from kvspark.spark.column_map import ColumnMap
-from kvspark.spark.job import run_score
-from kvspark.spark.score import score, task_spec, with_outputs
-from kvspark.spark.ship import ship
+from kvspark.plan.plan import Plan
+from kvspark.spark.columns.column_map import ColumnMap
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.scoring.bad_rows import NoBadRows
+from kvspark.spark.scoring.score import score, task_spec, with_outputs
+from kvspark.spark.weights.by_broadcast import ByBroadcast
+from kvspark.spark.weights.by_store import ByStore, by_store
+from kvspark.spark.weights.ship import ship
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
 from tests.spark.conftest import features
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = pytest.mark.spark
 
@@ -253,7 +253,7 @@ def test_a_job_whose_store_has_lost_the_weights_goes_on_by_broadcast(
     model.save(tmp_path / "model")
     # On a cluster whose workers do not see the model's folder.
     monkeypatch.setattr(
-        "kvspark.spark.ship.by_store",
+        "kvspark.spark.weights.ship.by_store",
         lambda bundle, config: lost(Model(bundle), redis, folder=None),
     )
     conf: dict[str, Any] = {"model": {"weights": "redis"}}

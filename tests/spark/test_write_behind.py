@@ -8,9 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
-from kvspark.spark.job import run_score
+from kvspark.spark.jobs.job import run_score
 from tests.redis_server import PATIENT_MS, running_redis
-from tests.spark.jobs import job, published, write_night
+from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
 

@@ -25,11 +25,11 @@ import kvspark
 from kvspark.config.model import Way
 from kvspark.demo.classifier import MAX_LENGTH, Classifier, Head, encoder_folder, load_trunk
 from kvspark.infer.model import Model
-from kvspark.infer.plan import Plan, StagePlan
-from kvspark.model.text import TextFeatures
-from kvspark.spark.column_map import ColumnMap
-from kvspark.spark.score import ScoreTask, task_spec
-from kvspark.spark.worker import TaskSpec, predictor_for
+from kvspark.model.features.text import TextFeatures
+from kvspark.plan.plan import Plan, StagePlan
+from kvspark.spark.columns.column_map import ColumnMap
+from kvspark.spark.scoring.score import ScoreTask, task_spec
+from kvspark.spark.scoring.worker import TaskSpec, predictor_for
 from tests.redis_server import PATIENT_MS
 from tests.small_models import seeded
 
@@ -105,7 +105,7 @@ def open_in_all(spark: SparkSession, spec: TaskSpec, folder: Path) -> list[dict[
         texts = {"text": pa.array(TEXTS[:32])}
         features, *graphs = predictor.bundle.stages
         predictor.resolver.computation(features)
-        importlib.import_module("kvspark.model.weights")  # and torch with it
+        importlib.import_module("kvspark.model.run.weights")  # and torch with it
         meet(meetings, "start")
         before = _anonymous_bytes()
         for stage in graphs:

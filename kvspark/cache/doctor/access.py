@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import final
 
 from kvspark.cache.doctor.finding import Finding
-from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.interview import Words, allowed, refusal, would_allow
+from kvspark.store.deadline import Deadline
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server_info import Words, allowed, refusal, would_allow
 
 _KEY = b"k1{00}doctor"
 _OTHER = b"kvspark-doctor"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import final
 
 from kvspark.cache.doctor.finding import Finding, size_text
-from kvspark.cache.store.redis.interview import Interview
+from kvspark.store.redis.server_info import Interview
 
 OLDEST = (6, 0)
 """Users with permissions, and RESP3."""

@@ -10,13 +10,13 @@ from typing import final
 from kvspark.cache.doctor.access import Visitor, access, is_local
 from kvspark.cache.doctor.finding import Finding, size_text
 from kvspark.cache.doctor.server import judged
-from kvspark.cache.store.base import Store
-from kvspark.cache.store.deadline import Deadline
-from kvspark.cache.store.endpoint import Endpoint
-from kvspark.cache.store.redis.interview import Interview, interview
-from kvspark.cache.url import open_store
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import SecretError, StoreError, StoreRefusedError
+from kvspark.store.base import Store
+from kvspark.store.deadline import Deadline
+from kvspark.store.endpoint import Endpoint
+from kvspark.store.redis.server_info import Interview, interview
+from kvspark.store.url import open_store
 
 CALL_S = 5.0
 """What one server may take for each of a few questions."""

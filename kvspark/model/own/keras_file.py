@@ -26,7 +26,7 @@ class KerasFile(OwnRuntime):
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
         import torch
 
-        from kvspark.model.keras_source import check_keras_file, keras_on_torch
+        from kvspark.model.keras.source import check_keras_file, keras_on_torch
 
         path = self._file.path()
         check_keras_file(path)

@@ -12,8 +12,8 @@ from typing import Any, final
 from kvspark.errors import ModelError
 from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow, named
 from kvspark.model.own.torch_module import HALVES, plain
-from kvspark.model.prompt import FILE, Prompt, chosen_prompt
-from kvspark.model.transformer import CONFIG_FILE, read_json
+from kvspark.model.pretrained.prompt import FILE, Prompt, chosen_prompt
+from kvspark.model.pretrained.transformer import CONFIG_FILE, read_json
 from kvspark.spec import TensorSpec
 
 _MODULES = "modules.json"
@@ -141,7 +141,7 @@ def _sentences(folder: PretrainedFolder, taken: str, outputs: Sequence[TensorSpe
 def _pooled(folder: PretrainedFolder, taken: str, outputs: Sequence[TensorSpec]) -> RunRow:
     import torch
 
-    from kvspark.model.sentence import load_sentence_encoder, sentence_tokenizer
+    from kvspark.model.pretrained.sentence import load_sentence_encoder, sentence_tokenizer
 
     module, features = load_sentence_encoder(
         folder.path,

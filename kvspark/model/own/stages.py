@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from kvspark.model.bundle import Bundle
+from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow
 from kvspark.spec import TensorSpec
 

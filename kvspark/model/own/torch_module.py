@@ -22,7 +22,7 @@ from kvspark.spec import TensorSpec
 if TYPE_CHECKING:
     import torch
 
-    from kvspark.model.features import Features
+    from kvspark.model.features.features import Features
 
 HALVES = ("bfloat16", "float16")
 
@@ -66,9 +66,9 @@ class TorchModule(OwnRuntime):
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
         import torch
 
-        from kvspark.model.export import unwrapped
-        from kvspark.model.outputs import Named, call_unchanged
-        from kvspark.model.precision import cast_copy, dtype_named
+        from kvspark.model.run.outputs import Named, call_unchanged
+        from kvspark.model.torch.export import unwrapped
+        from kvspark.model.torch.precision import cast_copy, dtype_named
 
         module = self._module()
         if module is None:

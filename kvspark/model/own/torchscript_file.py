@@ -34,7 +34,7 @@ class TorchScriptFile(OwnRuntime):
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
         import torch
 
-        from kvspark.model.torchscript_source import opened_torchscript
+        from kvspark.model.opaque.torchscript import opened_torchscript
 
         module = opened_torchscript(self._file.path())
 

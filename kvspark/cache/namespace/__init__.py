@@ -1,0 +1,1 @@
+"""What is done to a whole namespace: statistics, large contents, purge and warm."""

@@ -1,0 +1,1 @@
+"""The entries of one stage: looked up, inserted, admitted, leased and erased."""

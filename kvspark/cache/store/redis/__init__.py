@@ -1,1 +1,0 @@
-"""Stores on servers that speak RESP: one server, one behind sentinels, or a cluster of them."""

@@ -1,0 +1,1 @@
+"""The three nights of `make demo`: made, scored with the cache and without, compared and drawn."""

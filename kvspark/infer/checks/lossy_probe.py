@@ -1,0 +1,136 @@
+"""The check of lossy codecs before a run: do the outputs of some rows stay what they are?
+
+The model is run on rows of the input twice, with exact results of all stages and with what the plan's
+codecs leave of them. A label that changes is one that would change in the run too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kvspark.errors import LossyCodecError
+from kvspark.fingerprint import Canonical, digest
+from kvspark.infer.predictor import Predictor
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.run.device import CPU
+from kvspark.model.run.numerics import place_of
+from kvspark.plan.plan import Plan
+from kvspark.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+
+PROBE_ROWS = 256
+"""Rows that are computed twice: 2-3 seconds of a core with MiniLM."""
+
+_PROBED = TensorSpec("error", "float64")
+_MARK = [b""]
+
+
+def probe(
+    bundle: Bundle,
+    arrays: Mapping[str, pa.Array],
+    *,
+    plan: Plan,
+    cache: Cache | None = None,
+    threads: int = 1,
+    device: str = CPU,
+) -> float | None:
+    """The largest difference that the plan's lossy codecs make to an output, of rows of `arrays`.
+
+    As a part of the output's own largest number. None where the plan has no lossy codec. What was
+    probed is remembered under the whole model's fingerprint, and not computed again.
+
+    Raises:
+        LossyCodecError: a whole number or the place of a vector's largest number changes, or a
+            difference is above `plan.lossy_tolerance`.
+        DataError: the rows are not what the model takes.
+    """
+    plan = plan.for_bundle(bundle)
+    if not plan.lossy:
+        return None
+    mark = None
+    if cache is not None:
+        stage = bundle.stages[-1]
+        place = place_of(stage, bundle.micro_batch.threads(threads), device)
+        probed: list[Canonical] = [bundle.fingerprint, place, plan.lossy, plan.lossy_tolerance]
+        mark = cache.keyspace(digest("kvspark.probed", probed), (_PROBED,))
+        known = mark.lookup(mark.digests(_MARK))
+        if known.found[0]:
+            return float(np.asarray(known.columns[0])[0])
+    rows = {spec.name: arrays[spec.name][:PROBE_ROWS] for spec in bundle.inputs}
+    exact, rounded = (
+        Predictor(bundle, plan=each, threads=threads, device=device).predict(rows)
+        for each in (plan.exact(), plan)
+    )
+    codecs = ", ".join(f"{name}: {codec}" for name, codec in plan.lossy.items())
+    errors = [
+        _error(spec, exact[spec.name], rounded[spec.name], codecs, plan.lossy_tolerance)
+        for spec in bundle.outputs
+    ]
+    if mark is not None:
+        mark.insert(mark.digests(_MARK), (np.array([max(errors)]),), cost_us=0)
+    return max(errors)
+
+
+def _error(
+    spec: TensorSpec, exact: pa.Array, rounded: pa.Array, codecs: str, tolerance: float
+) -> float:
+    old, new = _numbers(exact), _numbers(rounded)
+    if len(old) != len(new):
+        raise _refused(codecs, f"output {spec.name!r} has another size")
+    if old.dtype.kind != "f":
+        changed = int((old != new).sum())
+        if changed:
+            raise _refused(codecs, f"{changed} of {len(old)} values of {spec.name!r} change")
+        return 0.0
+    width = spec.shape[-1] if spec.shape else None
+    if width is not None and width > 1:
+        places = [each.reshape(-1, width).argmax(axis=1) for each in (old, new)]
+        changed = int((places[0] != places[1]).sum())
+        if changed:
+            raise _refused(
+                codecs,
+                f"the largest number of {spec.name!r} is another one in {changed} of "
+                f"{len(places[0])} vectors",
+            )
+    error = _relative(old, new)
+    if error > tolerance:
+        raise _refused(
+            codecs,
+            f"{spec.name!r} changes by up to {error:.2g} of its largest number, and "
+            f"plan.lossy_tolerance is {tolerance:g}",
+        )
+    return error
+
+
+def _relative(old: npt.NDArray[np.generic], new: npt.NDArray[np.generic]) -> float:
+    """The largest difference as a part of the largest number; infinite where one is not a number."""
+    old, new = old.astype(np.float64), new.astype(np.float64)
+    is_finite = np.isfinite(old)
+    if not np.array_equal(old[~is_finite], new[~is_finite], equal_nan=True):
+        return float("inf")
+    if not np.isfinite(new[is_finite]).all():
+        return float("inf")
+    largest = np.abs(old[is_finite]).max(initial=0)
+    apart = np.abs(old[is_finite] - new[is_finite]).max(initial=0)
+    return float(apart / largest) if apart else 0.0
+
+
+def _numbers(array: pa.Array) -> npt.NDArray[np.generic]:
+    while pa.types.is_list(array.type):
+        array = array.flatten()
+    made: npt.NDArray[np.generic] = array.to_numpy(zero_copy_only=False)
+    return made
+
+
+def _refused(codecs: str, why: str) -> LossyCodecError:
+    return LossyCodecError(
+        f"codec ({codecs}) refused: {why} among the first rows; nothing was written. Choose one with "
+        "more digits (fp16 before bf16 before int8), another stage, or leave plan.stages.NAME.codec out"
+    )

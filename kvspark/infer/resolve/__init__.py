@@ -1,0 +1,1 @@
+"""The one rule: look up, compute what is missing, insert, scatter back."""

@@ -1,0 +1,350 @@
+"""The one rule that computes everything.
+
+    resolve(stage, rows):
+        unique keys -> look up -> for the misses: resolve(upstream stages, missing rows) -> compute
+        in fixed-shape micro-batches -> insert -> scatter back to the rows
+
+It is in two halves, so that misses can wait for more misses: `ask` finds what is known, `make`
+computes the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from copy import copy
+from functools import partial
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.cache.stage.overlap import Ahead
+from kvspark.cache.stage.stage_cache import Lookup
+from kvspark.cache.stage.stage_caches import StageCaches
+from kvspark.errors import RowError
+from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, SetAside
+from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices, wrong_lengths
+from kvspark.infer.compute.given_rows import Given
+from kvspark.infer.compute.microbatch import Values, compute, grouped
+from kvspark.infer.resolve.asked_rows import Asked, known_of
+from kvspark.infer.resolve.keyed_rows import Keyed
+from kvspark.infer.resolve.lease_scheduler import Sharing
+from kvspark.infer.resolve.memo import memos_of_towers
+from kvspark.infer.resolve.planned_entries import planned_entries
+from kvspark.infer.resolve.stage_codec import stage_codec
+from kvspark.infer.rows.columns import Column
+from kvspark.infer.rows.distinct import distinct, row_keys
+from kvspark.infer.rows.subject import SUBJECT, own_columns
+from kvspark.infer.rows.values import joined, nothing, placed, scattered
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.run.computation import Computation
+from kvspark.model.run.device import CPU
+from kvspark.model.stage.stage import Stage
+from kvspark.plan.plan import Plan
+from kvspark.stats import StageStats
+
+Columns = Mapping[str, Column]
+
+
+@final
+class Resolver:
+    """Applies the rule to the stages of one model."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        cache: StageCaches | None,
+        *,
+        threads: int,
+        device: str = CPU,
+    ) -> None:
+        self._bundle = bundle
+        self._plan = plan
+        self._threads = threads
+        self._device = device
+        self.rule: BadRowRule = Refuse()
+        self.stages = {stage.name: stage for stage in bundle.stages}
+        self._computations: dict[str, Computation] = {}
+        self._stats: dict[str, StageStats] = defaultdict(StageStats)
+        self.memos = memos_of_towers(bundle, plan.memo_bytes)
+        self._sharing: dict[str, Sharing] = {}
+        self._serial = 0  # of the last row that was known by a number alone
+        self._codecs = {s.name: stage_codec(s, plan.stages[s.name].codec) for s in bundle.stages}
+        self.overlap = None if cache is None else cache.overlap()
+        self.entries = planned_entries(
+            bundle, plan, cache, self.overlap, self._turned_away, threads=threads, device=device
+        )  # by stage
+        for name, space in self.entries.items():
+            if space.leases is not None and self.stages[name].is_batched:
+                values = self._codecs[name].values
+                self._sharing[name] = Sharing(space.reader, space.leases, values)
+
+    def setting_aside(self) -> Resolver:
+        """This resolver, for which a bad row is one of `Values.bad` and no error; all else is shared."""
+        other = copy(self)
+        other.rule = SetAside()
+        return other
+
+    def resolve(self, stage: Stage, columns: Columns, count: int) -> Values:
+        """The results of `stage` for the `count` rows of `columns`, in their order."""
+        columns = own_columns(stage, columns)
+        rows = distinct(list(columns.values()))
+        self._add(stage, rows=count, duplicates=count - len(rows))
+        memo = self.memos.get(stage.name)
+        if memo is None:
+            found, known, made = self._find_or_make(stage, columns, rows.first_row)
+            return scattered(stage, found, rows.place_of_row, known, made)
+        keys = row_keys([column.take(rows.first_row) for column in columns.values()])
+        places = memo.places(keys)
+        found = places >= 0
+        known = Values(memo.take(places[found]))
+        self._add(stage, recalled=int(found.sum()))
+        made = None
+        missing = np.flatnonzero(~found)
+        if len(missing):
+            parts = self._find_or_make(stage, columns, rows.first_row[missing])
+            made = scattered(stage, parts[0], np.arange(len(missing)), *parts[1:])
+            good, good_keys = made.good([keys[i] for i in missing])
+            if self.is_exact(stage):
+                memo.add(good_keys, good.columns)
+        return scattered(stage, found, rows.place_of_row, known, made)
+
+    def _find_or_make(
+        self, stage: Stage, columns: Columns, rows: Indices
+    ) -> tuple[npt.NDArray[np.bool_], Values, Values | None]:
+        """Which of `rows`, distinct in `columns`, the store has; their values; and those of the others."""
+        columns = {name: column.take(rows) for name, column in columns.items()}
+        keys = self._keys(stage, columns, len(rows))
+        found, known = self._look_up(stage, keys)
+        missing = np.flatnonzero(~found)
+        if not len(missing):
+            return found, known, None
+        if len(missing) < len(rows):
+            columns = {name: column.take(missing) for name, column in columns.items()}
+        try:
+            made = self.make(stage, [keys[i] for i in missing], columns)
+        except RowError as error:
+            raise error.at(int(rows[missing[error.row or 0]])) from error.__cause__
+        return found, known, made
+
+    def keyed(self, stage: Stage, columns: Columns) -> Keyed:
+        """The rows of `columns` by their keys."""
+        columns = own_columns(stage, columns)
+        rows = distinct(list(columns.values()))
+        own = {name: column.take(rows.first_row) for name, column in columns.items()}
+        return Keyed(self._keys(stage, own, len(rows)), rows.place_of_row, rows.first_row)
+
+    def ask(
+        self, stage: Stage, rows: Keyed, pending: Mapping[bytes, int], ahead: Ahead | None = None
+    ) -> Asked:
+        """What the store knows of the rows, or `ahead` does; keys in `pending` are not looked up again."""
+        keys, count = rows.keys, len(rows.key_of_row)
+        wanted = [i for i, key in enumerate(keys) if key not in pending]
+        self._add(stage, rows=count, duplicates=count - len(wanted))
+        known = known_of(ahead, keys, pending)
+        if known is not None:
+            return Asked(*self._known(stage, len(wanted), known))
+        if len(wanted) == len(keys):
+            return Asked(*self._look_up(stage, keys))
+        found = np.zeros(len(keys), dtype=bool)
+        is_known, values = self._look_up(stage, [keys[i] for i in wanted])
+        found[np.array(wanted, dtype=np.intp)[is_known]] = True
+        return Asked(found, values)
+
+    def _keys(self, stage: Stage, columns: Columns, count: int) -> list[bytes]:
+        """A key for each row of `columns`, which are distinct at `stage`."""
+        space = self.entries.get(stage.name)
+        if space is None and count >= self._plan.max_pending_rows:
+            # They fill a window alone and meet no other rows: serial numbers will do.
+            self._serial += count
+            return [i.to_bytes(8, "little") for i in range(self._serial - count, self._serial)]
+        if space is None:
+            return row_keys(list(columns.values()))
+        keys = row_keys([columns[name] for name in stage.inputs])
+        subjects = columns[SUBJECT].row_bytes() if SUBJECT in columns else None
+        return space.digester.of(keys, subjects)
+
+    def _look_up(self, stage: Stage, keys: Sequence[bytes]) -> tuple[npt.NDArray[np.bool_], Values]:
+        """Which of `keys` the store has, and the values of those."""
+        space = self.entries.get(stage.name)
+        if space is None or not keys:
+            return np.zeros(len(keys), dtype=bool), nothing(stage)
+        started = time.perf_counter()
+        lookup = space.reader.lookup(keys)
+        self._add(stage, seconds_lookup=time.perf_counter() - started)
+        return self._known(stage, len(keys), lookup)
+
+    def _known(
+        self, stage: Stage, count: int, lookup: Lookup
+    ) -> tuple[npt.NDArray[np.bool_], Values]:
+        """What a look-up of `count` rows has found."""
+        hits = int(lookup.found.sum())
+        self._add(stage, lookups=count, hits=hits, bytes_read=lookup.size_bytes)
+        return lookup.found, self._codecs[stage.name].values(lookup.columns)
+
+    def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
+        """Computes the rows of `columns`, which are distinct at `stage`, and inserts them under `keys`.
+
+        In parts, where the results of the stages before it would take more memory than the plan
+        lets rows wait in: 4,096 pictures of 100 KB are 2.5 GB as tensors.
+        """
+        step = self._rows_at_once(stage)
+        if len(keys) <= step:
+            return self._make(stage, keys, columns)
+        parts = []
+        for start in range(0, len(keys), step):
+            rows = np.arange(start, min(start + step, len(keys)))
+            part = {name: column.take(rows) for name, column in columns.items()}
+            try:
+                parts.append(self._make(stage, keys[start : start + step], part))
+            except RowError as error:
+                raise error.at(start + (error.row or 0)) from error.__cause__
+        return joined(stage, parts)
+
+    def _rows_at_once(self, stage: Stage) -> int:
+        size = sum(self.stages[name].bytes_per_row or 0 for name in stage.upstream)
+        full = self._bundle.micro_batch.rows  # whole calls, so that parts cost no padding
+        return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
+
+    def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
+        bad: dict[int, BadRow] = {}
+        arguments, lengths = self.arguments(stage, columns, len(keys), bad)
+        self.computation(stage)  # opened outside the measured seconds
+        given = Given(arguments, lengths, len(keys), bad)
+        sharing = self._sharing.get(stage.name)
+        if sharing is None:
+            return self._compute(stage, keys, given)[0]
+        rows, bad_rows = given.apart()
+        groups = grouped(lengths, rows, self._bundle.shapes)
+        if not sharing.concerns(groups):
+            return self._compute(stage, keys, given)[0]
+        share = sharing.share(groups, keys, partial(self._compute_some, stage, keys, given))
+        self._stats[stage.name] += share.stats
+        if len(bad_rows):
+            share.parts.append((bad_rows, self._compute_some(stage, keys, given, bad_rows)[0]))
+        return placed(stage, share.parts)
+
+    def _compute_some(
+        self, stage: Stage, keys: Sequence[bytes], given: Given, rows: Indices
+    ) -> tuple[Values, float]:
+        """As `_compute`, of some rows of `given`."""
+        try:
+            return self._compute(stage, [keys[row] for row in rows], given.take(rows))
+        except RowError as error:
+            raise error.at(int(rows[error.row or 0])) from error.__cause__
+
+    def _compute(self, stage: Stage, keys: Sequence[bytes], given: Given) -> tuple[Values, float]:
+        """The results of all rows of `given`, which are inserted, and the seconds of a call."""
+        started = time.perf_counter()
+        made = self.run(stage, given.arguments, given.lengths, given.count, given.bad)
+        seconds = time.perf_counter() - started
+        self._add(
+            stage,
+            computed=given.count - len(made.bad),
+            micro_batches=made.micro_batches,
+            padding_rows=made.padding_rows,
+            seconds_compute=seconds,
+        )
+        kept = self._codecs[stage.name].kept(made, keys)
+        space = self.entries.get(stage.name)
+        if space is not None and self.is_exact(stage):
+            started = time.perf_counter()
+            cost_us = int(seconds / max(1, given.count) * 1e6)
+            written = space.writer.insert(kept.keys, kept.columns, cost_us=cost_us)
+            self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
+        return kept.values, seconds / max(1, made.micro_batches)
+
+    def run(
+        self,
+        stage: Stage,
+        arguments: Sequence[object],
+        lengths: npt.NDArray[np.int64] | None,
+        count: int,
+        bad: BadRows | None = None,
+    ) -> Values:
+        """Computes `stage` for `count` rows of its own arguments, but for those that are `bad` already."""
+        return compute(
+            stage,
+            self.computation(stage),
+            arguments,
+            lengths,
+            count,
+            self._bundle.shapes,
+            trims=stage is self._bundle.stages[-1],
+            computed=[s.name for s in self._bundle.stages if s.is_batched],
+            rule=self.rule,
+            bad=bad,
+        )
+
+    def is_exact(self, stage: Stage | None = None) -> bool:
+        """False if `stage`, or one before it, was computed in other shapes than those of its fingerprint.
+
+        Of the whole model, where no stage is named. What is not exact is not kept.
+        """
+        names = list(self.stages) if stage is None else [stage.name]
+        done = [self._computations[name].is_exact for name in names if name in self._computations]
+        before = () if stage is None else stage.upstream
+        return all(done) and all(self.is_exact(self.stages[name]) for name in before)
+
+    def flush(self) -> None:
+        """Waits for a while for what was inserted behind."""
+        for name, stats in self.overlap.flush().items() if self.overlap else ():
+            self._stats[name] += stats
+
+    def drain(self) -> dict[str, StageStats]:
+        """What happened since the last drain, by stage, for all stages."""
+        stats = {name: self._stats[name] for name in self.stages}
+        self._stats.clear()
+        return stats
+
+    def arguments(
+        self, stage: Stage, columns: Columns, count: int, bad: dict[int, BadRow]
+    ) -> tuple[list[object], npt.NDArray[np.int64] | None]:
+        """What `stage` takes for the rows, in the order of its sources, and the rows' lengths.
+
+        Rows that are bad before they reach it go to `bad`.
+
+        Raises:
+            RowError: a row is bad, two of its inputs have different lengths say, and is not set aside.
+        """
+        results = {}
+        for name in stage.upstream:
+            upstream = self.stages[name]
+            results[name] = self.resolve(upstream, columns, count)
+            bad.update({row: why for row, why in results[name].bad.items() if row not in bad})
+        arguments: list[object] = []
+        lengths: npt.NDArray[np.int64] | None = None
+        for source in stage.sources:
+            if source.stage is None:
+                column = columns[source.tensor.name]
+                arguments.append(column.argument())
+                own = column.lengths
+            else:
+                specs = self.stages[source.stage].outputs
+                position = [spec.name for spec in specs].index(source.tensor.name)
+                arguments.append(results[source.stage].columns[position])
+                own = results[source.stage].lengths if None in source.tensor.shape else None
+            if own is not None:
+                rule = self._bundle.length_rule
+                for row, why in wrong_lengths(source, own, lengths, rule).items():
+                    self.rule.found(row, why, bad)
+                lengths = own
+        return arguments, lengths
+
+    def computation(self, stage: Stage) -> Computation:
+        """What `stage` runs; opened once."""
+        if stage.name not in self._computations:
+            self._computations[stage.name] = self._bundle.computation(
+                stage, threads=self._threads, device=self._device
+            )
+            self._add(stage, weights_loaded=1)
+        return self._computations[stage.name]
+
+    def _turned_away(self, stage: Stage, rows: int) -> None:
+        self._add(stage, turned_away=rows)
+
+    def _add(self, stage: Stage, **counts: float) -> None:
+        self._stats[stage.name] += StageStats(**counts)  # type: ignore[arg-type]  # the counts of StageStats

@@ -1,0 +1,1 @@
+"""Rows as columns: from Arrow to canonical bytes and arguments, and back."""

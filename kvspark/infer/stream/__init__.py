@@ -1,0 +1,1 @@
+"""Batches that follow each other: misses of several are computed together."""

@@ -1,0 +1,1 @@
+"""Stages that turn raw columns into tensors: texts, pictures and sounds."""

@@ -1,0 +1,1 @@
+"""Models from Keras files: its layers run on torch and are exported."""

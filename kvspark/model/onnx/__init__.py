@@ -1,0 +1,1 @@
+"""Models from ONNX files: read as a graph and cut at values."""

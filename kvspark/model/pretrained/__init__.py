@@ -1,0 +1,1 @@
+"""Models from folders of transformers and sentence-transformers, setting by setting."""

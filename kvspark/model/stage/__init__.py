@@ -1,0 +1,1 @@
+"""A stage as a plain value: one pure function of a model, with its address."""

@@ -1,0 +1,1 @@
+"""Models from torch modules: exported to a graph and cut into stages."""

@@ -1,0 +1,1 @@
+"""Which stages are looked up and stored."""

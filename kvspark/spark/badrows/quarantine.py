@@ -1,0 +1,239 @@
+"""The quarantine table of a run: the bad rows that its output leaves out.
+
+    <output>/_kvspark/quarantine/part-00000.parquet ...
+
+A row is named by the columns of `input.id`, or by the file it was read from and its place there;
+then come `stage`, `error` (a class), `message` and `partition` (of the task). No other column of the
+input is in it. The table is always there, also without rows, with every output that a run in
+quarantine publishes: it lies in the folder that takes the target's place in one step, so no reader
+finds the output of one run and the quarantine of another. Spark and Arrow skip names that start
+with an underscore, also where the output is one partition of a larger table.
+
+Each attempt of a task writes a file of its own beside the staged output, with its last row under
+its last name. The attempt that Spark counts says by accumulator which file is its own; what others
+left is deleted, never read.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark import Accumulator, AccumulatorParam, TaskContext
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_type
+
+from kvspark.errors import OutputError, UsageError, ValidationError
+from kvspark.infer.compute.bad_rows import BadRows
+from kvspark.spark.columns.column_map import ColumnMap
+from kvspark.spark.runs.run_report import REPORT_FOLDER
+from kvspark.spark.scoring.bad_rows import BadRowOutput, Scored, limited
+from kvspark.spark.tables.footers import read_footers
+
+QUARANTINE_FOLDER = f"{REPORT_FOLDER}/quarantine"
+"""Inside the output."""
+
+_METADATA = "_metadata"
+LOCATOR = {"file": "file_path", "row": "row_index"}
+_WHY = (
+    ("stage", pa.string()),
+    ("error", pa.string()),
+    ("message", pa.string()),
+    ("partition", pa.int32()),
+)
+
+Files = dict[int, str]
+"""The file of each partition's task."""
+
+
+@final
+class _ByPartition(AccumulatorParam[Files]):
+    """Merges what tasks said; the later one wins."""
+
+    def zero(self, value: Files) -> Files:
+        del value
+        return {}
+
+    def addInPlace(self, value1: Files, value2: Files) -> Files:  # noqa: N802 - Spark's name.
+        return {**value1, **value2}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Quarantine(BadRowOutput):
+    """Bad rows are left out of the output, and written to a table of their own."""
+
+    folder: str
+    """Where tasks write: beside the staged output, on a file system that all of them share."""
+    ids: Mapping[str, int]
+    """The columns that name a row, and their places in the batches that are read."""
+    is_located: bool
+    """True if those columns were added to the table to name its rows."""
+    files: Accumulator[Files]
+    empty: pa.Table
+    """The table without rows."""
+    most: int | None
+    """Bad rows that are allowed."""
+    sets_aside: ClassVar[bool] = True
+
+    @property
+    def extra(self) -> int:
+        return len(self.ids) if self.is_located else 0
+
+    def kept(self, scored: Iterable[Scored]) -> Iterator[pa.RecordBatch]:
+        writer = _Writer(self)
+        for given, made, bad in limited(scored, self.most):
+            if not bad:
+                yield made
+                continue
+            writer.write(given, bad)
+            good = np.setdiff1d(np.arange(made.num_rows), list(bad))
+            yield made.take(pa.array(good))
+        writer.close()
+
+    def collect(self, staged: Path) -> int:
+        output = staged / QUARANTINE_FOLDER
+        output.mkdir(parents=True)
+        parts = []
+        for partition, name in sorted(self.files.value.items()):
+            parts.append(output / f"part-{partition:05d}.parquet")
+            try:
+                Path(self.folder, name).rename(parts[-1])
+            except OSError as exc:
+                raise ValidationError(
+                    f"nothing was published: the bad rows of partition {partition} are not in "
+                    f"{self.folder} ({exc.strerror}); tasks and driver must share the output's file "
+                    "system"
+                ) from None
+        if not parts:  # a reader finds a table also after a night without bad rows
+            pq.write_table(self.empty, output / "part-00000.parquet")
+        return sum(footer.rows for footer in read_footers(parts))
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@final
+class _Writer:
+    """The file of one attempt of a task; made with its first row."""
+
+    def __init__(self, table: Quarantine) -> None:
+        context = TaskContext.get()
+        self._table = table
+        self._partition = -1 if context is None else context.partitionId()
+        attempt = 0 if context is None else context.taskAttemptId()
+        self._name = f"part-{self._partition:05d}-{attempt}.parquet"
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, given: pa.RecordBatch, bad: BadRows) -> None:
+        """Writes the rows of the batch `given` that are bad."""
+        places = sorted(bad)
+        taken = pa.array(places, pa.int64())
+        arrays = {name: given.column(at).take(taken) for name, at in self._table.ids.items()}
+        for name, type_ in _WHY[:-1]:
+            arrays[name] = pa.array([getattr(bad[row], name) for row in places], type_)
+        arrays["partition"] = pa.array([self._partition] * len(places), pa.int32())
+        rows = pa.table(arrays)
+        try:
+            if self._writer is None:
+                Path(self._table.folder).mkdir(parents=True, exist_ok=True)
+                self._writer = pq.ParquetWriter(
+                    self._path(f".{self._name}"), rows.schema, write_page_checksum=True
+                )
+            self._writer.write_table(rows)
+        except OSError as exc:
+            raise _refused(self._table.folder, exc) from None
+
+    def close(self) -> None:
+        """Gives the file its name, and says that it is this task's."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.close()
+            self._path(f".{self._name}").rename(self._path(self._name))
+        except OSError as exc:
+            raise _refused(self._table.folder, exc) from None
+        self._table.files.add({self._partition: self._name})
+
+    def _path(self, name: str) -> Path:
+        return Path(self._table.folder, name)
+
+
+def quarantine_of(
+    df: DataFrame, columns: ColumnMap, *, ids: tuple[str, ...], staged: Path, most: int | None
+) -> tuple[DataFrame, Quarantine]:
+    """The table that is to be scored, with what names its rows at its end, and where its bad rows go.
+
+    Raises:
+        UsageError: `ids` names a column that is not there, that a quarantine table has itself, or
+            that is what the model reads; or the rows cannot be named without it.
+    """
+    check_ids(df, columns, ids)
+    names = {name: df.columns.index(name) for name in ids}
+    if not ids:
+        names = {name: len(df.columns) + place for place, name in enumerate(LOCATOR)}
+        df = located(df)
+    kinds = [df.schema.fields[place].dataType for place in names.values()]
+    fields = [(name, to_arrow_type(kind)) for name, kind in zip(names, kinds, strict=True)]
+    files = df.sparkSession.sparkContext.accumulator({}, _ByPartition())
+    folder = str(staged.with_name(f"{staged.name}.bad"))
+    empty = pa.schema([*fields, *_WHY]).empty_table()
+    return df, Quarantine(folder, names, not ids, files, empty, most)
+
+
+def located(df: DataFrame) -> DataFrame:
+    """`df`, which reads files, with the file of each row and its place there behind its own columns."""
+    # Under names of our own while the table is scored: it may have columns of the same names.
+    places = [
+        F.col(f"{_METADATA}.{field}").alias(f"_kvspark_{name}") for name, field in LOCATOR.items()
+    ]
+    return df.select("*", *places)
+
+
+def check_ids(df: DataFrame, columns: ColumnMap, ids: tuple[str, ...]) -> None:
+    """Does nothing if the columns `ids` can name a row, or files and places can where there are none.
+
+    Raises:
+        UsageError: a column is not there, is a quarantine table's own, or is what the model reads.
+    """
+    taken = {name for name, _ in _WHY}
+    for name in ids:
+        if df.columns.count(name) != 1:
+            raise UsageError(
+                f"input.id names column {name!r}, which is there {df.columns.count(name)} times "
+                f"(found: {', '.join(df.columns)})"
+            )
+        if name.lower() in taken:
+            raise UsageError(
+                f"input.id names column {name!r}, and the quarantine table has a column of that name "
+                "itself; name another one, or leave input.id out"
+            )
+        kind = df.schema[name].dataType.simpleString()
+        if columns.may_read(name) and not _is_number(kind):
+            raise UsageError(
+                f"input.id names column {name!r}, which the model reads: the quarantine table would "
+                "hold the rows' content; name another one, or leave input.id out"
+            )
+    if not ids and any(name.lower() == _METADATA for name in df.columns):
+        raise UsageError(
+            f"the input has a column {_METADATA}, which hides where Spark read a row; name the "
+            "columns that tell rows apart in input.id"
+        )
+
+
+def _is_number(kind: str) -> bool:
+    return kind in {"tinyint", "smallint", "int", "bigint"}
+
+
+def _refused(folder: str, exc: OSError) -> OutputError:
+    return OutputError(
+        f"bad rows cannot be written to {folder} ({exc.strerror or 'disk trouble'}); nothing was "
+        "published, every worker must be able to write where the output goes"
+    )

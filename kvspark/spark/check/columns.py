@@ -1,0 +1,81 @@
+"""All that is wrong with the columns of an input, as far as footers tell: types first, then nulls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import DataType, StructField, StructType
+
+from kvspark.config.job import JobConfig
+from kvspark.errors import DataError, KvsparkError, SchemaError, UsageError
+from kvspark.infer.rows.arrow import arrow_type
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_made_input
+from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.columns.subject import subject_inputs
+from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
+from kvspark.spark.tables.nanoseconds import asked_as_long
+from kvspark.spark.tables.source import InputFiles, find_files, refuse_known_nulls
+
+
+def column_faults(
+    config: JobConfig, files: InputFiles, columns: ColumnMap, bundle: Bundle
+) -> Iterator[KvsparkError]:
+    """What a run would fail with, one for each column that is missing, of another type, or has nulls."""
+    schema = schema_of(files)
+    told: set[str] = set()
+    for error in _schema_faults(schema, columns, bundle):
+        if str(error) not in told:
+            told.add(str(error))
+            yield error
+    yield from _raised(partial(_check_subject, config, schema))
+    if told or config.input.filter is not None or config.input.on_bad_row != "error":
+        return
+    names = [name for name in columns.reads if name not in columns.defaulted]
+    counted = find_files(
+        config.input, columns=names, nanos_as_long=asked_as_long(config.spark.conf)
+    )
+    for name in names if counted.selected else ():
+        yield from _raised(partial(refuse_known_nulls, counted.footers, [name]))
+
+
+def _schema_faults(
+    schema: StructType, columns: ColumnMap, bundle: Bundle
+) -> Iterator[KvsparkError]:
+    """Of each input and each output, what is wrong where all others are right."""
+    types = {spec.name: from_arrow_type(arrow_type(spec)) for spec in bundle.inputs}
+    right = {column: types[name] for name, column in columns.inputs.items()}
+    there = {field.name: field for field in schema.fields}
+    alone = replace(columns, outputs={}, made={})  # which are looked at below
+    for name, column in columns.inputs.items():
+        if column not in there:
+            yield SchemaError(f"input {name!r}: {missing_column(column, schema.names)}")
+        elif there[column].dataType != UNKNOWN:
+            tried = [there[column], *_fields(right, without=column)]
+            yield from _raised(partial(check_columns, alone, StructType(tried), bundle))
+    for spec in bundle.inputs:
+        if spec.name in columns.made:
+            yield from _raised(partial(check_made_input, spec, columns.made[spec.name], schema))
+    others = [field for field in schema.fields if field.name not in right]
+    for name, column in columns.outputs.items():
+        one = replace(columns, outputs={name: column}, made={})
+        tried = [*_fields(right), *others]
+        yield from _raised(partial(check_columns, one, StructType(tried), bundle))
+
+
+def _fields(types: Mapping[str, DataType], *, without: str = "") -> list[StructField]:
+    return [StructField(name, kind) for name, kind in types.items() if name != without]
+
+
+def _raised(check: Callable[[], None]) -> Iterator[KvsparkError]:
+    try:
+        check()
+    except (DataError, UsageError) as error:
+        yield error
+
+
+def _check_subject(config: JobConfig, schema: StructType) -> None:
+    subject_inputs(config.cache, schema)

@@ -1,0 +1,119 @@
+"""What the first rows of an input show: that they can be scored, right, and how long all of them take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from kvspark.cache.doctor.finding import Finding, size_text
+from kvspark.cache.stage.admission import entry_memory_bytes
+from kvspark.config.job import JobConfig
+from kvspark.errors import KvsparkError, ModelError
+from kvspark.plan.plan import Plan
+from kvspark.spark.check.run_preflight import checked_sample, first_rows
+from kvspark.spark.columns.column_map import ColumnMap
+from kvspark.spark.columns.prepared import ready
+from kvspark.spark.scoring.task_device import on_task_devices
+from kvspark.spark.session.session import open_session
+from kvspark.spark.tables.source import Source, read_source
+from kvspark.wording import count_of
+
+if TYPE_CHECKING:
+    from kvspark.infer.model import Model
+
+VERIFIED_ROWS = 8
+"""Rows that the model's own runtime computes one by one."""
+
+_SLOW_S = 2.5
+"""Above it one call of the model is measure enough."""
+
+Found = Iterator[tuple[Finding, KvsparkError | None]]
+
+
+def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan) -> Found:
+    """Reads the input as a run would, and tries the model on its first rows, without a cache.
+
+    Raises:
+        KvsparkError: the run would fail with it.
+    """
+    spark = open_session(config.spark, name=config.run.name)
+    device = on_task_devices(spark, model.bundle).device
+    model = model if device is None else model.with_device(device)
+    source = read_source(spark, config.input, columns=columns.reads, defaulted=columns.defaulted)
+    df, columns = ready(columns, model.bundle, source.df)
+    source = replace(source, df=df)
+    cores = spark.sparkContext.defaultParallelism
+    sets_aside = config.input.on_bad_row != "error"
+    text, unchecked = checked_sample(source, model, columns, plan, None, sets_aside=sets_aside)
+    level = "ok" if unchecked is None else "warn"
+    yield Finding("ok" if level == "ok" else "warn", "preflight", text), None
+    if source.rows == 0:
+        return
+    sample, _ = first_rows(source, columns, plan, None, sets_aside=sets_aside)
+    if unchecked is None:
+        yield _verified(model, sample)
+        yield _expected(model, plan, source, sample, cores), None
+    if config.cache is not None:
+        yield _stored(model, plan, source), None
+
+
+def _verified(model: Model, sample: Mapping[str, pa.Array]) -> tuple[Finding, KvsparkError | None]:
+    found = model.verify({name: array[:VERIFIED_ROWS] for name, array in sample.items()})
+    if found.ok:
+        return Finding("ok", "verify", found.short()), None
+    text = "; ".join(line.strip() for line in str(found).splitlines())
+    error = ModelError(
+        f"kvspark's rows are not those of {found.runtime}, first in row {found.first_row} of the "
+        "input; nothing was written, look at Model.verify(columns) on those rows"
+    )
+    return Finding("bad", "verify", f"{error.line()} ({text})"), error
+
+
+def _expected(
+    model: Model, plan: Plan, source: Source, sample: Mapping[str, pa.Array], cores: int
+) -> Finding:
+    """How long the rows take where nothing is found in the cache."""
+    from kvspark.infer.predictor import Predictor
+
+    predictor = Predictor(model.bundle, plan=plan.uncached(), threads=1)
+
+    def seconds(arrays: Mapping[str, pa.Array]) -> float:
+        start = perf_counter()
+        for _ in predictor.stream_apart([(None, arrays)]):
+            pass
+        return perf_counter() - start
+
+    seconds({name: array[:1] for name, array in sample.items()})  # weights are opened
+    count = len(next(iter(sample.values())))
+    first = seconds({name: array[:1] for name, array in sample.items()})
+    if first > _SLOW_S:
+        count = min(count, model.bundle.micro_batch.rows)
+    a_row = seconds({name: array[:count] for name, array in sample.items()}) / count
+    total = a_row * source.rows / cores
+    return Finding(
+        "ok",
+        "expected",
+        f"{_time_text(total)} to compute {count_of(source.rows, 'row')} on {count_of(cores, 'core')} where nothing is cached "
+        f"({1_000 * a_row:.3g} ms a row, measured on {count})",
+    )
+
+
+def _stored(model: Model, plan: Plan, source: Source) -> Finding:
+    sizes = [
+        entry_memory_bytes(stage.bytes_per_row) * plan.stages[stage.name].share
+        for stage in model.stages
+        if plan.stages[stage.name].cached and stage.bytes_per_row is not None
+    ]
+    total = sum(sizes) * source.rows
+    got = f"at most {size_text(total)} of the store, if no two rows are equal"
+    return Finding("ok", "entries", got)
+
+
+def _time_text(seconds: float) -> str:
+    if seconds < 120:
+        return f"about {seconds:.2g} s"
+    return f"about {seconds / 60:,.0f} minutes"

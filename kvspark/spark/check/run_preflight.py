@@ -1,0 +1,140 @@
+"""The preflight of a run, on the first rows of its input."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial, reduce
+from operator import and_
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyspark.sql import functions as F
+
+from kvspark.errors import DataError, RowError
+from kvspark.infer.compute.bad_rows import BadRows
+from kvspark.model.run.device import CPU, has_gpu
+from kvspark.plan.plan import Plan
+from kvspark.spark.badrows.first_bad_row import can_locate, is_located, place_in_file
+from kvspark.spark.badrows.quarantine import located
+from kvspark.spark.columns.column_map import ColumnMap, quoted
+from kvspark.spark.columns.subject import subject_inputs
+from kvspark.spark.tables.source import Source
+from kvspark.wording import count_of
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+    from kvspark.infer.model import Model
+
+
+def checked_sample(
+    source: Source,
+    model: Model,
+    columns: ColumnMap,
+    plan: Plan,
+    cache: Cache | None,
+    *,
+    sets_aside: bool,
+) -> tuple[str, str | None]:
+    """What the check of a few rows found, and why there was none where they are all bad, or no GPU is here.
+
+    With `sets_aside`, bad rows are left out of the check.
+
+    Raises:
+        LossyCodecError: a lossy codec of the plan changes outputs by too much.
+        NotRepeatableError: a stage gives other bits in another run or among other rows.
+        DataError: a row is bad and not set aside.
+    """
+    if source.rows == 0:
+        return "no rows", None
+    device = model.bundle.device or CPU
+    if device != CPU and not has_gpu():
+        return "nothing was checked: tasks compute on GPUs, and the driver has none", "unchecked"
+    from kvspark.infer.checks.preflight import preflight
+    from kvspark.infer.predict_apart import bad_rows, good_rows
+    from kvspark.infer.predictor import Predictor
+
+    arrays, table = first_rows(source, columns, plan, cache, sets_aside=sets_aside)
+    count = len(next(iter(arrays.values())))
+    threads = _threads(source)
+    check = partial(preflight, model.bundle, plan=plan, cache=cache, threads=threads, device=device)
+    try:
+        checked = check(arrays)
+    except DataError as exc:
+        predictor = Predictor(model.bundle, plan=plan, threads=threads)
+        if not sets_aside:
+            log.debug("what the model says of the first bad row", exc_info=True)
+            # What a model raised may quote the row, and logs show causes.
+            raise (_of_a_file(bad_rows(predictor, arrays), table) or exc) from None
+        arrays = good_rows(predictor, arrays)
+        checked = check(arrays)
+    if not len(next(iter(arrays.values()))):
+        return f"none of {count_of(count, 'row')} can be scored", "unchecked"
+    told = f"checked {', '.join(checked)}" if checked else "all stages were checked before"
+    if not plan.lossy:
+        return told, None
+    predictor = Predictor(model.bundle, threads=threads, device=device)
+    arrays = good_rows(predictor, arrays) if sets_aside else arrays  # all, not the first few
+    return told + _probed(model, arrays, plan, cache, threads, device), None
+
+
+def _threads(source: Source) -> int:
+    """With how many threads a task computes."""
+    conf = source.df.sparkSession.sparkContext.getConf()
+    return int(conf.get("spark.task.cpus", "1") or 1)
+
+
+def _probed(
+    model: Model,
+    arrays: dict[str, pa.Array],
+    plan: Plan,
+    cache: Cache | None,
+    threads: int,
+    device: str,
+) -> str:
+    from kvspark.infer.checks.lossy_probe import probe
+
+    try:
+        error = probe(model.bundle, arrays, plan=plan, cache=cache, threads=threads, device=device)
+    except DataError as exc:
+        raise exc from None  # as above
+    return f"; lossy codecs change outputs by up to {error or 0:.2g} of their largest number"
+
+
+def _of_a_file(bad: BadRows, table: pa.Table) -> RowError | None:
+    """The error of the first of the `bad` rows of `table`, whose last columns say where they are."""
+    if not bad or not is_located(table.column_names):
+        return None
+    row = min(bad)
+    file, place = (table.column(name)[row].as_py() for name in table.column_names[-2:])
+    said = bad[row].refused(row, more=len(bad) - 1).args[0]
+    return RowError(f"{place_in_file(file, place)}: {said}; nothing was written")
+
+
+def first_rows(
+    source: Source, columns: ColumnMap, plan: Plan, cache: Cache | None, *, sets_aside: bool
+) -> tuple[dict[str, pa.Array], pa.Table]:
+    """The inputs of the first rows, by the model's names, and the table that they are in.
+
+    Without rows that lack one, if it `sets_aside`; with where they are in the input's files, if not.
+    """
+    from kvspark.infer.checks.lossy_probe import PROBE_ROWS
+    from kvspark.infer.checks.preflight import SAMPLE_ROWS
+
+    most = PROBE_ROWS if plan.lossy else SAMPLE_ROWS
+    subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
+    names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
+    inputs = {**columns.inputs, **subject}
+    faults = columns.faults
+    told: tuple[str, ...] = () if faults is None else (columns.hidden[-1],)
+    df = located(source.df) if can_locate(source.df) else source.df
+    added = df.columns[len(source.df.columns) :]
+    read = dict.fromkeys([*inputs.values(), *told])
+    chosen = df.select([F.col(quoted(c)) for c in [*read, *added]])
+    if sets_aside:
+        chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
+    sample = chosen.limit(most).toArrow()
+    if faults is not None and not sets_aside:
+        faults.refuse(sample.column(told[0]))
+    return {name: sample.column(column).combine_chunks() for name, column in inputs.items()}, sample

@@ -1,0 +1,1 @@
+"""The commands that need Spark: the scoring job, purge, warm and doctor."""

@@ -1,0 +1,309 @@
+"""One run of a scoring job, from the lock to the published output."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+import pyspark
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+from pyspark.sql.types import StructType
+
+from kvspark._version import __version__
+from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.config.model import Way
+from kvspark.errors import KvsparkError, WeightsUnavailableError
+from kvspark.infer.resolve.budget import within_budget
+from kvspark.plan.plan import Plan
+from kvspark.spark.badrows.first_bad_row import naming_the_row
+from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
+from kvspark.spark.check.opened import Opened, check_cache, check_partition_by, open_parts
+from kvspark.spark.check.run_preflight import checked_sample
+from kvspark.spark.columns.column_map import ColumnMap
+from kvspark.spark.columns.prepared import ready
+from kvspark.spark.output.appended import add_to
+from kvspark.spark.output.job_target import target_of
+from kvspark.spark.output.output_check import Written, check_written
+from kvspark.spark.output.target import Target
+from kvspark.spark.output.target_interrupted import interrupted_run
+from kvspark.spark.runs.history import write_report
+from kvspark.spark.runs.phases import Phases
+from kvspark.spark.runs.registry_update import take_stock
+from kvspark.spark.runs.rows_done import RowsDone
+from kvspark.spark.runs.run_report import (
+    REPORT_FOLDER,
+    RunReport,
+    known_seconds,
+    seconds_saved,
+    stage_reports,
+)
+from kvspark.spark.runs.tally import Tally
+from kvspark.spark.scoring.bad_rows import BadRowOutput
+from kvspark.spark.scoring.score import task_spec, with_outputs
+from kvspark.spark.scoring.spread import spread
+from kvspark.spark.scoring.task_device import on_task_devices
+from kvspark.spark.session.failure import explained
+from kvspark.spark.session.fault import fault_point
+from kvspark.spark.session.interrupt import telling
+from kvspark.spark.session.session import open_session
+from kvspark.spark.tables.listing import resolve_paths
+from kvspark.spark.tables.source import Source, read_source
+from kvspark.wording import count_of
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+    from kvspark.infer.model import Model
+
+log = logging.getLogger(__name__)
+
+
+def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunReport:
+    """The report of a run of `config`, once its output is published.
+
+    Uses `spark`, else the session that is running, else a new one of the conf.
+
+    Guarantees: until the output is published, and after any failure, the output of the run before
+    is what readers find. A run of the same conf replaces the output, it never appends to it. Zero
+    rows publish an empty table. Trouble with the cache changes neither the rows nor the outcome.
+
+    Raises:
+        KvsparkError: see kvspark.errors; nothing was published.
+        Interrupted: a signal that the command line handles; says whether the output is published.
+    """
+    target = target_of(config, inputs=resolve_paths(config.input.paths))
+    run_id, phases = config.run_id(), Phases()
+    with target.lock(run_id), telling(lambda: interrupted_run(phases.current, target)):
+        fault_point("locked")
+        removed = target.recover()
+        if removed:
+            log.info("removed what %s left beside %s", count_of(removed, "dead run"), target.path)
+        target.check()  # of what was there before the lock nothing is known
+        try:
+            return _Run(config, target, run_id, phases).publish(spark)
+        except KvsparkError:
+            raise
+        except Exception as exc:  # what Spark raises has no root of its own
+            error = explained(exc)
+            if error is None:
+                raise
+            raise error from exc
+
+
+@final
+class _Run:
+    """One attempt, under the lock."""
+
+    def __init__(self, config: JobConfig, target: Target, run_id: str, phases: Phases) -> None:
+        self._config = config
+        self._target = target
+        self._run_id = run_id
+        self._phases = phases
+        self._started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+    def publish(self, spark: SparkSession | None) -> RunReport:
+        config = self._config
+        with ExitStack() as held:
+            with self._phases.phase("open") as told:
+                opened = open_parts(config)  # before the session, which takes seconds to start
+                columns, plan, cache = opened.columns, opened.plan, opened.cache
+                if cache is not None:
+                    held.enter_context(closing(cache))
+                trouble = check_cache(config, cache)
+                spark = spark or open_session(config.spark, name=config.run.name)
+                device = on_task_devices(spark, opened.model.bundle).device
+                model = opened.model if device is None else opened.model.with_device(device)
+                told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
+            with self._phases.phase("read") as told:
+                source, columns = _read(spark, config, opened)
+                told.append(
+                    f"{count_of(source.rows, 'row')} in {count_of(len(source.files), 'file')}"
+                )
+            plan = _affordable(config, model, plan, source.rows)
+            with self._phases.phase("preflight") as told:
+                sets_aside = config.input.on_bad_row != "error"
+                text, unchecked = checked_sample(
+                    source, model, columns, plan, cache, sets_aside=sets_aside
+                )
+                told.append(text)
+            if unchecked is not None:
+                # What nobody has checked is not remembered, nor rounded; the first rows are bad, others
+                # may not be.
+                trouble, plan = None if cache is None else unchecked, plan.uncached()
+            score = partial(self._score, source, model, columns, plan, cache, trouble)
+            try:
+                return score(weights=config.model.weights)
+            except Exception as exc:
+                # A worker's error arrives as one of py4j's or Spark's own, with ours in its text.
+                if not isinstance(explained(exc), WeightsUnavailableError):
+                    raise
+                log.warning("the store has lost the weights: once more, by broadcast")
+                return score(weights="broadcast")
+
+    def _score(
+        self,
+        source: Source,
+        model: Model,
+        columns: ColumnMap,
+        plan: Plan,
+        cache: Cache | None,
+        trouble: str | None,
+        *,
+        weights: Way,
+    ) -> RunReport:
+        spark = source.df.sparkSession
+        tally, staged = Tally(spark), self._target.stage(self._run_id)
+        given, bad_rows = bad_rows_of(self._config.input, source, columns, staged)
+        try:
+            done = RowsDone(spark, tally, source.rows)
+            with self._phases.phase("score") as told, done.shown("score"):
+                spec = task_spec(spark, model.bundle, cache, plan, weights)
+                rows = spread(given, source.rows, columns)
+                df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
+                with naming_the_row(source, columns, model.bundle, spec, bad_rows):
+                    _write(df, staged, self._config.output)
+                spec.shipped.destroy()
+                told.append(tally.stats.line())
+            fault_point("staged")
+            check_bad_rows(self._config.input, tally.stats, source.rows)
+            written = self._validate(staged, source, df.schema, bad_rows)
+            fault_point("validated")
+            report = self._report(source, model, plan, tally, written, trouble)
+            write_report(report, staged, output=self._target.path)
+            fault_point("reported")
+            with self._phases.phase("publish") as told:
+                self._target.publish(staged)
+                told.append(str(self._target.path))
+            if cache is not None:
+                take_stock(model.stages, tally.stats, cache)
+        finally:
+            bad_rows.discard()
+            self._target.discard(staged)
+        return replace(report, seconds=dict(self._phases.seconds))
+
+    def _validate(
+        self, staged: Path, source: Source, schema: StructType, bad_rows: BadRowOutput
+    ) -> Written:
+        with self._phases.phase("validate") as told:
+            quarantined = bad_rows.collect(staged)
+            fault_point("collected")
+            written = check_written(
+                staged,
+                rows=source.rows,
+                schema=schema,
+                quarantined=quarantined,
+                partition_by=self._config.output.partition_by,
+            )
+            source.check_unchanged()
+            if self._config.output.mode == "append":
+                add_to(self._target.path, staged, self._run_id)
+            aside = f", {quarantined:,} quarantined" if quarantined else ""
+            told.append(
+                f"{count_of(written.rows, 'row')} in {count_of(written.files, 'file')}{aside}"
+            )
+        return written
+
+    def _report(
+        self,
+        source: Source,
+        model: Model,
+        plan: Plan,
+        tally: Tally,
+        written: Written,
+        trouble: str | None,
+    ) -> RunReport:
+        config, path = self._config, self._target.path
+        stats = tally.stats
+        if trouble is not None:
+            stats = replace(stats, degraded=stats.degraded | {trouble})
+        stages = stage_reports(model.stages, stats, known_seconds(path, REPORT_FOLDER))
+        return RunReport(
+            run_id=self._run_id,
+            name=config.run.name,
+            logical_date=config.run.logical_date,
+            started_at=self._started_at,
+            model=model.name,
+            fingerprint=model.fingerprint.hex(),
+            output=str(path),
+            inputs=config.input.paths,
+            rows_in=source.rows,
+            rows_out=written.rows,
+            input_files=len(source.files),
+            empty_input_files=source.empty_files,
+            output_files=written.files,
+            output_bytes=written.size_bytes,
+            stages=stages,
+            stats=stats,
+            cache=None if config.cache is None else config.cache.url,
+            seconds={**self._phases.seconds, "publish": 0.0},
+            seconds_saved=None if config.cache is None else seconds_saved(stages, stats),
+            versions=_versions(),
+            on_bad_row=config.input.on_bad_row,
+            rows_quarantined=written.quarantined,
+            lossy=plan.lossy,
+        )
+
+
+def _read(spark: SparkSession, config: JobConfig, opened: Opened) -> tuple[Source, ColumnMap]:
+    """The rows with the inputs that are made of their columns, and where these are."""
+    columns, bundle = opened.columns, opened.model.bundle
+    source = read_source(
+        spark,
+        config.input,
+        columns=columns.reads,
+        defaulted=columns.defaulted,
+        files=opened.files,
+        check=partial(ready, columns, bundle),
+    )
+    df, columns = ready(columns, bundle, source.df)
+    return replace(source, df=df), columns
+
+
+def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
+    """`plan` with the shares that the cache's budget affords, where it has one."""
+    budget_bytes = None if config.cache is None else config.cache.budget_bytes
+    if budget_bytes is None:
+        return plan
+    chosen = {name for name, stage in config.plan.stages.items() if stage.share is not None}
+    plan = within_budget(plan, model.stages, rows=rows, budget_bytes=budget_bytes, chosen=chosen)
+    for name, stage in plan.stages.items():
+        if stage.cached and stage.share < 1:
+            log.info(
+                "stage %s: %.0f %% of its rows fit into the cache's budget", name, 100 * stage.share
+            )
+    return plan
+
+
+def _write(df: DataFrame, staged: Path, config: OutputConfig) -> None:
+    check_partition_by(config, df.schema)
+    _writer(df, config).partitionBy(*config.partition_by).parquet(str(staged))
+    if config.partition_by and not any(staged.rglob("part-*.parquet")):
+        # Without rows there are no folders, and nothing would say what the columns are.
+        shutil.rmtree(staged)
+        _writer(df, config).parquet(str(staged))
+
+
+def _writer(df: DataFrame, config: OutputConfig) -> DataFrameWriter:
+    return (
+        df.write.mode("errorifexists")
+        .option("compression", config.compression)
+        .option("parquet.page.write-checksum.enabled", "true")
+        # Version 2 lets the files of a failed task be seen.
+        .option("mapreduce.fileoutputcommitter.algorithm.version", "1")
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "kvspark": __version__,
+        "python": platform.python_version(),
+        "spark": pyspark.__version__,
+        "torch": version("torch"),
+    }

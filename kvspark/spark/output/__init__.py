@@ -1,0 +1,1 @@
+"""The output: staged, checked, published in one step, kept for a rollback."""

@@ -1,0 +1,21 @@
+"""What is said of a target when a signal has interrupted the work on it."""
+
+from __future__ import annotations
+
+from kvspark.spark.output.target import Target
+
+
+def interrupted_run(stage: str | None, target: Target) -> str:
+    """The line for a run that was interrupted in phase `stage`, once it has cleaned up."""
+    became = "the new output is published" if target.is_published else "nothing was published"
+    left = target.staged()
+    more = f"; {left[0]} could not be removed, the next run removes it" if left else ""
+    return f"interrupted in stage {stage or 'open'}; {became}{more}"
+
+
+def interrupted_rollback(target: Target) -> str:
+    """The line for a rollback."""
+    became = (
+        "it is done, the output was exchanged" if target.is_published else "nothing was changed"
+    )
+    return f"interrupted in rollback; {became}"

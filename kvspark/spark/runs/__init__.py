@@ -1,0 +1,1 @@
+"""What is told of a run: progress, statistics, report and history."""

@@ -1,0 +1,1 @@
+"""The Spark session: Java, the workers' Python, signals, and what Spark's errors mean."""

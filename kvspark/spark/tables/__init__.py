@@ -1,0 +1,1 @@
+"""The input: which files Spark will read, and what their footers say."""

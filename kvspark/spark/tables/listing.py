@@ -1,0 +1,192 @@
+"""The files that Spark reads for an input path.
+
+Files of a table whose log says which rows are there (Delta Lake, Iceberg, Hudi) are refused, and so are
+those that a link brings in. The rules are Spark's own: names that start with `.` or `_` are skipped (but not `_x=1`), folders
+`column=value` are partitions, and files in any other folder below the path are not read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from kvspark.errors import DataError, UsageError
+from kvspark.spark.tables.paths import local_path
+from kvspark.spark.tables.table_format import FormatFound, first_format, format_among, format_around
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What stands for null in the name of a folder, and for empty text, of which Spark makes null."""
+
+Partition = tuple[tuple[str, str | None], ...]
+"""Values by column."""
+
+_ESCAPED = re.compile("%([0-9A-Fa-f]{2})")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file, as it was when the run began."""
+
+    path: Path
+    size_bytes: int
+    modified_ns: int
+    partition: Partition = ()
+    """The `column=value` folders that lead to it, outermost first."""
+
+    def is_in(self, partitions: Mapping[str, str | None]) -> bool:
+        """True if the file lies in all of `partitions`."""
+        mine = dict(self.partition)
+        return all(
+            column in mine and mine[column] == partition_value(value)
+            for column, value in partitions.items()
+        )
+
+    def is_as_it_was(self) -> bool:
+        """True if the file has not been written since."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (
+            self.size_bytes,
+            self.modified_ns,
+        )
+
+
+def partition_value(text: str | None) -> str | None:
+    """The value that `text` stands for in `input.partitions`; None for null."""
+    return None if text in {None, "", HIVE_NULL} else text
+
+
+def resolve_paths(paths: Sequence[str]) -> list[Path]:
+    """The files and folders that `paths` name, with `*`, `?` and `[...]` expanded.
+
+    Raises:
+        DataError: a path names nothing.
+        UsageError: a path is not local, or lies in another one: its rows would be read twice.
+    """
+    found: list[Path] = []
+    for text in paths:
+        path = local_path(text, what="input path")
+        matches = [path] if path.exists() else sorted(Path("/").glob(str(path).lstrip("/")))
+        if not matches:
+            raise DataError(
+                f"input path {path} does not exist; nothing was written, check input.paths and "
+                "whether the job that makes it has run"
+            )
+        found.extend(matches)
+    found = list(dict.fromkeys(found))
+    _refuse_twice(found)
+    return found
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    places: dict[Path, Path] = {}
+    for path in paths:
+        other = places.setdefault(path.resolve(), path)
+        if other is not path:
+            raise _twice(path, other)
+    for place, path in places.items():
+        outer = next((places[folder] for folder in place.parents if folder in places), None)
+        if outer is not None:
+            raise _twice(path, outer)
+
+
+def _twice(path: Path, other: Path) -> UsageError:
+    return UsageError(
+        f"input.paths names {path} and {other}, which holds it: its rows would be read twice; nothing was "
+        "written, name one of them"
+    )
+
+
+def list_files(roots: Sequence[Path]) -> list[InputFile]:
+    """The files below `roots` that Spark reads, sorted by path below each root.
+
+    Raises:
+        DataError: a folder has files in folders that are no partitions, which Spark would not read; not
+            all are partitioned by the same columns; or they belong to a table of another format.
+    """
+    found = [file for root in roots for file in _files_of(root)]
+    for file in found[1:]:
+        if [column for column, _ in file.partition] != [c for c, _ in found[0].partition]:
+            raise DataError(
+                f"input files are not partitioned by the same columns: {_columns_of(found[0])}, "
+                f"{_columns_of(file)}; nothing was written, name only folders of one kind in input.paths"
+            )
+    return found
+
+
+def _files_of(root: Path) -> Iterator[InputFile]:
+    _refuse(format_around(root), root)
+    if not root.is_dir():
+        yield _file(root, ())
+        return
+    linked: set[Path] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        _refuse(format_among(Path(folder), [*folders, *names]), root)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        parts = Path(folder).relative_to(root).parts
+        shown = sorted(name for name in names if not _is_hidden(name))
+        if shown and any("=" not in part for part in parts):
+            raise DataError(
+                f"input path {root}: Spark does not read the files in {folder}, which is no "
+                "partition (column=value); name that folder in input.paths or move it away"
+            )
+        below = [Path(folder, name) for name in (*folders, *shown)]
+        places = {path.resolve() for path in below if path.is_symlink()}
+        new = {place if place.is_dir() else place.parent for place in places} - linked
+        linked |= new
+        _refuse(first_format(new), root)
+        partition = _partition(root, parts) if shown else ()
+        for name in shown:
+            yield _file(Path(folder, name), partition)
+
+
+def _refuse(found: FormatFound | None, root: Path) -> None:
+    if found is not None:
+        where = "is" if found.root == root else "lies in" if found.root in root.parents else "holds"
+        at = "" if found.root == root else f" at {found.root}"
+        raise DataError(
+            f"input path {root} {where} {found}{at}: its Parquet files also hold rows that were deleted or "
+            "never committed, which only its log tells apart, and kvspark reads the files alone; nothing "
+            f'was written, write its rows to Parquet first (spark.read.format("{found.reader}")) and name '
+            "that folder"
+        )
+
+
+def _partition(root: Path, parts: Sequence[str]) -> Partition:
+    pairs = [part.partition("=") for part in parts]
+    for (column, _, value), part in zip(pairs, parts, strict=True):
+        if not column or not value:
+            raise DataError(
+                f"input path {root}: Spark cannot read the folder {part}, which names no "
+                f"{'value' if column else 'column'}; nothing was written, rename it (null is {HIVE_NULL})"
+            )
+    return tuple((_plain(column), partition_value(_plain(value))) for column, _, value in pairs)
+
+
+def _plain(text: str) -> str:
+    # As Spark does it, a character for each byte, which is not how a URL is read.
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def _columns_of(file: InputFile) -> str:
+    return f"{file.path} by {', '.join(column for column, _ in file.partition) or 'none'}"
+
+
+def _is_hidden(name: str) -> bool:
+    return (
+        name.startswith(".")
+        or (name.startswith("_") and "=" not in name)
+        or name.endswith("._COPYING_")
+    )
+
+
+def _file(path: Path, partition: Partition) -> InputFile:
+    status = path.stat()
+    return InputFile(path, status.st_size, status.st_mtime_ns, partition)

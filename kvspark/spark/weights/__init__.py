@@ -1,0 +1,1 @@
+"""How a model's files get to the workers: broadcast, artifact, path or store."""

@@ -1,0 +1,1 @@
+"""One connection that speaks RESP: commands as bytes, and replies that become values."""

@@ -1,0 +1,1 @@
+"""A store of several stores, the fastest first."""

@@ -1,0 +1,89 @@
+"""The preflight finds stages whose results cannot be re-used, and remembers those that can."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pyarrow as pa
+import pytest
+import torch
+
+from kvspark.cache.cache import Cache
+from kvspark.errors import NotRepeatableError
+from kvspark.infer.checks.preflight import preflight
+from kvspark.infer.model import Model
+from kvspark.infer.predictor import Predictor
+from kvspark.spec import MicroBatch
+from tests.faults.matrix import covers
+from tests.infer.test_exactness import encoder, plain, token_rows, vector_rows
+from tests.small_models import Mlp
+
+NAMES = count()
+LARGE = 1e9
+"""More than any number that is tried when a model is made."""
+ROWS = {"x": vector_rows(list(range(20)))}
+
+
+class Centred(torch.nn.Module):
+    """Mixes rows where one has a large value, which no row shows that is tried when it is made."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(dim=0, keepdim=True) * (x.abs().amax() > LARGE)
+
+
+class Ranked(torch.nn.Module):
+    """Depends on a row's place in its micro-batch, where the row has a large value."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        is_large = x.abs().amax(dim=1, keepdim=True) > LARGE
+        return x + LARGE * torch.arange(x.shape[0]).unsqueeze(1) * is_large
+
+
+@covers("B21")
+@pytest.mark.parametrize("module", [Centred(), Ranked()], ids=["mixes-rows", "counts-rows"])
+def test_a_model_that_is_not_row_wise_is_refused(module: torch.nn.Module) -> None:
+    model = Model.from_torch(module.eval(), {"x": torch.zeros(3, 8)}, name="mixed")
+    with pytest.raises(
+        NotRepeatableError, match=r"stage 'output' gave other bits .* nothing was written"
+    ):
+        preflight(
+            model.bundle,
+            {
+                "x": pa.array(
+                    [[v * LARGE for v in row] for row in ROWS["x"].to_pylist()], ROWS["x"].type
+                )
+            },
+        )
+
+
+def test_a_row_wise_model_passes() -> None:
+    assert preflight(plain(Mlp, "trunk").bundle, ROWS) == ("trunk", "output")
+    assert preflight(encoder(per_token=True).bundle, token_rows(list(range(64)))) == (
+        "layer",
+        "head",
+    )
+
+
+def test_what_was_checked_is_not_checked_again() -> None:
+    cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
+    bundle = plain(Mlp, "trunk").with_micro_batch(MicroBatch(rows=64)).bundle
+    assert preflight(bundle, ROWS, cache=cache) == ("trunk", "output")
+    assert preflight(bundle, ROWS, cache=cache) == ()
+    assert preflight(bundle, ROWS, cache=cache, threads=2) == ("trunk", "output")
+
+
+def test_a_preflight_leaves_no_row_in_the_cache() -> None:
+    cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
+    bundle = plain(Mlp, "trunk").bundle
+    preflight(bundle, ROWS, cache=cache)
+    predictor = Predictor(bundle, cache=cache)
+    predictor.predict(ROWS)
+    assert predictor.drain().stages["output"].hits == 0
+
+
+def test_no_rows_check_nothing_and_leave_no_mark() -> None:
+    cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
+    empty = {"x": pa.array([], pa.list_(pa.float32()))}
+    bundle = plain(Mlp, "trunk").bundle
+    assert preflight(bundle, empty, cache=cache) == ()
+    assert preflight(bundle, ROWS, cache=cache) == ("trunk", "output")

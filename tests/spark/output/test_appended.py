@@ -1,0 +1,136 @@
+"""Partitioned outputs, and runs that add their rows to a table: once each, however often they are repeated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from kvspark.config.job import JobConfig
+from kvspark.errors import OutputError, UsageError
+from kvspark.infer.model import Model
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.output.appended import add_to
+from kvspark.spark.output.rollback import run_rollback
+from tests.spark.publishing import publish, target_at
+from tests.spark.small_jobs import job, write_night
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def home(tmp_path: Path, mlp: Model) -> Path:
+    mlp.save(tmp_path / "model")
+    return tmp_path
+
+
+def night(home: Path, name: str, rows: int, **output: Any) -> JobConfig:
+    """The run `name` of `rows` rows, which adds them to the output."""
+    folder = home / f"in-{rows}"
+    if not folder.exists():
+        write_night(folder, rows, files=1)
+    values = {"path": str(home / "out"), "mode": "append", **output}
+    return job(home, folder, run={"id": name}, output=values, outputs={"label": "label"})
+
+
+def rows(home: Path) -> int:
+    found: int = ds.dataset(home / "out", format="parquet").count_rows()
+    return found
+
+
+def test_a_run_adds_its_rows_once_however_often_it_is_repeated(
+    spark: SparkSession, home: Path
+) -> None:
+    run_score(night(home, "first", 30), spark=spark)
+    run_score(night(home, "second", 20), spark=spark)
+    assert rows(home) == 50
+    before = {path.name: path.stat().st_ino for path in (home / "out").glob("part-*")}
+    run_score(night(home, "second", 10), spark=spark)
+    assert rows(home) == 40
+    run_score(night(home, "first", 30), spark=spark)
+    assert rows(home) == 40
+    assert Counter(spark.read.parquet(str(home / "out")).toArrow()["id"].to_pylist())[5] == 2
+    assert before
+    assert not list((home / "out").glob("*.tmp"))
+
+
+def test_a_rollback_takes_the_added_rows_away(spark: SparkSession, home: Path) -> None:
+    run_score(night(home, "first", 30), spark=spark)
+    run_score(night(home, "second", 20), spark=spark)
+    run_rollback(night(home, "second", 20))
+    assert rows(home) == 30
+
+
+def test_rows_are_added_to_what_a_run_replaced(spark: SparkSession, home: Path) -> None:
+    run_score(night(home, "whole", 30, mode="replace"), spark=spark)
+    run_score(night(home, "second", 20), spark=spark)
+    assert rows(home) == 50
+    run_score(night(home, "whole", 10), spark=spark)
+    assert rows(home) == 30
+
+
+@pytest.mark.parametrize(
+    ("table", "folder", "said"),
+    [
+        ({"content": [1]}, "", "its column 'content' is .*, and .*INT64.* in this run's rows"),
+        (
+            {"content": ["a"], "more": [1]},
+            "",
+            "its column 'more' is missing, and .* in this run's rows",
+        ),
+        ({"content": ["a"]}, "day=1", "it is partitioned by nothing, and this run's rows by day"),
+    ],
+    ids=["type", "more", "folders"],
+)
+def test_what_differs_from_the_table_is_named(
+    tmp_path: Path, table: dict[str, Any], folder: str, said: str
+) -> None:
+    publish(target_at(tmp_path / "out"), "first")
+    staged = tmp_path / "staged"
+    (staged / folder).mkdir(parents=True)
+    pq.write_table(pa.table(table), staged / folder / "part-9.parquet")
+    with pytest.raises(OutputError, match=said):
+        add_to(tmp_path / "out", staged, "second")
+
+
+def test_another_table_is_not_added_to(spark: SparkSession, home: Path) -> None:
+    run_score(night(home, "first", 30), spark=spark)
+    listed = sorted((home / "out").iterdir())
+    other = night(home, "second", 20).model_copy(update={"outputs": {"label": "class"}})
+    with pytest.raises(
+        OutputError, match=r"its column 'label' is .*, and missing in this run's rows"
+    ):
+        run_score(other, spark=spark)
+    assert sorted((home / "out").iterdir()) == listed
+
+
+def test_folders_of_partitions_are_written_and_added_to(spark: SparkSession, home: Path) -> None:
+    for name, count in (("first", 30), ("second", 20)):
+        config = night(home, name, count, partition_by=["label"])
+        assert run_score(config, spark=spark).rows_out == count
+    read = spark.read.parquet(str(home / "out"))
+    assert read.count() == rows(home) == 50
+    assert read.columns[-1] == "label"
+    assert all("=" in path.name for path in (home / "out").iterdir() if path.name[0] not in "._")
+    empty = night(home, "third", 20, partition_by=["label"])
+    none = empty.model_copy(update={"input": empty.input.model_copy(update={"filter": "false"})})
+    run_score(none, spark=spark)
+    assert spark.read.parquet(str(home / "out")).count() == 50
+
+
+def test_a_partition_that_is_no_column_is_refused(spark: SparkSession, home: Path) -> None:
+    with pytest.raises(UsageError, match=r"output\.partition_by: there is no column 'dt'"):
+        run_score(night(home, "first", 10, partition_by="dt"), spark=spark)
+    assert not (home / "out").exists()
+
+
+def test_a_run_without_a_name_cannot_add(home: Path) -> None:
+    config = night(home, "first", 10)
+    with pytest.raises(UsageError, match=r"append needs run\.id or run\.logical_date"):
+        JobConfig.checked(**{**config.model_dump(), "run": {"name": "small"}})

@@ -1,0 +1,110 @@
+"""`udf`: the same predictor in `select` and SQL."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+import pytest
+import torch
+from pyspark.errors import PythonException
+from pyspark.sql import DataFrame, SparkSession
+
+import kvspark
+from kvspark.errors import UsageError
+from kvspark.infer.model import Model
+from kvspark.spark.scoring.score import score
+from tests.spark.conftest import features
+
+pytestmark = pytest.mark.spark
+
+
+def test_one_output_is_a_column(table: DataFrame, mlp: Model) -> None:
+    label = kvspark.udf(mlp, output="label")
+    by_udf = table.select("id", label("x").alias("label")).orderBy("id").collect()
+    assert by_udf == score(table, mlp).select("id", "label").orderBy("id").collect()
+
+
+def test_an_array_output_is_a_column(table: DataFrame, mlp: Model) -> None:
+    scores = kvspark.udf(mlp, output="scores")
+    by_udf = table.select("id", scores("x").alias("scores")).orderBy("id").collect()
+    assert by_udf == score(table, mlp).select("id", "scores").orderBy("id").collect()
+
+
+def test_several_outputs_are_a_struct(table: DataFrame, mlp: Model) -> None:
+    both = kvspark.udf(mlp)
+    by_udf = table.select("id", both("x").alias("y")).select("id", "y.*").orderBy("id").collect()
+    assert by_udf == score(table, mlp).select("id", "scores", "label").orderBy("id").collect()
+
+
+def test_several_inputs_come_in_the_order_of_the_model(spark: SparkSession, towers: Model) -> None:
+    user, item = features(20, 8), features(20, 6)
+    rows = [(i, user[i].tolist(), item[i].tolist()) for i in range(20)]
+    df = spark.createDataFrame(rows, "id long, u array<float>, i array<float>")
+    made = df.select(kvspark.udf(towers)("u", "i").alias("y")).toArrow()["y"].to_pylist()
+    expected = towers.predict({"user": user, "item": item}, threads=1)["output"]
+    assert np.array(made, "float32").tobytes() == expected.tobytes()
+
+
+def test_sql_knows_it(spark: SparkSession, table: DataFrame, mlp: Model) -> None:
+    spark.udf.register("label_of", kvspark.udf(mlp, output="label"))
+    table.createOrReplaceTempView("udf_rows")
+    assert spark.sql("SELECT label_of(x) AS label FROM udf_rows WHERE id < 7").count() == 7
+
+
+def test_a_filter_on_its_column_does_not_run_the_model_twice(
+    table: DataFrame, mlp: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = kvspark.udf(mlp, output="label")
+    df = table.select("id", label("x").alias("label")).where("label > 0")
+    df.explain(mode="simple")
+    assert capsys.readouterr().out.count("ArrowEvalPython") == 1
+
+
+def test_a_null_array_is_refused(spark: SparkSession, mlp: Model) -> None:
+    df = spark.createDataFrame([(None,), ([0.0] * 8,)], "x array<float>").coalesce(1)
+    with pytest.raises(PythonException, match="column 'x' is null"):
+        df.select(kvspark.udf(mlp, output="label")("x")).collect()
+
+
+def test_an_unknown_output_is_told_at_once(spark: SparkSession, mlp: Model) -> None:
+    with pytest.raises(UsageError, match="did you mean 'label'"):
+        kvspark.udf(mlp, output="lable")
+
+
+@final
+class Shifted(torch.nn.Module):
+    """Whole numbers that no float64 holds."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids.sum(dim=1) + 2**60
+
+
+@pytest.mark.parametrize("output", ["label", "scores", None], ids=["one", "array", "struct"])
+def test_a_bad_row_has_no_outputs_where_that_is_asked_for(
+    spark: SparkSession, mlp: Model, output: str | None
+) -> None:
+    good = features(6, 8).tolist()
+    rows = [(0, good[0]), (1, None), (2, good[2]), (3, good[3][:5])]
+    df = spark.createDataFrame(rows, "id long, x array<float>").coalesce(1)
+    made = kvspark.udf(mlp, output=output, on_bad_row="null")
+    by_udf = df.select("id", made("x").alias("y"))
+    names = ["scores", "label"] if output is None else [output]
+    if output is None:
+        by_udf = by_udf.select("id", "y.*")
+    by_score = score(df, mlp, on_bad_row="null").select("id", *names)
+    expected = by_score.orderBy("id").collect()
+    assert [row[1] is None for row in expected] == [False, True, False, True]
+    assert [tuple(row) for row in by_udf.orderBy("id").collect()] == [tuple(r) for r in expected]
+
+
+def test_whole_numbers_beside_a_bad_row_stay_exact(spark: SparkSession) -> None:
+    model = Model.from_torch(Shifted().eval(), {"ids": torch.zeros(4, 2, dtype=torch.int64)})
+    df = spark.createDataFrame([([1, 2],), (None,), ([3, 4],)], "ids array<long>").coalesce(1)
+    made = df.select(kvspark.udf(model, on_bad_row="null")("ids").alias("y")).collect()
+    assert [row.y for row in made] == [2**60 + 3, None, 2**60 + 7]
+
+
+def test_a_quarantine_is_refused(spark: SparkSession, mlp: Model) -> None:
+    with pytest.raises(UsageError, match="expected error or null, got 'quarantine'"):
+        kvspark.udf(mlp, on_bad_row="quarantine")  # type: ignore[arg-type] # What is tested.
