@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-GLOSSES = Path(__file__).parents[1] / "kvspark/demo/data/wordnet-3.0.parquet"
+GLOSSES = Path(__file__).parents[1] / "kvspark/demo/nights/data/wordnet-3.0.parquet"
 ROWS = 600
 EPOCHS = 1
 

@@ -184,7 +184,7 @@ class EmbeddedStore(CommandedStore):
     def _start(self, ends: float) -> RedisStore | None:
         """A server that was started; None if it ended at once."""
         socket_path = self._folder.configure(self._max_bytes)
-        program = importlib.resources.files("kvspark.cache.store") / "watcher.py"
+        program = importlib.resources.files("kvspark.store.embedded") / "supervisor.py"
         command = [sys.executable, "-I", "-S", "-", "kvspark-embedded"]
         try:
             done = subprocess.run(  # noqa: S603 - our own program and a server that we found
