@@ -35,7 +35,7 @@ def client(folder: Path, script: str, **environ: str) -> subprocess.Popen[str]:
 
 
 def processes(folder: Path) -> list[psutil.Process]:
-    """The folder's server and watcher."""
+    """The folder's server and supervisor."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or ())
@@ -49,9 +49,9 @@ def server_of(folder: Path) -> psutil.Process:
     return server
 
 
-def watcher_of(folder: Path) -> psutil.Process:
-    (watcher,) = [each for each in processes(folder) if "kvspark-embedded" in each.cmdline()]
-    return watcher
+def supervisor_of(folder: Path) -> psutil.Process:
+    (supervisor,) = [each for each in processes(folder) if "kvspark-embedded" in each.cmdline()]
+    return supervisor
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -151,7 +151,7 @@ class EmbeddedStore(CommandedStore):
         try:
             self._folder.make()
             with Exclusive(self._folder.start_lock, now + START_S):
-                # Before the server starts, or else its watcher would find nobody here.
+                # Before the server starts, or else its supervisor would find nobody here.
                 self._presence = Presence(self._folder.users_lock)
                 self._store = self._reach(now + START_S)
         except OSError as exc:
@@ -196,10 +196,10 @@ class EmbeddedStore(CommandedStore):
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
         except subprocess.TimeoutExpired as exc:
-            raise StoreUnavailableError(f"{self._folder}: the watcher did not start") from exc
+            raise StoreUnavailableError(f"{self._folder}: its supervisor did not start") from exc
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise StoreUnavailableError(f"{self._folder}: the watcher did not start: {said}")
+            raise StoreUnavailableError(f"{self._folder}: its supervisor did not start: {said}")
         return self._answering(ends)
 
     def _answering(self, ends: float) -> RedisStore | None:

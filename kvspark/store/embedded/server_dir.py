@@ -2,7 +2,7 @@
 
     start.lock    held while a server is looked for or started; tells that the folder is ours
     users.lock    shared by the processes that use the server
-    server.lock   held by the server and by its watcher
+    server.lock   held by the server and by its supervisor
     password      64 hexadecimal digits, made once
     redis.conf    written at each start
     redis.sock    the server's socket, where the path is short enough for one
@@ -62,7 +62,7 @@ class ServerFolder:
         self.path.chmod(0o700)
 
     def is_running(self) -> bool:
-        """True if a server of this folder, or its watcher, is alive."""
+        """True if a server of this folder, or its supervisor, is alive."""
         return is_held(self.path / "server.lock")
 
     def endpoint(self) -> Endpoint:
@@ -158,7 +158,7 @@ class ServerFolder:
         path = self.path / "redis.sock"
         if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
             return str(path)
-        # In a folder of its own that only we may enter; the watcher removes it.
+        # In a folder of its own that only we may enter; the supervisor removes it.
         for parent in (None, "/tmp"):  # noqa: S108 - mkdtemp below makes it safe
             folder = Path(tempfile.mkdtemp(prefix="kvspark-", dir=parent))
             if len(os.fsencode(folder / "redis.sock")) <= SOCKET_PATH_BYTES:

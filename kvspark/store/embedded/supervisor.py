@@ -8,12 +8,12 @@ kvspark, so that it stays small and outlives the process and the package that st
 It exits with 0 once the server process exists; a copy of it goes on in a session of its own.
 
 How it knows that nobody is left: every process that uses the server holds a shared `flock` on
-`users.lock`. The kernel lets go of it when the process ends, however it ends. The watcher asks
+`users.lock`. The kernel lets go of it when the process ends, however it ends. The supervisor asks
 for the exclusive lock, which it gets when all are gone, and which costs nothing to wait for. It
 then takes `start.lock`, under which alone a user may arrive, and looks again before it ends the
-server. `server.lock` is held by the watcher and by the server: it is free when both are gone.
+server. `server.lock` is held by the supervisor and by the server: it is free when both are gone.
 
-If the watcher is killed, the kernel sends SIGTERM to the server, which saves and ends.
+If the supervisor is killed, the kernel sends SIGTERM to the server, which saves and ends.
 """
 
 # pathlib would be a third of the time that this program takes to start.
@@ -42,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(folder: str, server: str, socket_path: str) -> int:
-    """0 once a watcher runs in the background, or the exit code of why none does."""
+    """0 once a supervisor runs in the background, or the exit code of why none does."""
     held = _open(folder, "server.lock")
     if not _takes(held):
         return ALREADY_RUNS
@@ -101,7 +101,7 @@ def _start(command: list[str], held: int, null: int) -> int:
 
 
 def _end_with_parent() -> None:
-    # Linux only. Elsewhere a watcher that is killed leaves its server running.
+    # Linux only. Elsewhere a supervisor that is killed leaves its server running.
     with contextlib.suppress(Exception):
         import ctypes
 
@@ -117,7 +117,7 @@ def _end_with(server_pid: int, folder: str, socket_path: str, held: int) -> None
                 os.unlink(socket_path)
         if has_own_folder:
             os.rmdir(os.path.dirname(socket_path))
-    # Users may be left: the next call of one of them starts another server and watcher.
+    # Users may be left: the next call of one of them starts another server and supervisor.
     os._exit(0)
 
 

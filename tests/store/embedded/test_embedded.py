@@ -19,8 +19,8 @@ from tests.cache.embedded_processes import (
     processes,
     server_of,
     settle,
+    supervisor_of,
     wait_until,
-    watcher_of,
 )
 from tests.cache.store_contract import StoreContract
 
@@ -124,10 +124,10 @@ def test_a_forked_child_that_uses_the_server_keeps_it(embedded_store, folder):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_the_server_saves_and_ends_when_its_watcher_was_killed(embedded_store, folder):
+def test_the_server_saves_and_ends_when_its_supervisor_was_killed(embedded_store, folder):
     store = embedded_store
     set_many(store, [(b"a", b"1")], ttl_s=None)
-    watcher_of(folder).kill()
+    supervisor_of(folder).kill()
     settle(folder)
     with pytest.raises(StoreUnavailableError):
         get_many(store, [b"a"])
