@@ -29,7 +29,7 @@ TABLE = {
     "P3 hashes that depend on the process": [
         "model/test_processes.py::test_fingerprints_are_those_of_any_other_process",
         "model/test_fingerprints.py::test_content_is_what_it_was_when_the_golden_file_was_written",
-        "cache/test_key.py::test_keys_are_the_committed_ones_in_every_process",
+        "cache/key/test_key.py::test_keys_are_the_committed_ones_in_every_process",
         "test_ground.py::test_a_digest_is_equal_in_a_process_of_another_hash_seed",
     ],
     "P4 floats that depend on the batch": [
@@ -108,7 +108,7 @@ TABLE = {
         "cache/test_ttl.py::test_what_one_night_wrote_does_not_expire_in_one_moment",
     ],
     "P32 one tenant who asks for another's rows": [
-        "cache/test_key.py::test_another_namespace_secret_or_stage_gives_other_digests_and_keys",
+        "cache/key/test_key.py::test_another_namespace_secret_or_stage_gives_other_digests_and_keys",
         "cache/seal/test_base.py::test_equal_rows_of_two_tenants_never_meet",
     ],
 }

@@ -262,12 +262,16 @@ def test_the_layers_hold(copy: Path) -> None:
 WRONG = (
     ("plan/plan.py", "import pyspark", "Only kvspark.spark imports pyspark"),
     ("plan/plan.py", "import kvspark.spark.scoring.score", "Imports point down"),
-    ("cache/key.py", "import torch", "Only what computes imports torch"),
-    ("cache/key.py", "import redis", "Only one file talks to Redis"),
-    ("cache/key.py", "import kvspark.model.stage.stage", "What is computed and what is remembered"),
-    ("config/reading/load.py", "import kvspark.cache.key", "The conf knows nothing"),
+    ("cache/key/key.py", "import torch", "Only what computes imports torch"),
+    ("cache/key/key.py", "import redis", "Only one file talks to Redis"),
+    (
+        "cache/key/key.py",
+        "import kvspark.model.stage.stage",
+        "What is computed and what is remembered",
+    ),
+    ("config/reading/load.py", "import kvspark.cache.key.key", "The conf knows nothing"),
     ("stats.py", "import kvspark.spec", "Imports point down"),
-    ("store/base.py", "import kvspark.cache.key", "Imports point down"),
+    ("store/base.py", "import kvspark.cache.key.key", "Imports point down"),
     ("model/stage/stage.py", "import kvspark.store.base", "A model does not know"),
     ("spark/scoring/score.py", "import jobs.score", "Jobs sit on top of the library"),
 )

@@ -23,7 +23,7 @@ from kvspark.cache.display import html_of, line_of
 from kvspark.cache.entry.codec import codec_named
 from kvspark.cache.entry.format import EntryFormat
 from kvspark.cache.guard.guard import CacheStats, Guard
-from kvspark.cache.key import NamespaceKey, RowDigests, StageKeys, namespace_key
+from kvspark.cache.key.key import NamespaceKey, RowDigests, StageKeys, namespace_key
 from kvspark.cache.namespace import namespace_stats as namespace_registry
 from kvspark.cache.namespace.blobs import BYTES_SPEC, HALF, Contents
 from kvspark.cache.namespace.namespace_stats import NamespaceRegistry
@@ -55,8 +55,8 @@ from kvspark.stats import RunStats
 from kvspark.store.base import Store
 from kvspark.store.deadline import Deadline
 from kvspark.store.many import get_many, set_many
+from kvspark.store.opening.url import cold_folder, open_store, resolved
 from kvspark.store.trouble import FULL, reason_of
-from kvspark.store.url import cold_folder, open_store, resolved
 
 __all__ = ["Cache", "CacheStats", "Lookup", "StageCache"]
 

@@ -25,8 +25,8 @@ from kvspark.cli.commands.report import report
 from kvspark.cli.commands.rollback import rollback
 from kvspark.cli.commands.score import score
 from kvspark.cli.commands.warm import warm
-from kvspark.cli.group import commands
-from kvspark.cli.interrupts import ignore_signals, interruptible
+from kvspark.cli.frame.group import commands
+from kvspark.cli.frame.interrupts import ignore_signals, interruptible
 from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
 from kvspark.spark.session.interrupt import Interrupted, interrupt_in

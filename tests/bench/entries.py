@@ -23,7 +23,7 @@ from rich.table import Table
 from kvspark.cache.cache import Cache
 from kvspark.cache.entry.format import Decoded
 from kvspark.cache.entry.reader import Decoding
-from kvspark.cache.key import KEY_BYTES, StageKeys
+from kvspark.cache.key.key import KEY_BYTES, StageKeys
 from kvspark.cache.stage.store_entries import StoreReader
 from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.weights.allocator import keep_freed_memory

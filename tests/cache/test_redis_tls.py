@@ -11,8 +11,8 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreRefusedError
 from kvspark.store.cluster.cluster import ClusterStore
 from kvspark.store.endpoint import Endpoint
+from kvspark.store.opening.url import open_store
 from kvspark.store.redis.server import RedisStore
-from kvspark.store.url import open_store
 from tests.cache.calls import get_many, ping, set_many
 from tests.faults.matrix import covers
 from tests.redis_cluster import running_cluster

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.entry.writer import ERASED
-from kvspark.cache.key import (
+from kvspark.cache.key.key import (
     RowDigests,
     StageKeys,
     is_erased,

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from kvspark import __version__, cli
-from kvspark.cli.group import commands
+from kvspark.cli.frame.group import commands
 from kvspark.errors import (
     CacheRequiredError,
     DataError,
@@ -25,7 +25,7 @@ from kvspark.errors import (
     UsageError,
 )
 from kvspark.store.files.cold import ColdStore
-from kvspark.store.url import cold_folder
+from kvspark.store.opening.url import cold_folder
 from tests.cache.calls import set_many
 
 ROOT = Path(__file__).parents[2]

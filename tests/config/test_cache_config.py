@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kvspark.config import CacheConfig
+from kvspark.config.cache import CacheConfig
 from kvspark.errors import SecretError, UsageError
 
 

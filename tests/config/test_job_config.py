@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kvspark.config import JobConfig, load_job_config
-from kvspark.config.job import holds_secret
+from kvspark.config.job import JobConfig, holds_secret
+from kvspark.config.reading.load import load_job_config
 from kvspark.config.reading.reference import BEGIN, END, conf_reference, main, with_reference
 from kvspark.errors import UsageError
 from kvspark.spec import MicroBatch

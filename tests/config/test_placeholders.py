@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvspark.config import JobConfig
+from kvspark.config.job import JobConfig
 from kvspark.errors import UsageError
 
 

@@ -14,7 +14,7 @@ from kvspark.demo.models import Models
 from kvspark.demo.nights.night import shipped_nights
 from kvspark.errors import LossyCodecError
 from kvspark.infer.checks.lossy_probe import probe
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.plan.plan import Plan, StagePlan
 
 TRAINED, SCORED = 128, 32

@@ -10,7 +10,7 @@ import click
 import pytest
 
 import kvspark
-from kvspark.cli.group import commands
+from kvspark.cli.frame.group import commands
 from kvspark.config.reading.load import load_job_config
 from kvspark.config.reading.reference import conf_reference
 from kvspark.config.store_url import SCHEMES

@@ -61,6 +61,14 @@ def test_a_circle_and_an_import_that_goes_up_are_wrong(small: Path) -> None:
     assert wrong(house_in(small)) == circle | {("errors", "spark")}
 
 
+def test_no_folder_imports_one_above_it_nor_in_a_circle() -> None:
+    """A folder's own files count together, and so do imports for types.
+
+    `spark/session` asks another Python for its kvspark, by the name that is always there.
+    """
+    assert wrong(house_in(ROOT)) == {("spark/session", PUBLIC)}
+
+
 def test_a_room_stands_below_those_that_import_it() -> None:
     rooms = ["cache", "cache/entry", "cache/stage"]
     imports = {("cache", "cache/stage"), ("cache/stage", "cache/entry"), ("cache", "cache/entry")}

@@ -20,7 +20,7 @@ import torch
 
 from kvspark.cache.cache import Cache, StageCache
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats

@@ -20,7 +20,7 @@ import torch
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.backing_off import BackingOff
 from kvspark.model.run.computation import Computation

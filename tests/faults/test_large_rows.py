@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kvspark.infer.predictor import OUT_OF_MEMORY
+from kvspark.infer.predict.predictor import OUT_OF_MEMORY
 from tests.faults.conftest import Fired
 from tests.faults.matrix import covers
 

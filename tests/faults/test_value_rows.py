@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.rows.columns import column
 from kvspark.spec import STRING, TensorSpec
 from tests.faults import case, models

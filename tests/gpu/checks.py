@@ -14,7 +14,7 @@ import torch
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.spec import MicroBatch
 from tests.small_models import seeded
 

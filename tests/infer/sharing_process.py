@@ -19,7 +19,7 @@ import pytest
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.spec import MicroBatch, TensorSpec
 from tests import callables
 

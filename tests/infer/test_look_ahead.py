@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.stats import RunStats
 from tests.faults.proxy import FaultProxy

@@ -11,7 +11,7 @@ from kvspark.cache.cache import Cache
 from kvspark.cache.entry.writer import ERASED
 from kvspark.infer.erasure import identities_of_rows
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from tests.infer.test_exactness import CASES, bits_of, plan_of
 from tests.infer.test_look_ahead import SEEDS, chunks, opened
 from tests.redis_cluster import wait_until

@@ -14,7 +14,7 @@ from kvspark.errors import LossyCodecError, UsageError
 from kvspark.infer.checks.lossy_probe import probe
 from kvspark.infer.erasure import identities_of_rows
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.budget import within_budget
 from kvspark.model.run.numerics import place_of
 from kvspark.plan.plan import Plan, StagePlan

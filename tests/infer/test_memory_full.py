@@ -12,7 +12,7 @@ import torch
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import OUT_OF_MEMORY, Predictor
+from kvspark.infer.predict.predictor import OUT_OF_MEMORY, Predictor
 from kvspark.infer.resolve.resolve import Resolver
 from kvspark.infer.rows.columns import TensorColumn
 from kvspark.model.bundle.bundle import Bundle

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.plan.plan import Plan, StagePlan
 from tests.infer.sharing_process import SHARED, model, rows
 from tests.infer.test_exactness import CASES, bits_of, plan_of

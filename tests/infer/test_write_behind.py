@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.stats import RunStats
 from tests.infer.test_exactness import CASES, bits_of, fresh_cache, plan_of, seed_lists
 from tests.redis_server import PATIENT_MS, running_redis

@@ -15,7 +15,7 @@ from kvspark.cache.cache import Cache
 from kvspark.errors import ModelError, NotRepeatableError, OutputMismatchError, UsageError
 from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.spec import STRING, MicroBatch, TensorSpec
 from tests import callables

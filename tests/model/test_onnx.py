@@ -16,7 +16,7 @@ from kvspark.cache.cache import Cache
 from kvspark.errors import CutError, ExportError, NotRepeatableError
 from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.rows.arrow import arrow_type
 from kvspark.model.onnx.source import find_onnx_cuts
 from kvspark.model.run.onnx_computation import open_session

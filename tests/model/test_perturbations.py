@@ -12,7 +12,7 @@ import torch
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.model.features.text import TextFeatures
 from kvspark.model.run import numerics
 from kvspark.model.run.numerics import numerics_digest

@@ -21,7 +21,7 @@ from kvspark import cli
 from kvspark.cache.namespace import purge
 from kvspark.cache.seal.keyring import write_keys
 from kvspark.config.sealing import KEY_ENV
-from kvspark.demo.project import make_project
+from kvspark.demo.project.project import make_project
 from kvspark.infer.model import Model
 from tests.redis_server import RedisAddress, running_redis
 from tests.shipped.conftest import ROOT, ROWS, bare_environment, blocks, inline

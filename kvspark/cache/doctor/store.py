@@ -15,8 +15,8 @@ from kvspark.errors import SecretError, StoreError, StoreRefusedError
 from kvspark.store.base import Store
 from kvspark.store.deadline import Deadline
 from kvspark.store.endpoint import Endpoint
+from kvspark.store.opening.url import open_store
 from kvspark.store.redis.server_info import Interview, interview
-from kvspark.store.url import open_store
 
 CALL_S = 5.0
 """What one server may take for each of a few questions."""

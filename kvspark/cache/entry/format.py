@@ -21,7 +21,7 @@ import numpy.typing as npt
 from kvspark.cache.entry.codec import RAW, Codec
 from kvspark.cache.entry.header import MAX_ENTRY_BYTES, TIMES_AT, EntryHeader, Opened, u32
 from kvspark.cache.entry.table_reader import Opening
-from kvspark.cache.key import HALF_BYTES
+from kvspark.cache.key.key import HALF_BYTES
 from kvspark.cache.seal.base import (
     CHECKSUM,
     KEY_ID_AT,

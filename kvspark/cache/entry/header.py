@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from typing import final
 
 from kvspark.cache.entry.codec import Codec, codec_coded
-from kvspark.cache.key import HALF_BYTES
+from kvspark.cache.key.key import HALF_BYTES
 from kvspark.cache.seal.base import CORRUPT, TAIL_AT, TENSORS_AT, Reason, Seal
 from kvspark.errors import UsageError
 from kvspark.spec import ITEM_BYTES, TensorSpec

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.cache.entry.format import EntryFormat
-from kvspark.cache.key import StageKeys, is_erased
+from kvspark.cache.key.key import StageKeys, is_erased
 from kvspark.spec import Rows
 from kvspark.store.windows import even_windows, windows_of
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import final
 
 from kvspark.cache.entry.header import created_s, is_entry, label
-from kvspark.cache.key import (
+from kvspark.cache.key.key import (
     NamespaceKey,
     RowDigests,
     StageKeys,

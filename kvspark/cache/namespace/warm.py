@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
-from kvspark.cache.key import NamespaceKey, keys_kept, namespace_prefix
+from kvspark.cache.key.key import NamespaceKey, keys_kept, namespace_prefix
 from kvspark.cache.stage.admission import ENVELOPE_BYTES, entry_memory_bytes
 from kvspark.cache.stage.tombstones import Tombstones
 from kvspark.errors import (

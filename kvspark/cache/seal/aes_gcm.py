@@ -27,7 +27,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from typing_extensions import override
 
-from kvspark.cache.key import NamespaceKey
+from kvspark.cache.key.key import NamespaceKey
 from kvspark.cache.seal.base import (
     KEY_ID_AT,
     KEY_ID_END,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvspark.cache.key import NamespaceKey
+from kvspark.cache.key.key import NamespaceKey
 from kvspark.cache.seal.base import CHECKSUM, Seal
 from kvspark.cache.seal.keyring import KeyRing
 from kvspark.config.cache import CacheConfig

@@ -4,7 +4,7 @@ A lease is an optimisation and nothing else. Whatever goes wrong with it (the st
 lease is lost, has ended too early or is had twice) means that a row is computed, by one process or by
 two, to the same bits.
 
-    lease    as the key of the row's entry (`kvspark.cache.key`), of the kind "l"; holds nothing
+    lease    as the key of the row's entry (`kvspark.cache.key.key`), of the kind "l"; holds nothing
 
 It ends by itself (`store.redis.leases`), so that what a purge leaves of a row is gone after `MOST_S`.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from kvspark.cache.guard.guard import Guard
-from kvspark.cache.key import StageKeys, lease_keys
+from kvspark.cache.key.key import StageKeys, lease_keys
 from kvspark.store.leases import Leases
 
 MOST_S = 300.0

@@ -12,7 +12,7 @@ from kvspark.cache.entry.header import MISPLACED
 from kvspark.cache.entry.reader import Decoding
 from kvspark.cache.entry.writer import sealed_windows
 from kvspark.cache.guard.guard import Guard
-from kvspark.cache.key import StageKeys
+from kvspark.cache.key.key import StageKeys
 from kvspark.cache.stage.stage_cache import Lookup
 from kvspark.cache.stage.tombstones import Tombstones
 from kvspark.spec import Rows

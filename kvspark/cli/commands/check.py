@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvspark.cli.group import CONF, with_sets
+from kvspark.cli.frame.group import CONF, with_sets
 from kvspark.config.reading.load import load_job_config
 from kvspark.errors import UsageError
 from kvspark.spark.session.java import check_java

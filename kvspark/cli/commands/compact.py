@@ -12,7 +12,7 @@ from kvspark.wording import count_of
 def compact(url: str) -> None:
     """Merge the segments of the cold tier at URL, and drop what has ended or was deleted."""
     from kvspark.store.files.compaction import compact as merge
-    from kvspark.store.url import cold_folder
+    from kvspark.store.opening.url import cold_folder
 
     done = merge(cold_folder(url))
     click.echo(

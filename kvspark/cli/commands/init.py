@@ -14,7 +14,7 @@ def init(folder: Path) -> None:
 
     A file that is there is never overwritten.
     """
-    from kvspark.demo.project import make_project
+    from kvspark.demo.project.project import make_project
 
     for name in make_project(folder):
         click.echo(folder / name)

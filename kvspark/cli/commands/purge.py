@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import CONF, with_sets
+from kvspark.cli.frame.group import CONF, with_sets
 from kvspark.config.reading.load import load_job_config
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import with_sets
+from kvspark.cli.frame.group import with_sets
 from kvspark.config.reading.load import load_job_config
 from kvspark.errors import UsageError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.group import CONF, with_sets
+from kvspark.cli.frame.group import CONF, with_sets
 from kvspark.config.reading.load import load_job_config
 from kvspark.spark.session.interrupt import telling
 from kvspark.spark.session.java import check_java

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from kvspark.errors import LossyCodecError
 from kvspark.fingerprint import Canonical, digest
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.device import CPU
 from kvspark.model.run.numerics import place_of

@@ -86,7 +86,7 @@ def tell_all(df: DataFrame, columns: ColumnMap, bundle: Bundle, file: str, row: 
     """
     if not log.isEnabledFor(logging.DEBUG):
         return
-    from kvspark.infer.predictor import Predictor
+    from kvspark.infer.predict.predictor import Predictor
 
     chosen = located(df).where((F.col(_FILE) == file) & (F.col(_ROW) == row))
     names = {name: df.columns.index(column) for name, column in columns.inputs.items()}

@@ -77,7 +77,7 @@ def _expected(
     model: Model, plan: Plan, source: Source, sample: Mapping[str, pa.Array], cores: int
 ) -> Finding:
     """How long the rows take where nothing is found in the cache."""
-    from kvspark.infer.predictor import Predictor
+    from kvspark.infer.predict.predictor import Predictor
 
     predictor = Predictor(model.bundle, plan=plan.uncached(), threads=1)
 

@@ -52,8 +52,8 @@ def checked_sample(
     if device != CPU and not has_gpu():
         return "nothing was checked: tasks compute on GPUs, and the driver has none", "unchecked"
     from kvspark.infer.checks.preflight import preflight
-    from kvspark.infer.predict_apart import bad_rows, good_rows
-    from kvspark.infer.predictor import Predictor
+    from kvspark.infer.predict.predict_apart import bad_rows, good_rows
+    from kvspark.infer.predict.predictor import Predictor
 
     arrays, table = first_rows(source, columns, plan, cache, sets_aside=sets_aside)
     count = len(next(iter(arrays.values())))

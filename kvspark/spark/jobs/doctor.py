@@ -30,7 +30,7 @@ from kvspark.errors import BundleError, KvsparkError, SecretError
 from kvspark.spark.runs.run_report import FILE_NAME, REPORT_FOLDER
 from kvspark.spark.tables.paths import local_path
 from kvspark.spark.weights.host_files import HostFiles
-from kvspark.store.url import cold_folder
+from kvspark.store.opening.url import cold_folder
 from kvspark.wording import count_of
 
 JAVA = 17

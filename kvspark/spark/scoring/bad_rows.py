@@ -13,7 +13,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from kvspark.errors import BadRowsError, UsageError
 from kvspark.infer.compute.bad_rows import ERROR_COLUMN, BadRow, BadRows, OnBadRow
-from kvspark.infer.predict_apart import check_on_bad_row
+from kvspark.infer.predict.predict_apart import check_on_bad_row
 
 Scored = tuple[pa.RecordBatch, pa.RecordBatch, BadRows]
 """A batch as it was read, the same with its outputs, and which of its rows are bad."""

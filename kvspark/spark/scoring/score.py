@@ -51,7 +51,7 @@ from kvspark.spark.weights.transport import Shipped
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
     from kvspark.infer.model import Model
-    from kvspark.infer.predictor import Predictor
+    from kvspark.infer.predict.predictor import Predictor
 
 
 @named_as_arguments()

@@ -22,7 +22,7 @@ from kvspark.spark.weights.transport import Shipped
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
-    from kvspark.infer.predictor import Predictor
+    from kvspark.infer.predict.predictor import Predictor
 
 _KEPT = 2
 
@@ -73,7 +73,7 @@ def task_threads() -> int:
 
 def _open(spec: TaskSpec, *, threads: int) -> _Kept:
     keep_freed_memory()
-    from kvspark.infer.predictor import Predictor
+    from kvspark.infer.predict.predictor import Predictor
 
     cache = None if spec.cache is None else _connect(spec.cache)
     opener = HostOpener(spec.shipped)

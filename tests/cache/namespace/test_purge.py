@@ -10,7 +10,7 @@ import pytest
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.entry.writer import ERASED
-from kvspark.cache.key import RowDigests, StageKeys, namespace_prefix
+from kvspark.cache.key.key import RowDigests, StageKeys, namespace_prefix
 from kvspark.cache.namespace.purge import Purge
 from kvspark.cache.stage.tombstones import IDENTITY, REFRESH_S
 from kvspark.config.cache import CacheConfig

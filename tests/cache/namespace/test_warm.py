@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from kvspark.cache.cache import Cache
-from kvspark.cache.key import namespace_key, namespace_prefix
+from kvspark.cache.key.key import namespace_key, namespace_prefix
 from kvspark.cache.namespace.warm import Warm
 from kvspark.cache.stage.admission import entry_memory_bytes
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.spec import TensorSpec
 from kvspark.store.files.cold import ColdStore
-from kvspark.store.url import cold_folder, open_store
+from kvspark.store.opening.url import cold_folder, open_store
 from tests.cache.calls import delete, scanned
 from tests.redis_cluster import wait_until
 from tests.redis_server import RedisAddress, running_redis

@@ -12,7 +12,7 @@ from kvspark.cache.cache import Cache
 from kvspark.cache.entry.codec import codec_named
 from kvspark.cache.entry.format import EntryFormat
 from kvspark.cache.entry.header import FOREIGN, MISPLACED, NOT_SEALED
-from kvspark.cache.key import namespace_key
+from kvspark.cache.key.key import namespace_key
 from kvspark.cache.seal.aes_gcm import AesSeal
 from kvspark.cache.seal.base import NOT_AUTHENTIC, UNKNOWN_KEY
 from kvspark.cache.seal.keyring import Keys, write_keys

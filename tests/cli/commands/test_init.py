@@ -11,7 +11,7 @@ import pytest
 
 from kvspark import cli
 from kvspark.config.reading.load import load_job_config
-from kvspark.demo.project import ROWS
+from kvspark.demo.project.project import ROWS
 
 FILES = {
     "README.md",

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from kvspark.config import JobConfig, load_job_config
 from kvspark.config.inputs import InputColumns
-from kvspark.config.reading.load import job_config
+from kvspark.config.job import JobConfig
+from kvspark.config.reading.load import job_config, load_job_config
 from kvspark.errors import UsageError
 
 MINIMAL = """\

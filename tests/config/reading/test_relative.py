@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kvspark.config import JobConfig, load_job_config
+from kvspark.config.job import JobConfig
+from kvspark.config.reading.load import load_job_config
 from kvspark.errors import UsageError
 
 CONF = """\

@@ -12,7 +12,7 @@ from kvspark.cache.cache import Cache
 from kvspark.errors import NotRepeatableError
 from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.spec import MicroBatch
 from tests.faults.matrix import covers
 from tests.infer.test_exactness import encoder, plain, token_rows, vector_rows

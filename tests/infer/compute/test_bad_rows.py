@@ -20,7 +20,7 @@ from kvspark.cache.cache import Cache
 from kvspark.errors import DataError, RowError, UsageError
 from kvspark.infer.compute.bad_rows import BadRow
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.model.features.image import ImageFeatures
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch, TensorSpec

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from kvspark.cache.cache import Cache
 from kvspark.cache.stage.lease import RowLeases
 from kvspark.infer.compute.microbatch import Values
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.backoff import Patience
 from kvspark.infer.resolve.lease_scheduler import IN_VAIN_S, Sharing
 from kvspark.plan.plan import Plan, StagePlan

@@ -15,7 +15,7 @@ from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import SchemaError
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from tests.small_models import Mlp, seeded
 
 ROWS = np.random.default_rng(0).standard_normal((6, 8)).astype("<f4")

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 from kvspark.cache.cache import Cache
 from kvspark.errors import BundleError, DataError, ExportError, RowError, UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.model.features.image import SETTINGS_FILE, ImageFeatures
 from kvspark.model.stage.library import build_of
 from kvspark.plan.plan import Plan, StagePlan

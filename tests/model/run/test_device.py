@@ -10,7 +10,7 @@ import torch
 
 from kvspark.errors import ModelError, UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.model.run.device import device_class, strict_arithmetic, visible_index
 from kvspark.model.run.numerics import numerics_digest
 from tests.small_models import Mlp, seeded

@@ -198,7 +198,7 @@ def test_spark_submit_is_interrupted_with_the_same_code(conf: Path) -> None:
 
 SWALLOWED = """
 import os, signal, sys, time
-from kvspark.cli.interrupts import interruptible
+from kvspark.cli.frame.interrupts import interruptible
 from kvspark.spark.session.interrupt import Interrupted
 
 class Finalized:

@@ -12,10 +12,10 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreFullError, StoreUnavailableError
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.memory.memory import MemoryStore
+from kvspark.store.opening.url import open_store
 from kvspark.store.redis.server import RedisStore
 from kvspark.store.tiered.tier import Tier
 from kvspark.store.tiered.tiered import MEMORY_S, TieredStore, process_memory
-from kvspark.store.url import open_store
 from tests.cache.calls import delete, get_many, ping, set_many
 from tests.cache.clock import Clock
 from tests.cache.store_contract import StoreContract

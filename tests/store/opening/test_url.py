@@ -12,9 +12,9 @@ from kvspark.store.embedded.embedded import EmbeddedStore
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.hbase.hbase import Gateway, HBaseStore
 from kvspark.store.memory.memory import MemoryStore
+from kvspark.store.opening.url import open_store, resolved
 from kvspark.store.redis.sentinel import SentinelStore
 from kvspark.store.redis.server import RedisStore
-from kvspark.store.url import open_store, resolved
 from tests.cache.calls import get_many, set_many
 
 

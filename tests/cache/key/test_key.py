@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvspark.cache.key import KEY_BYTES, RowDigests, StageKeys, namespace_key
+from kvspark.cache.key.key import KEY_BYTES, RowDigests, StageKeys, namespace_key
 from kvspark.fingerprint import DIGEST_BYTES
 
 GOLDEN = Path(__file__).with_name("golden")
 
 GOLDEN_KEY = """
-from kvspark.cache.key import RowDigests, StageKeys, namespace_key
+from kvspark.cache.key.key import RowDigests, StageKeys, namespace_key
 space = namespace_key("golden", b"a secret")
 (digest,) = RowDigests(space, b"a stage").of([b"a row"])
 (key,) = StageKeys(space, b"a stage").of([digest])

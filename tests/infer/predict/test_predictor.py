@@ -12,7 +12,7 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.infer.model import Model
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch
 from tests.faults.matrix import covers

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kvspark.errors import UsageError
 from kvspark.infer.compute.bad_rows import ERROR_COLUMN, BadRows, OnBadRow
-from kvspark.infer.predictor import Predictor
+from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.rows.array_columns import numpy_column
 from kvspark.spec import TensorSpec
 

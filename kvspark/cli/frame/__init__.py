@@ -1,0 +1,1 @@
+"""What every command stands on: the group, and what a signal does."""
