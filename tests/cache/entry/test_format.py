@@ -18,7 +18,7 @@ from kvspark.spec import TensorSpec
 from tests.cache.strategies import Columns, all_same_bits, columns, digests, same_bits
 from tests.faults.matrix import covers
 
-GOLDEN = Path(__file__).with_name("golden")
+GOLDEN = Path(__file__).parents[1] / "golden"
 CODECS = list(CODEC_NAMES)
 MUTATED = ["raw", "zstd", "zlib"]
 EMBEDDING = (TensorSpec("embedding", "float32", (4,)),)

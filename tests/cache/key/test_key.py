@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kvspark.cache.key.key import KEY_BYTES, RowDigests, StageKeys, namespace_key
 from kvspark.fingerprint import DIGEST_BYTES
 
-GOLDEN = Path(__file__).with_name("golden")
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 GOLDEN_KEY = """
 from kvspark.cache.key.key import RowDigests, StageKeys, namespace_key

@@ -21,7 +21,7 @@ from kvspark.spec import TensorSpec
 from tests.cache.entry.test_format import EMBEDDING, MUTATED, changed, mutate
 from tests.cache.strategies import Columns, all_same_bits, columns, digests, same_bits
 
-GOLDEN = Path(__file__).with_name("golden")
+GOLDEN = Path(__file__).parents[1] / "golden"
 KEYS = Keys(1, {1: b"\x11" * 32, 2: b"\x22" * 32}, bytes(32))
 SPACE = namespace_key("n", b"secret")
 
