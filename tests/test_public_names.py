@@ -66,3 +66,10 @@ def test_a_model_says_itself_why_another_one_misses(tmp_path):
     assert opened.fingerprint == after.with_micro_batch(kvspark.MicroBatch(rows=64)).fingerprint
     rows = {"x": np.ones((3, 8), "f4")}
     assert kvspark.Model.open(tmp_path / "model").predict(rows)["label"].shape[0] == 3
+
+
+def test_programs_written_for_0_1_still_find_run_score() -> None:
+    from kvspark.spark import job
+    from kvspark.spark.jobs.job import run_score
+
+    assert job.run_score is run_score
