@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE := 1
 export PYSPARK_PYTHON := $(CURDIR)/$(PY)
 ARGS ?=
 # Half of the time of a test goes into waiting: for a JVM, a time limit, a process that was killed.
-TESTERS ?= 2
+TESTERS ?= 3
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

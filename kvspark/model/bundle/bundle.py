@@ -240,6 +240,15 @@ class Bundle:
         )
 
 
+def check_micro_batch(micro_batch: object) -> None:
+    """Raises UsageError: it is no `MicroBatch`."""
+    if not isinstance(micro_batch, MicroBatch):
+        raise UsageError(
+            f"micro_batch: expected a kvspark.MicroBatch, for example MicroBatch(rows=32), got "
+            f"{type(micro_batch).__name__}"
+        )
+
+
 def write_bundle(
     *,
     name: str,
@@ -249,11 +258,7 @@ def write_bundle(
     stages: Sequence[tuple[Stage, Callable[[Path], None]]],
 ) -> Bundle:
     """A bundle in a temporary folder that lives as long as it; each stage writes its own files."""
-    if not isinstance(micro_batch, MicroBatch):
-        raise UsageError(
-            f"micro_batch: expected a kvspark.MicroBatch, for example MicroBatch(rows=32), got "
-            f"{type(micro_batch).__name__}"
-        )
+    check_micro_batch(micro_batch)
     root = Path(tempfile.mkdtemp(prefix="kvspark-model-"))
     files: dict[str, dict[str, Any]] = {}
     items = []

@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from kvspark.model.bundle.bundle import Bundle
-from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow
+from kvspark.model.own.runtime import Array, OwnRuntime, Row, RunRow, of_one_row
 from kvspark.spec import TensorSpec
 
 
@@ -44,14 +44,17 @@ class Stages(OwnRuntime):
         computations = [self._bundle.computation(stage, threads=1) for stage in stages]
 
         def run(row: Row) -> Mapping[str, Array]:
-            made: dict[tuple[str | None, str], Any] = {
-                (None, spec.name): row[spec.name] for spec in inputs
-            }
-            for stage, computation in zip(stages, computations, strict=True):
-                values = [made[source.stage, source.tensor.name] for source in stage.sources]
-                given = [np.asarray(v)[None] if stage.is_batched else [v] for v in values]
-                for spec, result in zip(stage.outputs, computation.run(given), strict=True):
-                    made[stage.name, spec.name] = result[0]
-            return {spec.name: made[stages[-1].name, spec.name] for spec in outputs}
+            def call(copies: int) -> Mapping[str, Array]:
+                made: dict[tuple[str | None, str], Any] = {
+                    (None, spec.name): [row[spec.name]] * copies for spec in inputs
+                }
+                for stage, computation in zip(stages, computations, strict=True):
+                    values = [made[source.stage, source.tensor.name] for source in stage.sources]
+                    given = [np.asarray(v) if stage.is_batched else v for v in values]
+                    for spec, result in zip(stage.outputs, computation.run(given), strict=True):
+                        made[stage.name, spec.name] = result
+                return {spec.name: np.array(made[stages[-1].name, spec.name]) for spec in outputs}
+
+            return of_one_row(call, outputs)
 
         return run

@@ -12,7 +12,7 @@ import torch
 
 from kvspark.errors import CutError, ExportError
 from kvspark.fingerprint import digest
-from kvspark.model.bundle.bundle import Bundle, write_bundle
+from kvspark.model.bundle.bundle import Bundle, check_micro_batch, write_bundle
 from kvspark.model.features.features import Features
 from kvspark.model.run.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.run.program import build_program, encode_program, tensor_digest
@@ -55,6 +55,7 @@ def bundle_from_torch(
         CutError: it cannot be cut there.
         NotRepeatableError: its rows have no results of their own.
     """
+    check_micro_batch(micro_batch)
     if features is not None:
         variable_length = [spec.name for spec in features.outputs if None in spec.shape]
     computed_in = None if dtype is None else dtype_named(dtype)

@@ -113,7 +113,7 @@ def test_a_full_memory_is_no_bad_row(text: str) -> None:
 def test_what_a_stage_raised_is_told_by_class_and_place_and_never_quoted() -> None:
     _, bad = set_aside(Calls({0}), 2)
     assert (bad[0].stage, bad[0].error) == ("head", "IndexError")
-    assert bad[0].message.startswith("it raised IndexError at infer/test_bad_row_rule.py:")
+    assert bad[0].message.startswith("it raised IndexError at compute/test_bad_row_rule.py:")
     error = bad[0].refused(7)
     assert "SECRET" not in f"{bad[0]}{error}{error.__cause__}"
     assert pickle.loads(pickle.dumps(error)).kind == "IndexError"

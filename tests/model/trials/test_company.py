@@ -121,8 +121,12 @@ def test_computed_one_by_one_each_row_is_the_modules_own(function: Any, tmp_path
 def test_a_module_that_squeezes_its_results_is_taken() -> None:
     torch.manual_seed(1)
     linear = torch.nn.Linear(4, 1)
-    model = of_torch(lambda x: linear(x).squeeze().sigmoid())
-    assert model.verify({"x": rows()}).verdict in ("equal bits", "within bound")
+    module = Applied(lambda x: linear(x).squeeze().sigmoid()).eval()
+    model = Model.from_torch(module, {"x": torch.zeros(2, 4)})
+    by_module = model.verify({"x": rows()}, runtime=module)
+    by_stages = Model(model.bundle).verify({"x": rows()})
+    for found in (by_module, by_stages):
+        assert found.verdict in ("equal bits", "within bound")
 
 
 def test_squeezing_functions_and_files_are_verified_too(tmp_path: Path) -> None:
