@@ -85,9 +85,8 @@ class Guard:
                     begun = self._clock()
                     yield part
                     call.rested(begun)
-                    del (
-                        part
-                    )  # the next one comes into its memory, which is near the processor still
+                    # The next one comes into its memory, which is near the processor still.
+                    del part
         except Exception as exc:  # noqa: BLE001 - whatever a store raises is a miss
             self._not_read(exc)
         else:

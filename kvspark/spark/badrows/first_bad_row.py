@@ -94,7 +94,7 @@ def tell_all(df: DataFrame, columns: ColumnMap, bundle: Bundle, file: str, row: 
         table = chosen.toArrow()
         arrays = {name: table.column(place).combine_chunks() for name, place in names.items()}
         Predictor(bundle).predict(arrays)
-    except Exception:
+    except Exception:  # a model raises what it likes; the run has failed for the worker's error
         log.debug("what the model says of %s", place_in_file(file, row), exc_info=True)
 
 

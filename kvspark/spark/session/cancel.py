@@ -36,7 +36,7 @@ def cancelling() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
     try:
         yield
-    except Exception:
+    except Exception:  # of a cancelled job Spark and py4j say it in many ways
         if not handler.interrupts:
             raise
         raise KeyboardInterrupt("interrupted; nothing was published") from None
