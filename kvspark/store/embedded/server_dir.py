@@ -1,36 +1,55 @@
 """The folder of an embedded store: what is in it and how its server is configured.
 
-    start.lock    held while a server is looked for or started; tells that the folder is ours
+    start.lock    held while a server is looked for, started or ended; tells that the folder is ours
     users.lock    shared by the processes that use the server
-    server.lock   held by the server and by its supervisor
     password      64 hexadecimal digits, made once
     redis.conf    written at each start
-    redis.sock    the server's socket, where the path is short enough for one
-    socket        where the socket is
+    redis.sock    the server's socket
+    socket        where it is reached: there, or where that path is too long, over a link
     dump.rdb      the entries, written when the last user has gone and every ten minutes
-    server.log    what the server said since it was started
+    server.log    what the server and its supervisor said since they were started
 
 The folder is closed to other users of the machine, and the password is on no command line.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
+import socket
 import tempfile
 from pathlib import Path
 from typing import final
 
 from kvspark.errors import UsageError
-from kvspark.store.embedded.file_locks import is_held
 from kvspark.store.endpoint import Endpoint
 
 SOCKET_PATH_BYTES = 103
 """The longest path of a unix socket: 107 bytes on Linux, 103 on macOS."""
 
 _LOG_LINE = re.compile(r"^\S+ .{20,30}? [*#.-] ")
+
+# The server runs in the folder. `save` is also what makes it save when it is told to end. It is a cache:
+# a full disk is no reason to refuse writes. With the default of one minute for the decay, every use was
+# forgotten by the next night.
+_CONF = """\
+port 0
+unixsocket redis.sock
+unixsocketperm 600
+requirepass {password}
+databases 1
+dbfilename dump.rdb
+logfile server.log
+save 600 1
+stop-writes-on-bgsave-error no
+rdbcompression no
+appendonly no
+maxmemory {max_bytes}
+maxmemory-policy allkeys-lfu
+lfu-decay-time 720
+daemonize no
+"""
 
 
 @final
@@ -45,6 +64,8 @@ class ServerFolder:
         self.path = path
         self.start_lock = path / "start.lock"
         self.users_lock = path / "users.lock"
+        self.log = path / "server.log"
+        self._dump = path / "dump.rdb"
         self._check()
 
     def __str__(self) -> str:
@@ -61,9 +82,19 @@ class ServerFolder:
         self._check()
         self.path.chmod(0o700)
 
-    def is_running(self) -> bool:
-        """True if a server of this folder, or its supervisor, is alive."""
-        return is_held(self.path / "server.lock")
+    def listens(self) -> bool:
+        """True if a server of this folder takes connections, whether it answers or hangs."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(0)
+            try:
+                path = self.endpoint().socket_path
+                link.connect(path)
+                # The link to a socket may be gone, and somebody else have one of that name.
+                return Path(path).parent.stat().st_uid == os.geteuid()
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
 
     def endpoint(self) -> Endpoint:
         """Where the server that was configured last listens.
@@ -78,51 +109,28 @@ class ServerFolder:
 
     def configure(self, max_bytes: int) -> str:
         """The path of the socket of a server that is about to be started."""
-        password = self._password()
-        socket_path = self._socket_path()
-        _write(self.path / "socket", os.fsencode(socket_path))
-        _write(self.path / "server.log", b"")
-        lines = [
-            "port 0",
-            f"unixsocket {_quoted(socket_path)}",
-            "unixsocketperm 600",
-            f"requirepass {password}",
-            "databases 1",
-            f"dir {_quoted(self.path)}",
-            "dbfilename dump.rdb",
-            f"logfile {_quoted(self.path / 'server.log')}",
-            # Also what makes the server save when it is told to end.
-            "save 600 1",
-            # It is a cache: a full disk is no reason to refuse writes.
-            "stop-writes-on-bgsave-error no",
-            "rdbcompression no",
-            "appendonly no",
-            f"maxmemory {max_bytes}",
-            "maxmemory-policy allkeys-lfu",
-            # In minutes. The default of 1 has forgotten every use by the next night.
-            "lfu-decay-time 720",
-            "daemonize no",
-        ]
-        _write(self.path / "redis.conf", "\n".join([*lines, ""]).encode())
-        return socket_path
+        password = self.path / "password"
+        if not password.exists() or not password.stat().st_size:
+            _write(password, secrets.token_hex(32).encode())
+        reached_at = self._socket_path()
+        _write(self.path / "socket", os.fsencode(reached_at))
+        _write(self.log, b"")
+        conf = _CONF.format(password=password.read_text(), max_bytes=max_bytes)
+        _write(self.path / "redis.conf", conf.encode())
+        return reached_at
 
     def set_aside(self) -> Path | None:
         """Where the saved entries were moved to; None if there are none."""
-        aside = self.path / "dump.rdb.unreadable"
-        try:
-            (self.path / "dump.rdb").replace(aside)
-        except FileNotFoundError:
-            return None
-        return aside
+        return self._dump.replace(f"{self._dump}.unreadable") if self._dump.exists() else None
 
     def put_back(self, aside: Path) -> None:
         """Undoes `set_aside`."""
-        aside.replace(self.path / "dump.rdb")
+        aside.replace(self._dump)
 
     def last_words(self) -> str:
         """The end of the server's log: what was wrong, and that it gives up."""
         try:
-            lines = (self.path / "server.log").read_text(errors="replace").splitlines()
+            lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
             return "nothing was said"
         # After the process, the date and a sign for the level.
@@ -144,37 +152,21 @@ class ServerFolder:
                 "to other users and kept by kvspark"
             )
 
-    def _password(self) -> str:
-        path = self.path / "password"
-        with contextlib.suppress(FileNotFoundError):
-            password = path.read_text()
-            if password:
-                return password
-        password = secrets.token_hex(32)
-        _write(path, password.encode())
-        return password
-
     def _socket_path(self) -> str:
         path = self.path / "redis.sock"
         if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
             return str(path)
-        # In a folder of its own that only we may enter; the supervisor removes it.
+        # A link in a folder of its own that only we may enter; the supervisor removes both.
         for parent in (None, "/tmp"):  # noqa: S108 - mkdtemp below makes it safe
-            folder = Path(tempfile.mkdtemp(prefix="kvspark-", dir=parent))
-            if len(os.fsencode(folder / "redis.sock")) <= SOCKET_PATH_BYTES:
+            link = Path(tempfile.mkdtemp(prefix="kvspark-", dir=parent)) / path.name
+            if len(os.fsencode(link)) <= SOCKET_PATH_BYTES:
                 break
-            folder.rmdir()
-        return str(folder / "redis.sock")
+            link.parent.rmdir()
+        link.symlink_to(path)
+        return str(link)
 
 
 def _write(path: Path, content: bytes) -> None:
-    # Closed to others before it has content, whatever the umask is.
+    # Closed to others before it has content.
     path.touch(mode=0o600)
-    path.chmod(0o600)
     path.write_bytes(content)
-
-
-def _quoted(path: str | Path) -> str:
-    """A path as redis.conf reads it, whatever bytes it has."""
-    plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-"
-    return '"' + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(path)) + '"'

@@ -1,43 +1,32 @@
 """A store on the primary server that sentinels watch over.
 
 The primary is looked up at the first call, and again after one that did not get through or was
-refused because the server is a replica by now; where it has moved, the call is made once more in
-the time that is left. A call of many windows is, as long as none of its values came and none of its entries
-was taken. A connection to a sentinel is closed at once: a process keeps one, to the primary.
+refused because the server is a replica by now. A connection to a sentinel is closed at once: a process
+keeps one, to the primary.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 from typing_extensions import override
 
-from kvspark.errors import (
-    StoreError,
-    StoreFullError,
-    StoreRefusedError,
-    StoreUnavailableError,
-)
-from kvspark.store.base import Counts, Entries, Keys, Parts, Store
-from kvspark.store.deadline import NEVER, Deadline
+from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from kvspark.store.base import Store
+from kvspark.store.deadline import Deadline
 from kvspark.store.endpoint import Endpoint
-from kvspark.store.process import PerProcess
-from kvspark.store.redis.redis_base import CommandedStore
-from kvspark.store.redis.replay import Repeatable
+from kvspark.store.redis.found import Finder, FoundStore
 from kvspark.store.redis.server import RedisStore
 from kvspark.store.redis_error import store_error
 from kvspark.store.resp.command import command
 from kvspark.store.resp.connection import Line
 
-T = TypeVar("T")
-W = TypeVar("W")
-
 
 @final
-class SentinelStore(CommandedStore):
+class SentinelStore(FoundStore):
     """Bytes under keys on the primary of `service`.
 
     `primary` says how it is entered; where it is, the `sentinels` say. Those are entered without
@@ -49,97 +38,16 @@ class SentinelStore(CommandedStore):
         self._service = service
         self._primary = primary
         place = f"{service} of the sentinel {sentinels[0]}"
-        self._found = PerProcess(lambda: _Found(sentinels, service, primary), place)
-
-    @override
-    def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
-        yield from self._ask_each(
-            windows,
-            lambda store, some: store.read(some, deadline, value_bytes=value_bytes),
-            deadline,
-        )
-
-    @override
-    def write(
-        self, windows: Iterable[Entries], deadline: Deadline, *, ttl_s: float | None
-    ) -> Counts:
-        yield from self._ask_each(
-            windows, lambda store, some: store.write(some, deadline, ttl_s=ttl_s), deadline
-        )
-
-    @override
-    def delete(self, keys: Keys, deadline: Deadline) -> int:
-        if not keys:
-            return 0
-        return self._ask(lambda store: store.delete(keys, deadline), deadline)
-
-    @override
-    def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
-        yield from self._ask(
-            lambda store: list(store.scan(prefix, each_s=each_s)), Deadline.after(each_s)
-        )
-
-    @override
-    def ping(self, deadline: Deadline) -> None:
-        self._ask(lambda store: store.ping(deadline), deadline)
-
-    @override
-    def servers(self, deadline: Deadline) -> list[Endpoint]:
-        return self._ask(lambda store: store.servers(deadline), deadline)
+        super().__init__(lambda: Primary(sentinels, service, primary), place)
 
     @override
     def beside(self) -> Store:
         return SentinelStore(self._sentinels, self._service, self._primary)
 
-    @override
-    def ask_each(
-        self, keys: Sequence[bytes], commands: Sequence[bytes], deadline: Deadline
-    ) -> list[Any]:
-        return self._ask(lambda store: store.ask_each(keys, commands, deadline), deadline)
-
-    @override
-    def close(self) -> None:
-        with self._found.turn(NEVER) as found:
-            found.close()
-
-    def _ask(self, question: Callable[[RedisStore], T], deadline: Deadline) -> T:
-        with self._found.turn(deadline) as found:
-            store = found.store(deadline)
-            try:
-                return question(store)
-            except (StoreUnavailableError, StoreFullError):
-                other = found.other(store, deadline)
-                if other is None:
-                    raise
-            return question(other)
-
-    def _ask_each(
-        self,
-        windows: Iterable[W],
-        question: Callable[[RedisStore, Iterable[W]], Iterator[T]],
-        deadline: Deadline,
-    ) -> Iterator[T]:
-        """As `_ask`, unless something came of the call before it failed."""
-        repeatable = Repeatable(windows)
-        with self._found.turn(deadline) as found:
-            store = found.store(deadline)
-            try:
-                for answer in question(store, repeatable):
-                    repeatable.settle()
-                    yield answer
-                    del answer  # the next part comes into its memory
-            except (StoreUnavailableError, StoreFullError):
-                other = found.other(store, deadline)
-                if other is None or repeatable.is_settled:
-                    raise
-            else:
-                return
-            yield from question(other, repeatable)
-
 
 @final
-class _Found:
-    """The primary as it was last found; not safe between threads."""
+class Primary(Finder):
+    """The primary as it was last found."""
 
     def __init__(self, sentinels: Sequence[Endpoint], service: str, primary: Endpoint) -> None:
         self._sentinels = sentinels
@@ -148,19 +56,15 @@ class _Found:
         self._store: RedisStore | None = None
         self._is_doubtful = False
 
+    @override
     def store(self, deadline: Deadline) -> RedisStore:
-        """The primary, looked up if it is not known or the last call to it failed.
-
-        Raises:
-            StoreError: no sentinel says where it is.
-        """
         if self._store is None or self._is_doubtful:
             self._look_up(deadline)
         assert self._store is not None
         return self._store
 
+    @override
     def other(self, failed: RedisStore, deadline: Deadline) -> RedisStore | None:
-        """The primary if it is another than the one that failed; None if not, or nobody says."""
         self._is_doubtful = True
         try:
             found = self.store(deadline)
@@ -168,8 +72,8 @@ class _Found:
             return None
         return None if found is failed else found
 
+    @override
     def close(self) -> None:
-        """Closes the connection to the primary."""
         if self._store is not None:
             self._store.close()
 

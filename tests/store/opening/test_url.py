@@ -13,7 +13,7 @@ from kvspark.store.endpoint import Endpoint
 from kvspark.store.hbase.hbase import Gateway, HBaseStore
 from kvspark.store.memory.memory import MemoryStore
 from kvspark.store.opening.url import open_store, resolved
-from kvspark.store.redis.sentinel import SentinelStore
+from kvspark.store.redis.sentinel import Primary, SentinelStore
 from kvspark.store.redis.server import RedisStore
 from tests.cache.calls import get_many, set_many
 
@@ -60,7 +60,8 @@ def test_a_url_names_the_nodes_of_a_cluster():
 def test_a_url_names_sentinels_and_their_service():
     store = open_store(config("redis+sentinel://a:1,b/my%20service/3"))
     assert isinstance(store, SentinelStore)
-    with store._found.turn(NEVER) as found:
+    with store._finder.turn(NEVER) as found:
+        assert isinstance(found, Primary)
         assert found._sentinels == [Endpoint("a", 1), Endpoint("b", 26379)]
         assert (found._service, found._endpoint.db) == ("my service", 3)
 
