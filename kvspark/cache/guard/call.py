@@ -63,7 +63,7 @@ class Call:
             self.rested(begun)
 
     def _owed_s(self) -> float:
-        return self.took_s() - self.moved_s
+        return self._clock() - self._started - self.moved_s
 
 
 @final

@@ -89,9 +89,9 @@ class Guard:
                     del part
         except Exception as exc:  # noqa: BLE001 - whatever a store raises is a miss
             self._not_read(exc)
+            self._ended(call)
         else:
-            self._went_well(self._link)
-        self._count_waiting(call)
+            self._ended(call, self._link)
         if left:
             yield [None] * left
 
@@ -124,7 +124,7 @@ class Guard:
         Raises:
             Exception: what `windows` raises, when the store has those before.
         """
-        if not self._may_go(self._writes) or not self._may_go(self._link):
+        if not self._may_go(self._writes, self._link):
             return
         call = Call(self.timeout_s, self._clock)
         sent = Sent(windows, call)
@@ -134,17 +134,16 @@ class Guard:
                     yield sent.taken_bytes(count)
         except Exception as exc:  # noqa: BLE001 - the rows were computed, nothing is lost
             self._not_written(exc)
+            self._ended(call)
         else:
-            if call.windows:
-                self._went_well(self._link, self._writes)
-        self._count_waiting(call)
+            self._ended(call, *((self._link, self._writes) if call.windows else ()))
         self.weigh(0.0)
         if sent.fault is not None:
             raise sent.fault
 
     def ask(self, question: Callable[[Deadline], T]) -> T | None:
         """What `question`, which writes, gives in the time of one call; None if nothing could be had."""
-        if not self._may_go(self._writes) or not self._may_go(self._link):
+        if not self._may_go(self._writes, self._link):
             return None
         call = Call(self.timeout_s, self._clock)
         call.moves(0)
@@ -153,9 +152,9 @@ class Guard:
             answer = question(call.deadline)
         except Exception as exc:  # noqa: BLE001 - who asks can do without an answer
             self._not_written(exc)
+            self._ended(call)
         else:
-            self._went_well(self._link, self._writes)
-        self._count_waiting(call)
+            self._ended(call, self._link, self._writes)
         return answer
 
     def beside(self, store: Store) -> Guard:
@@ -195,24 +194,23 @@ class Guard:
             self._degraded.clear()
         return stats
 
-    def _count_waiting(self, call: Call) -> None:
+    def _may_go(self, *breakers: Breaker) -> bool:
         with self._lock:
-            self._budget.waited(call.took_s(), calls=call.windows, moved_s=call.moved_s)
+            for breaker in breakers:
+                reason = breaker.reason
+                if not breaker.allows():
+                    self.failures += 1
+                    self._errors[SKIPPED] += 1
+                    self._degraded.add(reason)
+                    return False
+        return True
 
-    def _may_go(self, breaker: Breaker) -> bool:
-        with self._lock:
-            reason = breaker.reason
-            may_go = breaker.allows()
-            if not may_go:
-                self.failures += 1
-                self._errors[SKIPPED] += 1
-                self._degraded.add(reason)
-        return may_go
-
-    def _went_well(self, *breakers: Breaker) -> None:
+    def _ended(self, call: Call, *breakers: Breaker) -> None:
+        """Counts what was waited, and that it went well for `breakers`."""
         with self._lock:
             for breaker in breakers:
                 breaker.succeeded()
+            self._budget.waited(call.took_s(), calls=call.windows, moved_s=call.moved_s)
 
     def _not_read(self, exc: Exception) -> None:
         reason = reason_of(exc)

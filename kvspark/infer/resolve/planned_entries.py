@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from kvspark.cache.stage.admission import admitted
 from kvspark.cache.stage.overlap import Overlap
 from kvspark.cache.stage.stage_cache import StageCache
 from kvspark.cache.stage.stage_caches import StageCaches
-from kvspark.infer.resolve.stage_codec import lossy_identity, stage_codec
+from kvspark.infer.resolve.stage_codec import StageCodec, lossy_identity
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage
@@ -19,6 +19,7 @@ from kvspark.plan.plan import Plan
 def planned_entries(
     bundle: Bundle,
     plan: Plan,
+    codecs: Mapping[str, StageCodec],
     cache: StageCaches | None,
     overlap: Overlap | None,
     turned_away: Callable[[Stage, int], None],
@@ -28,18 +29,19 @@ def planned_entries(
 ) -> dict[str, StageCache]:
     """The entries in `cache` of each stage of `bundle` that `plan`, which names all, caches; none without one.
 
-    With an `overlap` rows are inserted beside the computation. `turned_away` is told how many rows of a stage were computed and not written.
+    With an `overlap` rows are inserted beside the computation. `turned_away` is told how many rows of a stage were
+    computed and not written.
     """
     if cache is None:
         return {}
     stages = {stage.name: stage for stage in bundle.stages}
-    codecs = {name: planned.codec for name, planned in plan.stages.items()}
+    names = {name: planned.codec for name, planned in plan.stages.items()}
     entries: dict[str, StageCache] = {}
     for stage in bundle.stages:
-        planned, codec = plan.stages[stage.name], stage_codec(stage, codecs[stage.name])
+        planned, codec = plan.stages[stage.name], codecs[stage.name]
         if planned.cached:
             identity = stage.fingerprint + place_of(stage, threads, device)
-            identity += lossy_identity(stage, stages, codecs)
+            identity += lossy_identity(stage, stages, names)
             keyspace = partial(cache.keyspace, identity, codec.specs, codec=codec.store_codec)
             stored = keyspace()
             if overlap is not None:

@@ -74,9 +74,10 @@ class Resolver:
         self._serial = 0  # of the last row that was known by a number alone
         self._codecs = {s.name: stage_codec(s, plan.stages[s.name].codec) for s in bundle.stages}
         self.overlap = None if cache is None else cache.overlap()
-        self.entries = planned_entries(
-            bundle, plan, cache, self.overlap, self._turned_away, threads=threads, device=device
-        )  # by stage
+        entries_of = partial(planned_entries, threads=threads, device=device)
+        self.entries = entries_of(
+            bundle, plan, self._codecs, cache, self.overlap, self._turned_away
+        )
         for name, space in self.entries.items():
             if space.leases is not None and self.stages[name].is_batched:
                 values = self._codecs[name].values
