@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvspark.errors import KvsparkError, SchemaError, UsageError
-from kvspark.infer.resolve.stage_codec import lossy_identity
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.rows.array_columns import arrow_column
 from kvspark.infer.rows.columns import Column, column
 from kvspark.infer.rows.distinct import row_keys
@@ -42,16 +42,13 @@ def identities_of_rows(
         )
     columns = {spec.name: _column(inputs[spec.name], spec) for spec in bundle.inputs}
     places = [numerics_digest(threads=threads) for threads in range(1, MOST_THREADS + 1)]
-    stages = {stage.name: stage for stage in bundle.stages}
-    planned = (plan or Plan()).for_bundle(bundle).stages
-    codecs = {name: stage.codec for name, stage in planned.items()}
     found: dict[bytes, list[bytes]] = {}
-    for stage in bundle.stages:
+    for each in compiled_plan(bundle, plan).stages.values():
+        stage = each.stage
         rows = row_keys([columns[name] for name in stage.inputs])
-        lossy = lossy_identity(stage, stages, codecs)
         for place in places if stage.has_arithmetic else [b""]:
             found[stage.fingerprint + place] = rows
-            found[stage.fingerprint + place + lossy] = rows
+            found[each.identity(place)] = rows
     return found
 
 

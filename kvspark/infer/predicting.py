@@ -9,8 +9,8 @@ from kvspark.cache.cache_argument import given_cache
 from kvspark.fingerprint import Fingerprint
 from kvspark.infer.checks.verification import Verification
 from kvspark.infer.compute.bad_rows import OnBadRow
+from kvspark.infer.predict.kept_predictor import KeptPredictor
 from kvspark.infer.predict.predict_apart import check_on_bad_row, predict_apart
-from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.rows.array_columns import arrow_columns, numpy_column
 from kvspark.infer.rows.subject import given_subjects
 from kvspark.model import own
@@ -30,6 +30,7 @@ class Predicting:
 
     def __init__(self, bundle: Bundle, own_runtime: own.OwnRuntime | None) -> None:
         self.bundle = bundle
+        self._kept = KeptPredictor(bundle)
         self._own = own_runtime
 
     @property
@@ -78,7 +79,8 @@ class Predicting:
 
         `columns` maps each input to an array, a list (of str for text, of bytes for pictures and sounds) or a tensor
         with n rows; an output with a varying dimension is a list of n arrays. `cache` may be a URL, in the namespace
-        of the model's name. `threads` defaults to torch's own number.
+        of the model's name. `threads` defaults to torch's own number. Weights that were opened stay open for the
+        next call with the same cache, plan and threads.
 
         With `on_bad_row="null"` a row that cannot be scored (a null, a damaged picture, a value on which
         the model raises) is masked in the outputs, which are masked arrays then, or None in a list;
@@ -96,12 +98,12 @@ class Predicting:
         cache = given_cache(cache, namespace=self.name)
         arrays = arrow_columns(columns, self.inputs)
         arrays |= given_subjects(columns, cache)
-        predictor = Predictor(self.bundle, plan=plan, cache=cache, threads=threads)
-        if on_bad_row != "error":
-            check_on_bad_row(on_bad_row)
-            return predict_apart(predictor, arrays, on_bad_row)
-        made = predictor.predict(arrays)
-        predictor.count()
+        check_on_bad_row(on_bad_row)
+        with self._kept.predictor(plan, cache, threads) as predictor:
+            if on_bad_row != "error":
+                return predict_apart(predictor, arrays, on_bad_row)
+            made = predictor.predict(arrays)
+            predictor.count()
         return {spec.name: numpy_column(made[spec.name], spec) for spec in self.outputs}
 
     def verify(

@@ -12,6 +12,20 @@ from kvspark.errors import StoreUnavailableError
 
 
 @final
+@dataclass(slots=True)
+class Waited:
+    """A clock for a deadline: the seconds since `started` on `clock`, but for those that are `allowed_s`."""
+
+    clock: Callable[[], float]
+    started: float
+    """Moved on by whoever is at work itself, and waits for nobody."""
+    allowed_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.clock() - self.started - self.allowed_s
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """`ends` seconds on `clock`, which stands still for a caller who does not count all time as waiting."""

@@ -15,6 +15,7 @@ from kvspark.demo.nights.night import shipped_nights
 from kvspark.errors import LossyCodecError
 from kvspark.infer.checks.lossy_probe import probe
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan, StagePlan
 
 TRAINED, SCORED = 128, 32
@@ -33,17 +34,19 @@ def test_a_trained_head_on_a_rounded_trunk_is_the_same_cold_and_warm_or_refused(
     head = train_head(np.asarray(vectors), rows["label"].to_pylist()).head
     bundle = models.with_head(head, name="glosses").bundle
     scored = {"text": texts[:SCORED]}
-    exact = Predictor(bundle).predict(scored)
+    exact = Predictor(compiled_plan(bundle)).predict(scored)
     with_codecs, errors = {}, {}
     for codec in LOSSY_NAMES:
         plan = Plan({"trunk": StagePlan(cached=True, codec=codec)})
         cache = Cache.connect(f"memory://rounded-{codec}", namespace="n")
-        cold, warm = (Predictor(bundle, plan=plan, cache=cache).predict(scored) for _ in range(2))
+        cold, warm = (
+            Predictor(compiled_plan(bundle, plan), cache=cache).predict(scored) for _ in range(2)
+        )
         assert cold == warm
         assert not cold["confidence"].equals(exact["confidence"])
         with_codecs[codec] = cold["label_id"].equals(exact["label_id"])
         try:
-            errors[codec] = probe(bundle, scored, plan=plan)
+            errors[codec] = probe(compiled_plan(bundle, plan), scored)
         except LossyCodecError:
             errors[codec] = None
     # What the probe says is what the rows say: no label changes where it lets a codec pass.

@@ -21,6 +21,7 @@ import torch
 from kvspark.cache.cache import Cache, StageCache
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
@@ -96,7 +97,7 @@ def _batches() -> Batches:
 
 def _run(batches: Batches, cache: Cache | None) -> Ran:
     # So few that look-ups of the second stage and writes happen all the time.
-    predictor = Predictor(_model().bundle, plan=Plan(max_pending_rows=200), cache=cache)
+    predictor = Predictor(compiled_plan(_model().bundle, Plan(max_pending_rows=200)), cache=cache)
     started = time.perf_counter()
     tables = [
         pa.table({"batch": pa.array([tag] * len(outputs["label"])), **outputs})

@@ -21,6 +21,7 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.backing_off import BackingOff
 from kvspark.model.run.computation import Computation
@@ -100,7 +101,7 @@ def main() -> dict[str, Any]:
     model = Model.from_torch(Wide().eval(), {"x": torch.zeros(4, 8)}, cuts=["trunk"])
     x = np.random.default_rng(23).standard_normal((70, 8)).astype("float32")
     columns = {"x": pa.array(x.tolist(), pa.list_(pa.float32()))}
-    whole = Predictor(model.bundle).predict(columns)
+    whole = Predictor(compiled_plan(model.bundle)).predict(columns)
     devices: dict[str, SmallDevice] = {}
     computed_by = Bundle.computation
 
@@ -110,7 +111,7 @@ def main() -> dict[str, Any]:
 
     Bundle.computation = on_small_device  # type: ignore[method-assign]  # a device that there is not
     cache = Cache.connect("memory://full-device", namespace="faults")
-    predictor = Predictor(model.bundle, cache=cache)
+    predictor = Predictor(compiled_plan(model.bundle), cache=cache)
     made = predictor.predict(columns)
     stats = predictor.drain()
     return {

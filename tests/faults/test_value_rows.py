@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.rows.columns import column
 from kvspark.spec import STRING, TensorSpec
 from tests.faults import case, models
@@ -31,7 +32,9 @@ def test_nan_and_infinities_in_results_come_back_from_the_cache_bit_for_bit(fire
     cache = Cache.connect("memory://nan", namespace="faults")
     bits = []
     for store in (None, cache, cache):
-        predictor = Predictor(models.function_model(models.with_nan).bundle, cache=store)
+        predictor = Predictor(
+            compiled_plan(models.function_model(models.with_nan).bundle), cache=store
+        )
         made = predictor.predict(arrays)["y"].flatten().to_numpy()
         bits.append(made.tobytes())
         hits = predictor.drain().stages["output"].hits

@@ -15,6 +15,7 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spec import MicroBatch
 from tests.small_models import seeded
 
@@ -108,7 +109,9 @@ def exact(case: Case, dtype: str, device: str) -> list[str]:
 
     def predicted(given: np.ndarray, cache: Cache | None = None) -> np.ndarray:
         column = pa.array(given.tolist(), pa.list_(pa.float32()))
-        predictor = Predictor(model.bundle, cache=cache, device=device)
+        predictor = Predictor(
+            compiled_plan(model.bundle, device=device), cache=cache, device=device
+        )
         made = predictor.predict({"x": column})["output"].flatten().to_numpy()
         return np.asarray(made).reshape(len(given), -1)
 
@@ -144,7 +147,7 @@ def rows_per_s(case: Case, dtype: str, device: str) -> tuple[float, float]:
     rows = rows_of(case, 64 * BATCH)
     bundle = model_of(case, dtype).bundle
     column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), case.width)
-    predictor = Predictor(bundle, device=device)
+    predictor = Predictor(compiled_plan(bundle, device=device), device=device)
     module = _module(case, dtype, device)
     ours = _best(lambda: predictor.predict({"x": column}))
     eager = _best(lambda: _run(module, dtype, device, rows))
@@ -153,7 +156,7 @@ def rows_per_s(case: Case, dtype: str, device: str) -> tuple[float, float]:
 
 def _ours(case: Case, dtype: str, device: str, rows: np.ndarray) -> np.ndarray:
     column = pa.array(rows.tolist(), pa.list_(pa.float32()))
-    predictor = Predictor(model_of(case, dtype).bundle, device=device)
+    predictor = Predictor(compiled_plan(model_of(case, dtype).bundle, device=device), device=device)
     made = predictor.predict({"x": column})["output"].flatten().to_numpy()
     return np.asarray(made).reshape(len(rows), -1)
 

@@ -20,6 +20,7 @@ from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spec import MicroBatch, TensorSpec
 from tests import callables
 
@@ -52,7 +53,7 @@ def rows(count: int = SHARED, seed: int = 1) -> dict[str, pa.Array]:
 
 def learned(cache: Cache, seed: int = 0) -> Predictor:
     """A predictor that knows what a call takes, from rows that nobody else has."""
-    predictor = Predictor(model().bundle, cache=cache)
+    predictor = Predictor(compiled_plan(model().bundle), cache=cache)
     predictor.predict(rows(2 * CALL, seed or os.getpid()))
     predictor.drain()
     return predictor
@@ -64,7 +65,7 @@ def checksum(outputs: dict[str, Any]) -> str:
 
 def main(url: str, from_ms: str, fresh: str = "") -> None:
     cache = Cache.from_config(config(url, float(from_ms)))
-    predictor = Predictor(model().bundle, cache=cache) if fresh else learned(cache)
+    predictor = Predictor(compiled_plan(model().bundle), cache=cache) if fresh else learned(cache)
     print("ready", flush=True)
     sys.stdin.readline()
     made = checksum(predictor.predict(rows()))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch
 from tests.faults.matrix import covers
@@ -136,12 +137,12 @@ def test_any_pattern_of_hits_gives_the_bits_of_the_run_without_a_cache(
     model = make()
     cache = fresh_cache()
     for known, known_bits in warmed:
-        Predictor(model.bundle, plan=plan_of(model, known_bits), cache=cache).predict(
+        Predictor(compiled_plan(model.bundle, plan_of(model, known_bits)), cache=cache).predict(
             rows_of(known)
         )
-    expected = Predictor(model.bundle).predict(rows_of(seeds))
+    expected = Predictor(compiled_plan(model.bundle)).predict(rows_of(seeds))
     plan = replace(plan_of(model, bits), memo_bytes=memo_bytes)
-    predictor = Predictor(model.bundle, plan=plan, cache=cache)
+    predictor = Predictor(compiled_plan(model.bundle, plan), cache=cache)
     chunks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
     batches = [(position, rows_of(chunk)) for position, chunk in enumerate(chunks)]
     made = list(predictor.stream(batches))
@@ -162,9 +163,9 @@ def test_a_second_run_computes_nothing(case: str) -> None:
     model = make()
     cache = fresh_cache()
     everything = plan_of(model, 7)
-    first = Predictor(model.bundle, plan=everything, cache=cache)
+    first = Predictor(compiled_plan(model.bundle, everything), cache=cache)
     before = first.predict(rows_of(list(range(30))))
-    second = Predictor(model.bundle, plan=everything, cache=cache)
+    second = Predictor(compiled_plan(model.bundle, everything), cache=cache)
     after = second.predict(rows_of(list(range(30))))
     assert {k: bits_of(v) for k, v in after.items()} == {k: bits_of(v) for k, v in before.items()}
     stats = second.drain().stages
@@ -178,7 +179,7 @@ def test_nan_and_negative_zero_are_kept_apart() -> None:
     model = plain(Mlp, "trunk")
     quiet, negative = float("nan"), -0.0
     rows = pa.array([[v] * 8 for v in (0.0, negative, quiet, 0.0)], pa.list_(pa.float32()))
-    predictor = Predictor(model.bundle, cache=fresh_cache())
+    predictor = Predictor(compiled_plan(model.bundle), cache=fresh_cache())
     predictor.predict({"x": rows})
     assert predictor.drain().stages["output"].duplicates == 1
 
@@ -186,8 +187,8 @@ def test_nan_and_negative_zero_are_kept_apart() -> None:
 def test_a_row_has_its_bits_at_every_place_of_a_micro_batch() -> None:
     bundle = narrow().bundle
     rows = vector_rows(list(range(50)), 5)
-    expected = bits_of(Predictor(bundle).predict({"x": rows})["output"])
+    expected = bits_of(Predictor(compiled_plan(bundle)).predict({"x": rows})["output"])
     for turn in (1, 2, 3, 7, 19, 33, 49):
         turned = pa.concat_arrays([rows[turn:], rows[:turn]])
-        made = bits_of(Predictor(bundle).predict({"x": turned})["output"])
+        made = bits_of(Predictor(compiled_plan(bundle)).predict({"x": turned})["output"])
         assert made == expected[turn:] + expected[:turn]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.stats import RunStats
 from tests.faults.proxy import FaultProxy
@@ -69,15 +70,17 @@ def test_any_hits_batches_and_faults_give_the_bits_of_the_run_without_a_cache(
 ) -> None:
     make, rows_of = CASES[case]
     model = make()
-    expected = Predictor(model.bundle).predict(rows_of(seeds))
+    expected = Predictor(compiled_plan(model.bundle)).predict(rows_of(seeds))
     server.ask("FLUSHALL")
     with closing(opened(server.url)) as cache:
-        Predictor(model.bundle, plan=plan_of(model, bits), cache=cache).predict(rows_of(warmed))
+        Predictor(compiled_plan(model.bundle, plan_of(model, bits)), cache=cache).predict(
+            rows_of(warmed)
+        )
     with (
         FaultProxy(server.port, FAULTS[fault](), first=first, times=2) as proxy,
         closing(opened(proxy.url, overlap_bytes=overlap_bytes)) as cache,
     ):
-        predictor = Predictor(model.bundle, plan=plan_of(model, bits), cache=cache)
+        predictor = Predictor(compiled_plan(model.bundle, plan_of(model, bits)), cache=cache)
         made = [outputs for _, outputs in predictor.stream(chunks(rows_of, seeds, size))]
     for spec in model.outputs:
         got = pa.concat_arrays([outputs[spec.name] for outputs in made])
@@ -94,9 +97,9 @@ def test_the_counts_are_those_of_a_run_that_looks_up_in_turn(server) -> None:
         server.ask("FLUSHALL")
         with closing(opened(server.url)) as cache:
             known = {"x": rows_of(SEEDS[::4])["x"]}
-            Predictor(model.bundle, plan=plan_of(model, 7), cache=cache).predict(known)
+            Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache).predict(known)
         with closing(opened(server.url, overlap_bytes=ahead)) as cache:
-            predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+            predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
             list(predictor.stream(chunks(rows_of, seeds, 7)))
             ran.append(predictor.drain())
     for each in ran:
@@ -113,7 +116,7 @@ def test_rows_of_batches_that_are_read_ahead_come_over_a_connection_of_their_own
     for ahead, connections in ((None, 1), (1 << 20, 2)):
         server.ask("FLUSHALL")
         with closing(opened(server.url, overlap_bytes=ahead)) as cache:
-            predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+            predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
             predictor.predict(rows_of(SEEDS))
             asked = server.count("mget")
 
@@ -138,7 +141,7 @@ def test_a_share_is_looked_up_as_ever(server) -> None:
         with closing(opened(server.url, overlap_bytes=ahead)) as cache:
             for _ in range(2):
                 plan = Plan(stages, max_pending_rows=16)
-                predictor = Predictor(model.bundle, plan=plan, cache=cache)
+                predictor = Predictor(compiled_plan(model.bundle, plan), cache=cache)
                 list(predictor.stream(chunks(rows_of, SEEDS, 7)))
                 ran.append(predictor.drain())
     for old, new in zip(ran[:2], ran[2:], strict=True):
@@ -152,7 +155,7 @@ def test_one_batch_is_read_ahead(server, max_bytes, most) -> None:
     model = make()
     with closing(opened(server.url, "bound", overlap_bytes=max_bytes)) as cache:
         plan = plan_of(model, 7)
-        Predictor(model.bundle, plan=plan, cache=cache).predict(rows_of(SEEDS))
+        Predictor(compiled_plan(model.bundle, plan), cache=cache).predict(rows_of(SEEDS))
         read: list[int] = []
 
         def batches():
@@ -160,7 +163,7 @@ def test_one_batch_is_read_ahead(server, max_bytes, most) -> None:
                 read.append(at)
                 yield at, rows_of([at] * 10)
 
-        stream = Predictor(model.bundle, plan=plan, cache=cache).stream(batches())
+        stream = Predictor(compiled_plan(model.bundle, plan), cache=cache).stream(batches())
         assert max(len(read) - tag for tag, _ in stream) == most
 
 
@@ -174,8 +177,12 @@ def test_an_input_that_fails_does_so_after_the_batches_before_it(server, max_byt
         raise LookupError("the input is gone")
 
     with closing(opened(server.url, "fails", overlap_bytes=max_bytes)) as cache:
-        Predictor(model.bundle, plan=plan_of(model, 7), cache=cache).predict(rows_of(SEEDS))
-        stream = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache).stream(batches())
+        Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache).predict(
+            rows_of(SEEDS)
+        )
+        stream = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache).stream(
+            batches()
+        )
         assert [next(stream)[0] for _ in range(3)] == [0, 7, 14]
         with pytest.raises(LookupError, match="the input is gone"):
             next(stream)
@@ -185,7 +192,7 @@ def test_a_stream_that_is_closed_leaves_no_thread_that_reads(server) -> None:
     make, rows_of = CASES["mlp"]
     model = make()
     with closing(opened(server.url, "closed", overlap_bytes=1 << 20)) as cache:
-        predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+        predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
         predictor.predict(rows_of(SEEDS))
         stream = predictor.stream(chunks(rows_of, SEEDS, 2))
         assert isinstance(stream, Generator)
@@ -204,7 +211,7 @@ def test_a_forked_child_and_its_parent_both_go_on(server) -> None:
     make, rows_of = CASES["mlp"]
     model = make()
     with closing(opened(server.url, "forked", overlap_bytes=1 << 20)) as cache:
-        predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+        predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
         predictor.predict(rows_of(SEEDS))
         stream = predictor.stream(chunks(rows_of, SEEDS, 2))
         next(stream)
@@ -222,12 +229,12 @@ def test_a_forked_child_and_its_parent_both_go_on(server) -> None:
 def test_a_cluster_is_looked_up_ahead_over_connections_of_their_own() -> None:
     make, rows_of = CASES["mlp"]
     model = make()
-    expected = Predictor(model.bundle).predict(rows_of(SEEDS))
+    expected = Predictor(compiled_plan(model.bundle)).predict(rows_of(SEEDS))
     with running_cluster(2) as cluster:
         with closing(opened(cluster.url, overlap_bytes=1 << 20)) as cache:
             plan = plan_of(model, 7)
-            Predictor(model.bundle, plan=plan, cache=cache).predict(rows_of(SEEDS))
-            predictor = Predictor(model.bundle, plan=plan, cache=cache)
+            Predictor(compiled_plan(model.bundle, plan), cache=cache).predict(rows_of(SEEDS))
+            predictor = Predictor(compiled_plan(model.bundle, plan), cache=cache)
             made = [outputs for _, outputs in predictor.stream(chunks(rows_of, SEEDS, 20))]
             for node in cluster.nodes:
                 assert node.ask("CLIENT", "LIST").count(b"cmd=mget") == 2
@@ -242,7 +249,7 @@ def test_a_model_that_fails_leaves_the_next_stream_as_it_would_be(server, monkey
     make, rows_of = CASES["mlp"]
     model = make()
     with closing(opened(server.url, "broken", overlap_bytes=1 << 20)) as cache:
-        predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+        predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
         with monkeypatch.context() as patch:
 
             def fail(*args: object, **kwargs: object) -> None:
@@ -255,7 +262,7 @@ def test_a_model_that_fails_leaves_the_next_stream_as_it_would_be(server, monkey
         for thread in threads():
             thread.join(PATIENT_MS / 1_000)
         assert not threads()
-    expected = Predictor(model.bundle).predict(rows_of(SEEDS))
+    expected = Predictor(compiled_plan(model.bundle)).predict(rows_of(SEEDS))
     for spec in model.outputs:
         got = pa.concat_arrays([outputs[spec.name] for outputs in made])
         assert bits_of(got) == bits_of(expected[spec.name])
@@ -266,7 +273,7 @@ def test_a_store_with_one_connection_is_not_looked_up_ahead(server) -> None:
     model = make()
     for url, l1_bytes in (("memory://", None), (server.url, 1 << 20)):
         with closing(opened(url, overlap_bytes=1 << 20, l1_bytes=l1_bytes)) as cache:
-            predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+            predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
             assert predictor.resolver.entries["output"].ahead is None
             assert len(list(predictor.stream(chunks(rows_of, SEEDS, 7)))) == 9
     assert opened(server.url).overlap() is None

@@ -12,6 +12,7 @@ from kvspark.cache.entry.writer import ERASED
 from kvspark.infer.erasure import identities_of_rows
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from tests.infer.test_exactness import CASES, bits_of, plan_of
 from tests.infer.test_look_ahead import SEEDS, chunks, opened
 from tests.redis_cluster import wait_until
@@ -26,7 +27,7 @@ def hits(model: Model, cache: Cache) -> int:
     """How many rows another run finds."""
     _, rows_of = CASES["mlp"]
     with closing(cache):
-        predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+        predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
         predictor.predict(rows_of(SEEDS))
         return predictor.drain().stages["output"].hits
 
@@ -35,7 +36,7 @@ def test_neither_what_was_found_ahead_nor_what_is_computed_comes_back() -> None:
     make, rows_of = CASES["mlp"]
     model = make()
     plan = plan_of(model, 7)
-    expected = Predictor(model.bundle).predict(rows_of(SEEDS))
+    expected = Predictor(compiled_plan(model.bundle)).predict(rows_of(SEEDS))
     now = [0.0]
     with (
         running_redis() as server,
@@ -44,8 +45,8 @@ def test_neither_what_was_found_ahead_nor_what_is_computed_comes_back() -> None:
             Cache(opened(server.url, overlap_bytes=1 << 20).config, clock=lambda: now[0])
         ) as cache,
     ):
-        Predictor(model.bundle, plan=plan, cache=other).predict(rows_of(WARMED))
-        predictor = Predictor(model.bundle, plan=plan, cache=cache)
+        Predictor(compiled_plan(model.bundle, plan), cache=other).predict(rows_of(WARMED))
+        predictor = Predictor(compiled_plan(model.bundle, plan), cache=cache)
         stream = predictor.stream(chunks(rows_of, SEEDS, 6))
         asked = server.count("mget")
         made = [next(stream)]

@@ -16,6 +16,7 @@ from kvspark.infer.erasure import identities_of_rows
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.budget import within_budget
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.run.numerics import place_of
 from kvspark.plan.plan import Plan, StagePlan
 from tests.infer.test_exactness import (
@@ -61,10 +62,10 @@ def test_any_pattern_of_hits_gives_the_bits_of_a_rounded_run_without_a_cache(
     for known, known_bits in warmed:
         # Some with the same codecs, some exact: those are entries of other keys.
         plan = lossy_plan(model, codecs if known_bits % 2 else ("raw",), known_bits)
-        Predictor(model.bundle, plan=plan, cache=cache).predict(rows_of(known))
+        Predictor(compiled_plan(model.bundle, plan), cache=cache).predict(rows_of(known))
     plan = lossy_plan(model, codecs, bits)
-    expected = Predictor(model.bundle, plan=plan).predict(rows_of(seeds))
-    predictor = Predictor(model.bundle, plan=plan, cache=cache)
+    expected = Predictor(compiled_plan(model.bundle, plan)).predict(rows_of(seeds))
+    predictor = Predictor(compiled_plan(model.bundle, plan), cache=cache)
     chunks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
     made = list(predictor.stream([(i, rows_of(chunk)) for i, chunk in enumerate(chunks)]))
     for spec in model.outputs:
@@ -78,13 +79,13 @@ def test_a_second_rounded_run_computes_nothing_and_differs_from_an_exact_one(cas
     make, rows_of = CASES[case]
     model, cache, rows = make(), fresh_cache(), rows_of(list(range(30)))
     plan = lossy_plan(model, (codec,), 7)
-    first = Predictor(model.bundle, plan=plan, cache=cache).predict(rows)
-    again = Predictor(model.bundle, plan=plan, cache=cache)
+    first = Predictor(compiled_plan(model.bundle, plan), cache=cache).predict(rows)
+    again = Predictor(compiled_plan(model.bundle, plan), cache=cache)
     assert {k: bits_of(v) for k, v in again.predict(rows).items()} == {
         k: bits_of(v) for k, v in first.items()
     }
     assert [stage.computed for stage in again.drain().stages.values()] == [0] * len(model.stages)
-    exact = Predictor(model.bundle, cache=cache)
+    exact = Predictor(compiled_plan(model.bundle), cache=cache)
     name = model.outputs[0].name
     assert bits_of(exact.predict(rows)[name]) != bits_of(first[name])
     # The head of an exact run does not find what was made from a rounded trunk.
@@ -96,7 +97,7 @@ def test_a_rounded_entry_is_smaller():
     for codec in ("raw", *LOSSY_NAMES):
         plan = Plan({"layer": StagePlan(cached=True, codec=codec)})
         model, rows_of = CASES["tokens"][0](), CASES["tokens"][1]
-        predictor = Predictor(model.bundle, plan=plan, cache=fresh_cache())
+        predictor = Predictor(compiled_plan(model.bundle, plan), cache=fresh_cache())
         predictor.predict(rows_of(list(range(30))))
         sizes[codec] = predictor.drain().stages["layer"].bytes_written
     assert sizes["bf16"] == sizes["fp16"] < 0.65 * sizes["raw"]
@@ -110,7 +111,7 @@ def test_a_row_that_the_codec_cannot_hold_stays_exact_and_is_not_kept():
     plan, cache = Plan({"trunk": StagePlan(cached=True, codec="fp16")}), fresh_cache()
     exact = model.predict({"x": rows})["scores"]
     for computed in (2, 1):
-        predictor = Predictor(model.bundle, plan=plan, cache=cache)
+        predictor = Predictor(compiled_plan(model.bundle, plan), cache=cache)
         made = predictor.predict({"x": pa.array(list(rows))})["scores"].to_pylist()
         assert made[0] == exact[0].tolist()
         assert made[1] != exact[1].tolist()
@@ -122,7 +123,7 @@ def test_a_stage_without_vectors_of_floats_takes_no_lossy_codec():
     model = CASES["towers"][0]()
     plan = Plan({model.stages[-1].name: StagePlan(cached=True, codec="int8")})
     with pytest.raises(UsageError, match="no vector"):
-        Predictor(model.bundle, plan=plan)
+        Predictor(compiled_plan(model.bundle, plan))
 
 
 def test_a_budget_holds_more_rows_of_fewer_bytes():
@@ -150,7 +151,7 @@ def test_the_rows_of_rounded_stages_are_found_by_a_purge():
         def overlap(self):
             return None
 
-    Predictor(bundle, plan=BF16, cache=Spy())  # type: ignore[arg-type]
+    Predictor(compiled_plan(bundle, BF16), cache=Spy())  # type: ignore[arg-type]
     assert set(asked) <= set(both)
     assert not set(asked) & set(exact)
     trunk = bundle.stages[0]
@@ -177,15 +178,15 @@ def close(gap: float) -> Model:
 def test_a_codec_that_flips_a_label_is_refused_and_one_that_does_not_passes():
     x = {"x": vector_rows(list(range(200)))}
     scores = close(0.0).predict({"x": x["x"]})["score"]
-    rounded = Predictor(close(0.0).bundle, plan=BF16).predict(x)["score"].to_numpy()
+    rounded = Predictor(compiled_plan(close(0.0).bundle, BF16)).predict(x)["score"].to_numpy()
     apart = np.abs(scores - rounded).argmax()
     # Between what the exact and the rounded trunk say of one row.
     flipping = close(float(scores[apart] + rounded[apart]) / 2)
     with pytest.raises(
         LossyCodecError, match=r"trunk: bf16\) refused: \d+ of 200 values of 'label'"
     ):
-        probe(flipping.bundle, x, plan=BF16)
-    error = probe(close(1e9).bundle, x, plan=BF16)
+        probe(compiled_plan(flipping.bundle, BF16), x)
+    error = probe(compiled_plan(close(1e9).bundle, BF16), x)
     assert error is not None
     assert 0 < error < 0.01
 
@@ -194,21 +195,21 @@ def test_a_difference_above_the_tolerance_and_another_largest_number_are_refused
     model = plain(Mlp, "trunk")
     x = {"x": vector_rows(list(range(200)))}
     with pytest.raises(LossyCodecError, match="lossy_tolerance is 1e-06"):
-        probe(model.bundle, x, plan=Plan(BF16.stages, lossy_tolerance=1e-6))
+        probe(compiled_plan(model.bundle, Plan(BF16.stages, lossy_tolerance=1e-6)), x)
     ties = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.Linear(64, 64))
     tied = Model.from_torch(seeded(ties), {"input": torch.zeros(4, 8)}, cuts=["0"])
     plan = Plan({"0": StagePlan(cached=True, codec="int8")}, lossy_tolerance=1.0)
     rows = {"input": vector_rows([seed % 250 for seed in range(256)])}
     with pytest.raises(LossyCodecError, match="largest number of 'output' is another one"):
-        probe(tied.bundle, rows, plan=plan)
+        probe(compiled_plan(tied.bundle, plan), rows)
 
 
 def test_a_probe_is_remembered_and_an_exact_plan_needs_none():
     model, x = plain(Mlp, "trunk"), {"x": vector_rows(list(range(64)))}
-    assert probe(model.bundle, x, plan=Plan()) is None
+    assert probe(compiled_plan(model.bundle, Plan()), x) is None
     cache = fresh_cache()
-    first = probe(model.bundle, x, plan=BF16, cache=cache)
-    assert probe(model.bundle, {}, plan=BF16, cache=cache) == first
+    first = probe(compiled_plan(model.bundle, BF16), x, cache=cache)
+    assert probe(compiled_plan(model.bundle, BF16), {}, cache=cache) == first
     assert BF16.exact().lossy == {}
     assert BF16.for_bundle(model.bundle).uncached().lossy == {}
 
@@ -218,4 +219,4 @@ def test_nothing_is_remembered_of_a_probe_that_failed():
     strict = Plan(BF16.stages, lossy_tolerance=1e-9)
     for _ in range(2):
         with pytest.raises(LossyCodecError):
-            probe(model.bundle, x, plan=strict, cache=cache)
+            probe(compiled_plan(model.bundle, strict), x, cache=cache)

@@ -13,12 +13,12 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import OUT_OF_MEMORY, Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.resolve.resolve import Resolver
 from kvspark.infer.rows.columns import TensorColumn
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.backing_off import BackingOff
 from kvspark.model.run.computation import Computation
-from kvspark.plan.plan import Plan
 from kvspark.spec import MicroBatch, Rows
 from tests.small_models import Mlp, seeded
 
@@ -97,7 +97,7 @@ def test_micro_batches_are_halved_until_they_fit_and_stay_so(
 
 def test_what_was_computed_in_another_shape_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     with_memory(monkeypatch, {"trunk": 20})
-    predictor = Predictor(mlp().bundle, cache=(store := cache()))
+    predictor = Predictor(compiled_plan(mlp().bundle), cache=(store := cache()))
     arrays = mlp_arrays(100)
     predictor.predict(arrays)
     stats = predictor.drain()
@@ -106,7 +106,7 @@ def test_what_was_computed_in_another_shape_is_not_cached(monkeypatch: pytest.Mo
         "trunk": 0,
         "output": 0,  # its own shape was right, what it was given was not
     }
-    again = Predictor(mlp().bundle, cache=store)
+    again = Predictor(compiled_plan(mlp().bundle), cache=store)
     again.predict(arrays)
     assert again.drain().stages["trunk"].hits == 0
 
@@ -115,7 +115,7 @@ def test_a_stage_before_the_one_that_is_too_large_is_cached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_memory(monkeypatch, {"output": 20})
-    predictor = Predictor(mlp().bundle, cache=cache())
+    predictor = Predictor(compiled_plan(mlp().bundle), cache=cache())
     predictor.predict(mlp_arrays(100))
     stages = predictor.drain().stages
     assert stages["trunk"].bytes_written > 0
@@ -128,7 +128,7 @@ def test_calls_that_fit_overlap_and_keep_their_bits(monkeypatch: pytest.MonkeyPa
     made = mlp().predict({"x": rows(300)}, threads=1)
     assert made["scores"].tobytes() == expected["scores"].tobytes()
     assert opened["trunk"][0].calls == [64] * 5
-    predictor = Predictor(mlp().bundle, cache=cache())
+    predictor = Predictor(compiled_plan(mlp().bundle), cache=cache())
     predictor.predict(mlp_arrays(100))
     stats = predictor.drain()
     assert stats.degraded == frozenset()
@@ -146,7 +146,7 @@ def test_one_row_that_does_not_fit_is_an_error_that_is_no_rows_own(
 def test_a_tower_that_is_not_exact_is_not_recalled(monkeypatch: pytest.MonkeyPatch) -> None:
     with_memory(monkeypatch, {"trunk": 20})
     bundle = mlp().bundle
-    resolver = Resolver(bundle, Plan().for_bundle(bundle), None, threads=1)
+    resolver = Resolver(compiled_plan(bundle), None, threads=1)
     columns = {"x": TensorColumn(rows(64))}
     resolver.resolve(bundle.stages[0], columns, 64)
     assert not resolver.is_exact(bundle.stages[0])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan, StagePlan
 from tests.infer.sharing_process import SHARED, model, rows
 from tests.infer.test_exactness import CASES, bits_of, plan_of
@@ -24,7 +25,7 @@ NAMES = count()
 def test_what_a_share_turns_away_is_counted():
     plan = Plan({"output": StagePlan(cached=True, share=0.5)})
     cache = Cache.connect("memory://", namespace="n")
-    predictor = Predictor(model().bundle, plan=plan, cache=cache)
+    predictor = Predictor(compiled_plan(model().bundle, plan), cache=cache)
     predictor.predict(rows())
     first = predictor.drain().stages["output"]
     predictor.predict(rows())
@@ -60,9 +61,9 @@ def test_any_nights_give_the_bits_of_the_run_without_a_cache(
         lease_from_ms=lease_from_ms,
     )
     for seeds in nights:
-        predictor = Predictor(bundle, plan=plan, cache=Cache.from_config(config))
+        predictor = Predictor(compiled_plan(bundle, plan), cache=Cache.from_config(config))
         made = predictor.predict(rows_of(seeds))
-        expected = Predictor(bundle).predict(rows_of(seeds))
+        expected = Predictor(compiled_plan(bundle)).predict(rows_of(seeds))
         for output, array in expected.items():
             assert bits_of(made[output]) == bits_of(array)
         assert predictor.drain().cache_errors == {}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.stats import RunStats
 from tests.infer.test_exactness import CASES, bits_of, fresh_cache, plan_of, seed_lists
 from tests.redis_server import PATIENT_MS, running_redis
@@ -39,14 +40,18 @@ def test_any_pattern_of_hits_and_any_queue_give_the_bits_of_the_run_without_a_ca
 ) -> None:
     make, rows_of = CASES[case]
     model, cache = make(), fresh_cache()
-    Predictor(model.bundle, plan=plan_of(model, bits), cache=cache).predict(rows_of(warmed))
-    expected = Predictor(model.bundle).predict(rows_of(seeds))
+    Predictor(compiled_plan(model.bundle, plan_of(model, bits)), cache=cache).predict(
+        rows_of(warmed)
+    )
+    expected = Predictor(compiled_plan(model.bundle)).predict(rows_of(seeds))
     queued = behind(cache, max_bytes)
-    predictor = Predictor(model.bundle, plan=plan_of(model, bits), cache=queued)
+    predictor = Predictor(compiled_plan(model.bundle, plan_of(model, bits)), cache=queued)
     chunks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
     made = [outputs for _, outputs in predictor.stream((None, rows_of(each)) for each in chunks)]
     # What was written behind, as somebody else finds it.
-    after = Predictor(model.bundle, plan=plan_of(model, bits), cache=cache).predict(rows_of(seeds))
+    after = Predictor(compiled_plan(model.bundle, plan_of(model, bits)), cache=cache).predict(
+        rows_of(seeds)
+    )
     for spec in model.outputs:
         got = pa.concat_arrays([outputs[spec.name] for outputs in made])
         assert bits_of(got) == bits_of(expected[spec.name]) == bits_of(after[spec.name])
@@ -72,7 +77,7 @@ def test_the_counts_are_those_of_a_run_that_waits_for_its_inserts() -> None:
 def scored(cache: Cache) -> RunStats:
     make, rows_of = CASES["mlp"]
     model = make()
-    predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=cache)
+    predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=cache)
     chunks = [SEEDS[at : at + 7] for at in range(0, 60, 7)]
     list(predictor.stream((None, rows_of(each)) for each in chunks))
     return predictor.drain()
@@ -86,7 +91,7 @@ def test_a_stream_that_ends_early_has_written_what_it_computed(how: str) -> None
     with running_redis() as server:
         cache = Cache.connect(server.url, namespace="n", timeout_ms=PATIENT_MS)
         with closing(behind(cache)) as queued:
-            predictor = Predictor(model.bundle, plan=plan_of(model, 7), cache=queued)
+            predictor = Predictor(compiled_plan(model.bundle, plan_of(model, 7)), cache=queued)
             # The third batch is waited for when the first two have been computed.
             stream = predictor.stream(batches(rows_of, fails=how == "failed"))
             assert isinstance(stream, Generator)

@@ -16,6 +16,7 @@ from kvspark.errors import ModelError, NotRepeatableError, OutputMismatchError, 
 from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.spec import STRING, MicroBatch, TensorSpec
 from tests import callables
@@ -75,7 +76,7 @@ def test_the_second_run_computes_nothing() -> None:
     arrays = {"x": pa.array(rows().tolist(), pa.list_(pa.float32()))}
     computed = []
     for _ in range(2):
-        predictor = Predictor(doubled().bundle, cache=cache)
+        predictor = Predictor(compiled_plan(doubled().bundle), cache=cache)
         predictor.predict(arrays)
         computed.append(predictor.drain().stages["output"].computed)
     assert computed == [30, 0]
@@ -151,7 +152,9 @@ def test_a_function_that_mixes_only_these_rows_fails_the_preflight() -> None:
     model = Model.from_callable(callables.mixing_small, fingerprint="1", inputs=[X], outputs=[Y])
     small = np.float32(1e-9) * rows()
     with pytest.raises(NotRepeatableError, match="stage 'output' gave other bits"):
-        preflight(model.bundle, {"x": pa.array(small.tolist(), pa.list_(pa.float32()))})
+        preflight(
+            compiled_plan(model.bundle), {"x": pa.array(small.tolist(), pa.list_(pa.float32()))}
+        )
 
 
 @covers("B20")

@@ -17,6 +17,7 @@ from kvspark.errors import CutError, ExportError, NotRepeatableError
 from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.rows.arrow import arrow_type
 from kvspark.model.onnx.source import find_onnx_cuts
 from kvspark.model.run.onnx_computation import open_session
@@ -163,13 +164,13 @@ def test_a_new_head_uses_the_old_trunk(tmp_path: Path) -> None:
     assert old.fingerprint != new.fingerprint
     cache = Cache.connect("memory://onnx-head", namespace="tests")
     arrays = {"image": pa.array(pictures()["image"].tolist(), arrow_type(old.inputs[0]))}
-    Predictor(old.bundle, cache=cache).predict(arrays)
-    predictor = Predictor(new.bundle, cache=cache)
+    Predictor(compiled_plan(old.bundle), cache=cache).predict(arrays)
+    predictor = Predictor(compiled_plan(new.bundle), cache=cache)
     made = predictor.predict(arrays)
     stats = predictor.drain().stages
     assert (stats["relu2"].computed, stats["relu2"].weights_loaded) == (0, 0)
     assert (stats["relu2"].hits, stats["output"].computed) == (ROWS, ROWS)
-    assert made["scores"].equals(Predictor(new.bundle).predict(arrays)["scores"])
+    assert made["scores"].equals(Predictor(compiled_plan(new.bundle)).predict(arrays)["scores"])
 
 
 def test_names_of_values_and_nodes_do_not_count(tmp_path: Path) -> None:
@@ -220,7 +221,8 @@ def test_a_stage_that_mixes_only_these_rows_fails_the_preflight(tmp_path: Path) 
     rows = np.random.default_rng(1).standard_normal((20, 4)).astype("float32") * 1e-9
     with pytest.raises(NotRepeatableError, match="stage 'output' gave other bits"):
         preflight(
-            Model.from_onnx(path).bundle, {"x": pa.array(rows.tolist(), pa.list_(pa.float32()))}
+            compiled_plan(Model.from_onnx(path).bundle),
+            {"x": pa.array(rows.tolist(), pa.list_(pa.float32()))},
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from kvspark.cache.cache import Cache
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.features.text import TextFeatures
 from kvspark.model.run import numerics
 from kvspark.model.run.numerics import numerics_digest
@@ -27,10 +28,10 @@ ROWS = torch.randn(20, 8, generator=torch.Generator().manual_seed(1))
 
 def hits(model: Model, cache: Cache) -> dict[str, int]:
     """Rows of each stage that `cache` remembers."""
-    predictor = Predictor(model.bundle, cache=cache)
+    predictor = Predictor(compiled_plan(model.bundle), cache=cache)
     column = pa.array(ROWS.tolist(), pa.list_(pa.float32()))
     made = predictor.predict({"x": column})
-    expected = Predictor(model.bundle).predict({"x": column})
+    expected = Predictor(compiled_plan(model.bundle)).predict({"x": column})
     assert all(made[name].equals(expected[name]) for name in made)
     return {name: stats.hits for name, stats in predictor.drain().stages.items()}
 

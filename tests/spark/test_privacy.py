@@ -24,6 +24,7 @@ from pyspark.sql import SparkSession
 from kvspark.cache.cache import Cache
 from kvspark.cache.seal.keyring import write_keys
 from kvspark.infer.model import Model
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.runs.tally import Tally
@@ -181,7 +182,7 @@ def test_what_crosses_to_workers_holds_no_key(spark: SparkSession, tmp_path: Pat
     write_keys(key_file)
     model = from_same()
     cache = Cache.connect("redis://127.0.0.1:1", namespace="n", key_file=str(key_file))
-    spec = task_spec(spark, model.bundle, cache, None)
+    spec = task_spec(spark, compiled_plan(model.bundle), cache)
     columns = column_map(model.bundle, None, None)
     task = ScoreTask(spec, columns, {"x": 0}, ("x", "y"), "call", Tally(spark))
     crossing = cloudpickle.dumps(task.run) + repr((task, cache, cache.config)).encode()

@@ -22,7 +22,7 @@ from kvspark.cache.cache import Cache
 from kvspark.config.model import Way
 from kvspark.errors import BundleError, UsageError
 from kvspark.infer.model import Model
-from kvspark.plan.plan import Plan
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.scoring.bad_rows import NoBadRows
@@ -193,7 +193,7 @@ def test_what_the_store_has_lost_comes_from_the_folder(
     _, model = fresh()
     model.save(tmp_path / "model")
     shipped = lost(model, redis, folder=str(tmp_path / "model"))
-    spec = replace(task_spec(spark, model.bundle, None, Plan()), shipped=shipped)
+    spec = replace(task_spec(spark, compiled_plan(model.bundle), None), shipped=shipped)
     assert labels(with_outputs(table, COLUMNS, model.bundle, spec, None, NoBadRows())) == expected(
         model
     )
@@ -206,7 +206,7 @@ def test_what_is_nowhere_is_an_error_that_may_pass(
 ) -> None:
     _, model = fresh()
     shipped = lost(model, redis, folder=None)
-    spec = replace(task_spec(spark, model.bundle, None, Plan()), shipped=shipped)
+    spec = replace(task_spec(spark, compiled_plan(model.bundle), None), shipped=shipped)
     with pytest.raises(PythonException, match=r"errors\.WeightsUnavailableError: .*try again"):
         with_outputs(table, COLUMNS, model.bundle, spec, None, NoBadRows()).collect()
 

@@ -25,6 +25,7 @@ import kvspark
 from kvspark.config.model import Way
 from kvspark.demo.classifier import MAX_LENGTH, Classifier, Head, encoder_folder, load_trunk
 from kvspark.infer.model import Model
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.features.text import TextFeatures
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap
@@ -59,10 +60,10 @@ def main(folder: Path, store: str) -> dict[str, Any]:
     told["pages_after"] = pages(folder / "last" / TRUNK)
     told["last_by_redis"] = last_night(spark, Model.load(folder / "last"), cache, "redis")
     told["last_by_broadcast"] = last_night(spark, Model.load(folder / "last"), cache, "broadcast")
-    spec = task_spec(spark, first.bundle, None, Plan())
+    spec = task_spec(spark, compiled_plan(first.bundle), None)
     told["four_by_broadcast"] = open_in_all(spark, spec, folder)
     # Another plan is another predictor, which opens the files again.
-    spec = task_spec(spark, first.bundle, None, Plan(max_pending_rows=5), "path")
+    spec = task_spec(spark, compiled_plan(first.bundle, Plan(max_pending_rows=5)), None, "path")
     told["four_by_path"] = open_in_all(spark, spec, folder)
     spark.stop()
     told["pages_used"] = pages(folder / "first" / TRUNK)
@@ -74,7 +75,7 @@ def last_night(spark: SparkSession, model: Model, cache: kvspark.Cache, way: Way
     columns = ColumnMap({"text": "text"}, {"label_id": "label_id"})
     # Another plan is another predictor, which opens files anew; the head's results are in no cache.
     plan = Plan({"head": StagePlan(cached=False)}, max_pending_rows=100 + len(way))
-    spec = task_spec(spark, model.bundle, cache, plan, way)
+    spec = task_spec(spark, compiled_plan(model.bundle, plan), cache, way)
     scoring = ScoreTask(spec, columns, {"text": 0}, ("text", "label_id"), "call", None)
 
     def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -104,12 +105,12 @@ def open_in_all(spark: SparkSession, spec: TaskSpec, folder: Path) -> list[dict[
         predictor = predictor_for(spec)
         texts = {"text": pa.array(TEXTS[:32])}
         features, *graphs = predictor.bundle.stages
-        predictor.resolver.computation(features)
+        predictor.resolver.computations.of(features)
         importlib.import_module("kvspark.model.run.weights")  # and torch with it
         meet(meetings, "start")
         before = _anonymous_bytes()
         for stage in graphs:
-            predictor.resolver.computation(stage)
+            predictor.resolver.computations.of(stage)
         opened = _anonymous_bytes() - before
         predictor.predict(texts)
         meet(meetings, "used")

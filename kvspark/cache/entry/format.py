@@ -76,8 +76,9 @@ class EntryFormat:
         self._max_bytes = max_bytes
         self._header = EntryHeader(specs, label)
         self._dtypes = [spec.numpy_dtype for spec in specs]
-        self._sizes = [spec.bytes_per_row or 0 for spec in specs]
-        self.is_fixed = all(spec.is_fixed for spec in specs)
+        sizes = [spec.bytes_per_row for spec in specs]
+        self._sizes = [size_bytes or 0 for size_bytes in sizes]
+        self.is_fixed = None not in sizes
         """True if all entries that are stored raw have `entry_bytes` bytes."""
         self.payload_bytes = sum(self._sizes)
         """Bytes of a row's tensors; where they vary, 0 for those."""

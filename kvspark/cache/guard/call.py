@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import final
 
 from kvspark.store.base import Entries, Keys
-from kvspark.store.deadline import Deadline
-from kvspark.store.windows import even_windows
+from kvspark.store.deadline import Deadline, Waited
+from kvspark.store.windows import rows_at_once
 
 SLOWEST_BYTES_PER_S = 50e6
 """A server that moves less is not waited for."""
@@ -25,32 +25,37 @@ class Call:
     def __init__(self, timeout_s: float, clock: Callable[[], float]) -> None:
         self._timeout_s = timeout_s
         self._clock = clock
-        self._started = clock()
+        self._waited = Waited(clock, clock())
         self.windows = 0
-        self.moved_s = 0.0
 
     @property
     def deadline(self) -> Deadline:
         """Of all its waiting. It moves with what is asked for, and while the caller is at work."""
-        return Deadline(self._timeout_s, self._owed_s)
+        return Deadline(self._timeout_s, self._waited)
 
     def moves(self, size_bytes: int) -> None:
         """Makes room for another window."""
         self.windows += 1
-        self.moved_s += size_bytes / SLOWEST_BYTES_PER_S
+        self._waited.allowed_s += size_bytes / SLOWEST_BYTES_PER_S
 
     def rested(self, begun: float) -> None:
         """Since `begun` on the clock it was not the store that was waited for."""
-        self._started += self._clock() - begun
+        self._waited.started += self._clock() - begun
 
     def took_s(self) -> float:
         """Seconds since the call began, without its rests."""
-        return self._clock() - self._started
+        return self._clock() - self._waited.started
+
+    @property
+    def moved_s(self) -> float:
+        """Seconds that its bytes may take."""
+        return self._waited.allowed_s
 
     def asked(self, keys: Keys, value_bytes: int) -> Iterator[Keys]:
         """The windows of `keys`, each of which is given its time when it is asked for."""
-        for place in even_windows(len(keys), value_bytes):
-            window = keys[place]
+        step = rows_at_once(value_bytes)
+        for at in range(0, len(keys), step):
+            window = keys[at : at + step]
             self.moves(len(window) * value_bytes)
             yield window
 
@@ -61,9 +66,6 @@ class Call:
             return next(source, None)
         finally:
             self.rested(begun)
-
-    def _owed_s(self) -> float:
-        return self._clock() - self._started - self.moved_s
 
 
 @final

@@ -71,7 +71,7 @@ class Tombstones:
         return self._read() == wanted
 
     def _read(self) -> frozenset[bytes] | None:
-        lookup = self._space.lookup(self._space.digests(_ROW))
+        lookup = self._space.reader.lookup(self._space.digester.of(_ROW))
         if not lookup.is_answered:
             return None
         if not lookup.found[0]:

@@ -16,10 +16,9 @@ import pyarrow as pa
 from kvspark.errors import LossyCodecError
 from kvspark.fingerprint import Canonical, digest
 from kvspark.infer.predict.predictor import Predictor
-from kvspark.model.bundle.bundle import Bundle
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.device import CPU
 from kvspark.model.run.numerics import place_of
-from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -33,10 +32,9 @@ _MARK = [b""]
 
 
 def probe(
-    bundle: Bundle,
+    compiled: CompiledPlan,
     arrays: Mapping[str, pa.Array],
     *,
-    plan: Plan,
     cache: Cache | None = None,
     threads: int = 1,
     device: str = CPU,
@@ -51,7 +49,7 @@ def probe(
             difference is above `plan.lossy_tolerance`.
         DataError: the rows are not what the model takes.
     """
-    plan = plan.for_bundle(bundle)
+    bundle, plan = compiled.bundle, compiled.plan
     if not plan.lossy:
         return None
     mark = None
@@ -65,8 +63,8 @@ def probe(
             return float(np.asarray(known.columns[0])[0])
     rows = {spec.name: arrays[spec.name][:PROBE_ROWS] for spec in bundle.inputs}
     exact, rounded = (
-        Predictor(bundle, plan=each, threads=threads, device=device).predict(rows)
-        for each in (plan.exact(), plan)
+        Predictor(each, threads=threads, device=device).predict(rows)
+        for each in (CompiledPlan.of(bundle, plan.exact()), compiled)
     )
     codecs = ", ".join(f"{name}: {codec}" for name, codec in plan.lossy.items())
     errors = [

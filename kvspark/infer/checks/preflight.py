@@ -19,14 +19,13 @@ from kvspark.cache.stage.stage_cache import NoWriter, StageCache
 from kvspark.errors import NotRepeatableError
 from kvspark.fingerprint import digest
 from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.resolve import Columns, Resolver
 from kvspark.infer.rows.columns import Column, column
 from kvspark.infer.rows.subject import SUBJECT, subject_column
-from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.device import CPU
 from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage
-from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -41,10 +40,9 @@ _MARK = [b""]
 
 
 def preflight(
-    bundle: Bundle,
+    compiled: CompiledPlan,
     arrays: Mapping[str, pa.Array],
     *,
-    plan: Plan | None = None,
     cache: Cache | None = None,
     threads: int = 1,
     device: str = CPU,
@@ -58,12 +56,10 @@ def preflight(
         NotRepeatableError: a stage gives other bits in another run or among other rows.
         DataError: the rows are not what the model takes.
     """
-    plan = plan or Plan()
-    if plan.micro_batch is not None:
-        bundle = bundle.with_micro_batch(plan.micro_batch)
+    bundle = compiled.bundle
     threads = bundle.micro_batch.threads(threads)
     reading = None if cache is None else _Reading(cache)
-    resolver = Resolver(bundle, plan.for_bundle(bundle), reading, threads=threads, device=device)
+    resolver = Resolver(compiled, reading, threads=threads, device=device)
     columns: dict[str, Column] = {
         spec.name: column(arrays[spec.name][:SAMPLE_ROWS], spec) for spec in bundle.inputs
     }

@@ -14,6 +14,7 @@ from kvspark.infer.checks.verification import OneSided, OutputCheck, Verdict, Ve
 from kvspark.infer.compute.bad_rows import BadRows
 from kvspark.infer.predict.predict_apart import masked_column
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.rows.readable import readable
 from kvspark.model import own
 from kvspark.model.bundle.bundle import Bundle
@@ -92,8 +93,7 @@ def _ours(
     bundle: Bundle, arrays: Mapping[str, pa.Array], plan: Plan | None, threads: int
 ) -> tuple[BadRows, dict[str, Any]]:
     """The bad rows, and the outputs of the others by name, at their places."""
-    plan = (plan or Plan()).for_bundle(bundle).uncached()
-    predictor = Predictor(bundle, plan=plan, threads=threads)
+    predictor = Predictor(compiled_plan(bundle, plan).uncached(), threads=threads)
     ((_, columns, bad),) = predictor.stream_apart([(None, arrays)])
     return bad, {spec.name: masked_column(columns[spec.name], spec) for spec in bundle.outputs}
 

@@ -13,14 +13,12 @@ import pyarrow as pa
 
 from kvspark.errors import RowError, SchemaError, UsageError
 from kvspark.infer.compute.bad_rows import BadRow, BadRows
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.resolve import Columns, Resolver
 from kvspark.infer.rows.arrow import output_array
 from kvspark.infer.rows.readable import Readable, read_all, readable
 from kvspark.infer.rows.subject import bound
 from kvspark.infer.stream.window import Window
-from kvspark.model.bundle.bundle import Bundle
-from kvspark.model.run.device import CPU, device_class
-from kvspark.plan.plan import Plan
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 
@@ -60,42 +58,35 @@ class Predictor:
 
     def __init__(
         self,
-        bundle: Bundle,
+        compiled: CompiledPlan,
         *,
-        plan: Plan | None = None,
         cache: Cache | None = None,
         threads: int = 1,
         device: str | None = None,
     ) -> None:
-        """A predictor of `bundle` that computes with `threads` threads at the most.
+        """A predictor of `compiled` that computes with `threads` threads at the most.
 
         With one thread for every 32 rows of a micro-batch: more could change last bits. Graph stages
-        are computed on `device` (`cpu`, `cuda:1`), by default on one of the model's own class.
+        are computed on `device` (`cpu`, `cuda:1`), one of the model's own class.
 
         Opens nothing: a stage's weights are opened when rows of that stage must be computed.
 
         Raises:
-            UsageError: the plan does not fit the model, or `threads` is not positive.
+            UsageError: `threads` is not positive.
         """
         if threads < 1:
             raise UsageError(f"threads must be at least 1, got {threads}")
-        plan = plan or Plan()
-        if plan.micro_batch is not None:
-            bundle = bundle.with_micro_batch(plan.micro_batch)
-        if device is not None and device_class(device) != (bundle.device or CPU):
-            bundle = bundle.with_device(device_class(device))
-        device = device or bundle.device or CPU
-        threads = bundle.micro_batch.threads(threads)
-        self.bundle = bundle
-        self.plan = plan.for_bundle(bundle)
+        self.bundle = compiled.bundle
+        self.plan = compiled.plan
+        threads = self.bundle.micro_batch.threads(threads)
         self._cache = cache
         self._rows = 0
         self._bad_rows: Counter[tuple[str, str]] = Counter()
         # Two pools of threads on one core slow each other down.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
-        self._threads = threads
-        self.resolver = Resolver(bundle, self.plan, cache, threads=threads, device=device)
+        device = device or compiled.device
+        self.resolver = Resolver(compiled, cache, threads=threads, device=device)
         """What looks up, computes and inserts the rows."""
 
     @property

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from kvspark.cache.stage.admission import admitted
 from kvspark.cache.stage.overlap import Overlap
 from kvspark.cache.stage.stage_cache import StageCache
 from kvspark.cache.stage.stage_caches import StageCaches
-from kvspark.infer.resolve.stage_codec import StageCodec, lossy_identity
-from kvspark.model.bundle.bundle import Bundle
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage
-from kvspark.plan.plan import Plan
 
 
 def planned_entries(
-    bundle: Bundle,
-    plan: Plan,
-    codecs: Mapping[str, StageCodec],
+    compiled: CompiledPlan,
     cache: StageCaches | None,
     overlap: Overlap | None,
     turned_away: Callable[[Stage, int], None],
@@ -27,24 +23,21 @@ def planned_entries(
     threads: int,
     device: str,
 ) -> dict[str, StageCache]:
-    """The entries in `cache` of each stage of `bundle` that `plan`, which names all, caches; none without one.
+    """The entries in `cache` of each stage that the plan caches; none without one.
 
     With an `overlap` rows are inserted beside the computation. `turned_away` is told how many rows of a stage were
     computed and not written.
     """
     if cache is None:
         return {}
-    stages = {stage.name: stage for stage in bundle.stages}
-    names = {name: planned.codec for name, planned in plan.stages.items()}
     entries: dict[str, StageCache] = {}
-    for stage in bundle.stages:
-        planned, codec = plan.stages[stage.name], codecs[stage.name]
-        if planned.cached:
-            identity = stage.fingerprint + place_of(stage, threads, device)
-            identity += lossy_identity(stage, stages, names)
-            keyspace = partial(cache.keyspace, identity, codec.specs, codec=codec.store_codec)
+    for name, each in compiled.stages.items():
+        if each.plan.cached:
+            identity = each.identity(place_of(each.stage, threads, device))
+            specs, codec = each.codec.specs, each.codec.store_codec
+            keyspace = partial(cache.keyspace, identity, specs, codec=codec)
             stored = keyspace()
             if overlap is not None:
-                stored = overlap.around(stored, keyspace(guard=overlap.guard), stage.name)
-            entries[stage.name] = admitted(stored, planned.share, partial(turned_away, stage))
+                stored = overlap.around(stored, keyspace(guard=overlap.guard), name)
+            entries[name] = admitted(stored, each.plan.share, partial(turned_away, each.stage))
     return entries

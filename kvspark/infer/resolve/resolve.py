@@ -26,23 +26,21 @@ from kvspark.cache.stage.stage_caches import StageCaches
 from kvspark.errors import RowError
 from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, SetAside
 from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices, wrong_lengths
+from kvspark.infer.compute.computations import Computations
 from kvspark.infer.compute.given_rows import Given
-from kvspark.infer.compute.microbatch import Values, compute, grouped
+from kvspark.infer.compute.microbatch import Values, grouped
 from kvspark.infer.resolve.asked_rows import Asked, known_of
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.keyed_rows import Keyed
 from kvspark.infer.resolve.lease_scheduler import Sharing
 from kvspark.infer.resolve.memo import memos_of_towers
 from kvspark.infer.resolve.planned_entries import planned_entries
-from kvspark.infer.resolve.stage_codec import stage_codec
 from kvspark.infer.rows.columns import Column
 from kvspark.infer.rows.distinct import distinct, row_keys
 from kvspark.infer.rows.subject import SUBJECT, own_columns
 from kvspark.infer.rows.values import joined, nothing, placed, scattered
-from kvspark.model.bundle.bundle import Bundle
-from kvspark.model.run.computation import Computation
 from kvspark.model.run.device import CPU
 from kvspark.model.stage.stage import Stage
-from kvspark.plan.plan import Plan
 from kvspark.stats import StageStats
 
 Columns = Mapping[str, Column]
@@ -54,29 +52,26 @@ class Resolver:
 
     def __init__(
         self,
-        bundle: Bundle,
-        plan: Plan,
+        compiled: CompiledPlan,
         cache: StageCaches | None,
         *,
         threads: int,
         device: str = CPU,
     ) -> None:
-        self._bundle = bundle
-        self._plan = plan
-        self._threads = threads
-        self._device = device
+        self._compiled = compiled
+        self._bundle = bundle = compiled.bundle
+        self._plan = plan = compiled.plan
         self.rule: BadRowRule = Refuse()
-        self.stages = {stage.name: stage for stage in bundle.stages}
-        self._computations: dict[str, Computation] = {}
+        self.stages = {name: each.stage for name, each in compiled.stages.items()}
+        self.computations = Computations(bundle, threads=threads, device=device)
         self._stats: dict[str, StageStats] = defaultdict(StageStats)
         self.memos = memos_of_towers(bundle, plan.memo_bytes)
         self._sharing: dict[str, Sharing] = {}
         self._serial = 0  # of the last row that was known by a number alone
-        self._codecs = {s.name: stage_codec(s, plan.stages[s.name].codec) for s in bundle.stages}
+        self._codecs = {name: each.codec for name, each in compiled.stages.items()}
         self.overlap = None if cache is None else cache.overlap()
-        entries_of = partial(planned_entries, threads=threads, device=device)
-        self.entries = entries_of(
-            bundle, plan, self._codecs, cache, self.overlap, self._turned_away
+        self.entries = planned_entries(
+            compiled, cache, self.overlap, self._turned_away, threads=threads, device=device
         )
         for name, space in self.entries.items():
             if space.leases is not None and self.stages[name].is_batched:
@@ -213,7 +208,7 @@ class Resolver:
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
         bad: dict[int, BadRow] = {}
         arguments, lengths = self.arguments(stage, columns, len(keys), bad)
-        self.computation(stage)  # opened outside the measured seconds
+        self.computations.of(stage)  # opened outside the measured seconds
         given = Given(arguments, lengths, len(keys), bad)
         sharing = self._sharing.get(stage.name)
         if sharing is None:
@@ -267,28 +262,15 @@ class Resolver:
         bad: BadRows | None = None,
     ) -> Values:
         """Computes `stage` for `count` rows of its own arguments, but for those that are `bad` already."""
-        return compute(
-            stage,
-            self.computation(stage),
-            arguments,
-            lengths,
-            count,
-            self._bundle.shapes,
-            trims=stage is self._bundle.stages[-1],
-            computed=[s.name for s in self._bundle.stages if s.is_batched],
-            rule=self.rule,
-            bad=bad,
-        )
+        return self.computations.run(stage, arguments, lengths, count, self.rule, bad)
 
     def is_exact(self, stage: Stage | None = None) -> bool:
         """False if `stage`, or one before it, was computed in other shapes than those of its fingerprint.
 
         Of the whole model, where no stage is named. What is not exact is not kept.
         """
-        names = list(self.stages) if stage is None else [stage.name]
-        done = [self._computations[name].is_exact for name in names if name in self._computations]
-        before = () if stage is None else stage.upstream
-        return all(done) and all(self.is_exact(self.stages[name]) for name in before)
+        names = [*self.stages] if stage is None else self._compiled.stages[stage.name].lineage
+        return self.computations.are_exact(names)
 
     def flush(self) -> None:
         """Waits for a while for what was inserted behind."""
@@ -297,6 +279,8 @@ class Resolver:
 
     def drain(self) -> dict[str, StageStats]:
         """What happened since the last drain, by stage, for all stages."""
+        for name, count in self.computations.drain().items():
+            self._stats[name] += StageStats(weights_loaded=count)
         stats = {name: self._stats[name] for name in self.stages}
         self._stats.clear()
         return stats
@@ -334,15 +318,6 @@ class Resolver:
                     self.rule.found(row, why, bad)
                 lengths = own
         return arguments, lengths
-
-    def computation(self, stage: Stage) -> Computation:
-        """What `stage` runs; opened once."""
-        if stage.name not in self._computations:
-            self._computations[stage.name] = self._bundle.computation(
-                stage, threads=self._threads, device=self._device
-            )
-            self._add(stage, weights_loaded=1)
-        return self._computations[stage.name]
 
     def _turned_away(self, stage: Stage, rows: int) -> None:
         self._add(stage, turned_away=rows)

@@ -8,7 +8,7 @@ nothing. A row that the codec cannot hold (a number too large for it) stays exac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -18,7 +18,6 @@ from typing_extensions import override
 
 from kvspark.cache.entry.lossy import LossyCodec, holds, lossy_named
 from kvspark.errors import UsageError
-from kvspark.fingerprint import digest
 from kvspark.infer.compute.microbatch import Values
 from kvspark.infer.rows.values import entry_columns, entry_specs, entry_values
 from kvspark.model.stage.stage import Stage
@@ -152,21 +151,6 @@ def stage_codec(stage: Stage, codec: str) -> StageCodec:
     """
     lossy = lossy_named(codec)
     return ExactCodec(stage, codec) if lossy is None else LossyStageCodec(stage, lossy)
-
-
-def lossy_identity(stage: Stage, stages: Mapping[str, Stage], codecs: Mapping[str, str]) -> bytes:
-    """What tells results of `stage` that come from fewer bits from exact ones; nothing for those.
-
-    codecs: by stage. Those of the stage itself and of all that come before it count.
-    """
-    lossy: dict[str, str] = {}
-    todo = [stage]
-    while todo:
-        each = todo.pop()
-        if lossy_named(codecs[each.name]) is not None:
-            lossy[each.fingerprint.hex()] = codecs[each.name]
-        todo += [stages[name] for name in each.upstream]
-    return bytes(digest("kvspark.lossy", dict(sorted(lossy.items())))) if lossy else b""
 
 
 def _narrowed(codec: LossyCodec, rows: Rows) -> list[Rows]:

@@ -87,13 +87,14 @@ def tell_all(df: DataFrame, columns: ColumnMap, bundle: Bundle, file: str, row: 
     if not log.isEnabledFor(logging.DEBUG):
         return
     from kvspark.infer.predict.predictor import Predictor
+    from kvspark.infer.resolve.compiled_plan import compiled_plan
 
     chosen = located(df).where((F.col(_FILE) == file) & (F.col(_ROW) == row))
     names = {name: df.columns.index(column) for name, column in columns.inputs.items()}
     try:
         table = chosen.toArrow()
         arrays = {name: table.column(place).combine_chunks() for name, place in names.items()}
-        Predictor(bundle).predict(arrays)
+        Predictor(compiled_plan(bundle)).predict(arrays)
     except Exception:  # a model raises what it likes; the run has failed for the worker's error
         log.debug("what the model says of %s", place_in_file(file, row), exc_info=True)
 

@@ -13,6 +13,7 @@ from kvspark.cache.doctor.finding import Finding, size_text
 from kvspark.cache.stage.admission import entry_memory_bytes
 from kvspark.config.job import JobConfig
 from kvspark.errors import KvsparkError, ModelError
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import Plan
 from kvspark.spark.check.run_preflight import checked_sample, first_rows
 from kvspark.spark.columns.column_map import ColumnMap
@@ -46,9 +47,10 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     source = read_source(spark, config.input, columns=columns.reads, defaulted=columns.defaulted)
     df, columns = ready(columns, model.bundle, source.df)
     source = replace(source, df=df)
+    compiled = CompiledPlan.of(model.bundle, plan)
     cores = spark.sparkContext.defaultParallelism
     sets_aside = config.input.on_bad_row != "error"
-    text, unchecked = checked_sample(source, model, columns, plan, None, sets_aside=sets_aside)
+    text, unchecked = checked_sample(source, compiled, columns, None, sets_aside=sets_aside)
     level = "ok" if unchecked is None else "warn"
     yield Finding("ok" if level == "ok" else "warn", "preflight", text), None
     if source.rows == 0:
@@ -56,7 +58,7 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     sample, _ = first_rows(source, columns, plan, None, sets_aside=sets_aside)
     if unchecked is None:
         yield _verified(model, sample)
-        yield _expected(model, plan, source, sample, cores), None
+        yield _expected(compiled, source, sample, cores), None
     if config.cache is not None:
         yield _stored(model, plan, source), None
 
@@ -74,12 +76,12 @@ def _verified(model: Model, sample: Mapping[str, pa.Array]) -> tuple[Finding, Kv
 
 
 def _expected(
-    model: Model, plan: Plan, source: Source, sample: Mapping[str, pa.Array], cores: int
+    compiled: CompiledPlan, source: Source, sample: Mapping[str, pa.Array], cores: int
 ) -> Finding:
     """How long the rows take where nothing is found in the cache."""
     from kvspark.infer.predict.predictor import Predictor
 
-    predictor = Predictor(model.bundle, plan=plan.uncached(), threads=1)
+    predictor = Predictor(compiled.uncached(), threads=1)
 
     def seconds(arrays: Mapping[str, pa.Array]) -> float:
         start = perf_counter()
@@ -91,7 +93,7 @@ def _expected(
     count = len(next(iter(sample.values())))
     first = seconds({name: array[:1] for name, array in sample.items()})
     if first > _SLOW_S:
-        count = min(count, model.bundle.micro_batch.rows)
+        count = min(count, compiled.bundle.micro_batch.rows)
     a_row = seconds({name: array[:count] for name, array in sample.items()}) / count
     total = a_row * source.rows / cores
     return Finding(

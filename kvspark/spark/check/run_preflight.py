@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from kvspark.errors import DataError, RowError
 from kvspark.infer.compute.bad_rows import BadRows
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.device import CPU, has_gpu
 from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.first_bad_row import can_locate, is_located, place_in_file
@@ -25,14 +26,12 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
-    from kvspark.infer.model import Model
 
 
 def checked_sample(
     source: Source,
-    model: Model,
+    compiled: CompiledPlan,
     columns: ColumnMap,
-    plan: Plan,
     cache: Cache | None,
     *,
     sets_aside: bool,
@@ -48,7 +47,7 @@ def checked_sample(
     """
     if source.rows == 0:
         return "no rows", None
-    device = model.bundle.device or CPU
+    device, plan = compiled.device, compiled.plan
     if device != CPU and not has_gpu():
         return "nothing was checked: tasks compute on GPUs, and the driver has none", "unchecked"
     from kvspark.infer.checks.preflight import preflight
@@ -58,11 +57,11 @@ def checked_sample(
     arrays, table = first_rows(source, columns, plan, cache, sets_aside=sets_aside)
     count = len(next(iter(arrays.values())))
     threads = _threads(source)
-    check = partial(preflight, model.bundle, plan=plan, cache=cache, threads=threads, device=device)
+    check = partial(preflight, compiled, cache=cache, threads=threads, device=device)
     try:
         checked = check(arrays)
     except DataError as exc:
-        predictor = Predictor(model.bundle, plan=plan, threads=threads)
+        predictor = Predictor(compiled, threads=threads)
         if not sets_aside:
             log.debug("what the model says of the first bad row", exc_info=True)
             # What a model raised may quote the row, and logs show causes.
@@ -74,9 +73,9 @@ def checked_sample(
     told = f"checked {', '.join(checked)}" if checked else "all stages were checked before"
     if not plan.lossy:
         return told, None
-    predictor = Predictor(model.bundle, threads=threads, device=device)
+    predictor = Predictor(compiled.uncached(), threads=threads, device=device)
     arrays = good_rows(predictor, arrays) if sets_aside else arrays  # all, not the first few
-    return told + _probed(model, arrays, plan, cache, threads, device), None
+    return told + _probed(compiled, arrays, cache, threads, device), None
 
 
 def _threads(source: Source) -> int:
@@ -86,9 +85,8 @@ def _threads(source: Source) -> int:
 
 
 def _probed(
-    model: Model,
+    compiled: CompiledPlan,
     arrays: dict[str, pa.Array],
-    plan: Plan,
     cache: Cache | None,
     threads: int,
     device: str,
@@ -96,7 +94,7 @@ def _probed(
     from kvspark.infer.checks.lossy_probe import probe
 
     try:
-        error = probe(model.bundle, arrays, plan=plan, cache=cache, threads=threads, device=device)
+        error = probe(compiled, arrays, cache=cache, threads=threads, device=device)
     except DataError as exc:
         raise exc from None  # as above
     return f"; lossy codecs change outputs by up to {error or 0:.2g} of their largest number"

@@ -22,6 +22,7 @@ from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.config.model import Way
 from kvspark.errors import KvsparkError, WeightsUnavailableError
 from kvspark.infer.resolve.budget import within_budget
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.first_bad_row import naming_the_row
 from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
@@ -127,17 +128,19 @@ class _Run:
                     f"{count_of(source.rows, 'row')} in {count_of(len(source.files), 'file')}"
                 )
             plan = _affordable(config, model, plan, source.rows)
+            compiled = CompiledPlan.of(model.bundle, plan)
             with self._phases.phase("preflight") as told:
                 sets_aside = config.input.on_bad_row != "error"
                 text, unchecked = checked_sample(
-                    source, model, columns, plan, cache, sets_aside=sets_aside
+                    source, compiled, columns, cache, sets_aside=sets_aside
                 )
                 told.append(text)
             if unchecked is not None:
                 # What nobody has checked is not remembered, nor rounded; the first rows are bad, others
                 # may not be.
-                trouble, plan = None if cache is None else unchecked, plan.uncached()
-            score = partial(self._score, source, model, columns, plan, cache, trouble)
+                trouble = None if cache is None else unchecked
+                compiled = compiled.uncached()
+            score = partial(self._score, source, model, columns, compiled, cache, trouble)
             try:
                 return score(weights=config.model.weights)
             except Exception as exc:
@@ -152,7 +155,7 @@ class _Run:
         source: Source,
         model: Model,
         columns: ColumnMap,
-        plan: Plan,
+        compiled: CompiledPlan,
         cache: Cache | None,
         trouble: str | None,
         *,
@@ -164,7 +167,7 @@ class _Run:
         try:
             done = RowsDone(spark, tally, source.rows)
             with self._phases.phase("score") as told, done.shown("score"):
-                spec = task_spec(spark, model.bundle, cache, plan, weights)
+                spec = task_spec(spark, compiled, cache, weights)
                 rows = spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
@@ -175,7 +178,7 @@ class _Run:
             check_bad_rows(self._config.input, tally.stats, source.rows)
             written = self._validate(staged, source, df.schema, bad_rows)
             fault_point("validated")
-            report = self._report(source, model, plan, tally, written, trouble)
+            report = self._report(source, model, compiled.plan, tally, written, trouble)
             write_report(report, staged, output=self._target.path)
             fault_point("reported")
             with self._phases.phase("publish") as told:

@@ -25,6 +25,7 @@ from kvspark.errors import (
 )
 from kvspark.fingerprint import digest
 from kvspark.infer.compute.bad_rows import OnBadRow
+from kvspark.infer.resolve.compiled_plan import CompiledPlan, compiled_plan
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.plan.plan import Plan
 from kvspark.spark.columns.column_map import ColumnMap, column_map
@@ -97,7 +98,8 @@ def score(
     check_added(bad_rows, df.columns)
     df, columns = ready(column_map(model.bundle, inputs, outputs), model.bundle, df)
     cache = given_cache(cache, namespace=model.name)
-    spec = task_spec(df.sparkSession, model.bundle, cache, plan, weights)
+    compiled = compiled_plan(on_task_devices(df.sparkSession, model.bundle), plan)
+    spec = task_spec(df.sparkSession, compiled, cache, weights)
     stats = tally_for(cache, stats, df.sparkSession)
     return with_outputs(df, columns, model.bundle, spec, stats, bad_rows)
 
@@ -133,22 +135,19 @@ def with_outputs(
 
 def task_spec(
     spark: SparkSession,
-    bundle: Bundle,
+    compiled: CompiledPlan,
     cache: Cache | None,
-    plan: Plan | None,
     weights: Way | None = None,
 ) -> TaskSpec:
     """What the tasks of one call compute with; ships the model.
 
     Raises:
-        UsageError: the plan does not fit the model, `weights` not the session, or workers have another Python.
+        UsageError: `weights` do not fit the session, or workers have another Python.
     """
     check_worker_python(spark)
-    bundle = on_task_devices(spark, bundle)
-    plan = (plan or Plan()).for_bundle(bundle)
     config = None if cache is None else cache.config
-    shipped = ship(spark, bundle, weights, config)
-    return TaskSpec(_key(shipped, plan, config), shipped, plan, config)
+    shipped = ship(spark, compiled.bundle, weights, config)
+    return TaskSpec(_key(shipped, compiled.plan, config), shipped, compiled.plan, config)
 
 
 @final

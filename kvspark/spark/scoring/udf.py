@@ -19,6 +19,7 @@ from kvspark.cache.cache_argument import given_cache
 from kvspark.config.model import Way
 from kvspark.config.reading.arguments import named_as_arguments
 from kvspark.errors import UsageError
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.rows.arrow import arrow_type
 from kvspark.plan.plan import Plan
 from kvspark.spark.columns.column_map import column_map
@@ -26,6 +27,7 @@ from kvspark.spark.columns.input_parts import InputOf
 from kvspark.spark.runs.tally import tally_for
 from kvspark.spark.scoring.bad_rows import bad_row_output
 from kvspark.spark.scoring.score import ScoreTask, task_spec
+from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.scoring.udf_inputs import udf_inputs
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def udf(
         columns = replace(columns, inputs=labels, made={}, faults=made.faults)
     kinds = tuple(arrow_type(spec) for spec in bundle.inputs) if made is None else made.kinds
     task = ScoreTask(
-        task_spec(spark, bundle, cache, plan, weights),
+        task_spec(spark, compiled_plan(on_task_devices(spark, bundle), plan), cache, weights),
         columns,
         {spec.name: place for place, spec in enumerate(bundle.inputs)},
         (*(f"input {place}" for place in range(len(kinds))), *columns.outputs.values()),

@@ -36,6 +36,7 @@ class TaskSpec:
     """Equal keys: equal model, plan and cache."""
     shipped: Shipped
     plan: Plan
+    """It fits the model: the driver has compiled both."""
     cache: CacheConfig | None
 
 
@@ -74,12 +75,13 @@ def task_threads() -> int:
 def _open(spec: TaskSpec, *, threads: int) -> _Kept:
     keep_freed_memory()
     from kvspark.infer.predict.predictor import Predictor
+    from kvspark.infer.resolve.compiled_plan import CompiledPlan
 
     cache = None if spec.cache is None else _connect(spec.cache)
     opener = HostOpener(spec.shipped)
-    bundle, plan = opener.bundle, spec.plan
-    device = device_of_task(bundle.device, task_resources())
-    predictor = Predictor(bundle, plan=plan, cache=cache, threads=threads, device=device)
+    compiled = CompiledPlan.of(opener.bundle, spec.plan)
+    device = device_of_task(compiled.bundle.device, task_resources())
+    predictor = Predictor(compiled, cache=cache, threads=threads, device=device)
     return _Kept(predictor, cache, opener)
 
 

@@ -13,6 +13,7 @@ from kvspark.errors import NotRepeatableError
 from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spec import MicroBatch
 from tests.faults.matrix import covers
 from tests.infer.test_exactness import encoder, plain, token_rows, vector_rows
@@ -47,7 +48,7 @@ def test_a_model_that_is_not_row_wise_is_refused(module: torch.nn.Module) -> Non
         NotRepeatableError, match=r"stage 'output' gave other bits .* nothing was written"
     ):
         preflight(
-            model.bundle,
+            compiled_plan(model.bundle),
             {
                 "x": pa.array(
                     [[v * LARGE for v in row] for row in ROWS["x"].to_pylist()], ROWS["x"].type
@@ -57,8 +58,10 @@ def test_a_model_that_is_not_row_wise_is_refused(module: torch.nn.Module) -> Non
 
 
 def test_a_row_wise_model_passes() -> None:
-    assert preflight(plain(Mlp, "trunk").bundle, ROWS) == ("trunk", "output")
-    assert preflight(encoder(per_token=True).bundle, token_rows(list(range(64)))) == (
+    assert preflight(compiled_plan(plain(Mlp, "trunk").bundle), ROWS) == ("trunk", "output")
+    assert preflight(
+        compiled_plan(encoder(per_token=True).bundle), token_rows(list(range(64)))
+    ) == (
         "layer",
         "head",
     )
@@ -67,16 +70,16 @@ def test_a_row_wise_model_passes() -> None:
 def test_what_was_checked_is_not_checked_again() -> None:
     cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
     bundle = plain(Mlp, "trunk").with_micro_batch(MicroBatch(rows=64)).bundle
-    assert preflight(bundle, ROWS, cache=cache) == ("trunk", "output")
-    assert preflight(bundle, ROWS, cache=cache) == ()
-    assert preflight(bundle, ROWS, cache=cache, threads=2) == ("trunk", "output")
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache) == ("trunk", "output")
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache) == ()
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache, threads=2) == ("trunk", "output")
 
 
 def test_a_preflight_leaves_no_row_in_the_cache() -> None:
     cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
     bundle = plain(Mlp, "trunk").bundle
-    preflight(bundle, ROWS, cache=cache)
-    predictor = Predictor(bundle, cache=cache)
+    preflight(compiled_plan(bundle), ROWS, cache=cache)
+    predictor = Predictor(compiled_plan(bundle), cache=cache)
     predictor.predict(ROWS)
     assert predictor.drain().stages["output"].hits == 0
 
@@ -85,5 +88,5 @@ def test_no_rows_check_nothing_and_leave_no_mark() -> None:
     cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
     empty = {"x": pa.array([], pa.list_(pa.float32()))}
     bundle = plain(Mlp, "trunk").bundle
-    assert preflight(bundle, empty, cache=cache) == ()
-    assert preflight(bundle, ROWS, cache=cache) == ("trunk", "output")
+    assert preflight(compiled_plan(bundle), empty, cache=cache) == ()
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache) == ("trunk", "output")

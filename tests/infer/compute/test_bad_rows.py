@@ -21,6 +21,7 @@ from kvspark.errors import DataError, RowError, UsageError
 from kvspark.infer.compute.bad_rows import BadRow
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.features.image import ImageFeatures
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch, TensorSpec
@@ -134,11 +135,13 @@ def test_the_good_rows_have_the_bits_of_a_table_without_the_bad_ones(
         {stage.name: StagePlan(bool(bits >> i & 1)) for i, stage in enumerate(model.stages)},
         max_pending_rows=16,
     )
-    Predictor(model.bundle, plan=plan, cache=cache).predict(rows_of(warmed, {}))
+    Predictor(compiled_plan(model.bundle, plan), cache=cache).predict(rows_of(warmed, {}))
     good = [place for place in range(len(seeds)) if place not in bad]
-    expected = Predictor(model.bundle).predict(rows_of([seeds[place] for place in good], {}))
+    expected = Predictor(compiled_plan(model.bundle)).predict(
+        rows_of([seeds[place] for place in good], {})
+    )
     table = pa.table(rows_of(seeds, bad))
-    predictor = Predictor(model.bundle, plan=plan, cache=cache)
+    predictor = Predictor(compiled_plan(model.bundle, plan), cache=cache)
     for _ in range(2):  # the second time good rows are hits, and bad ones still bad
         batches = [
             (
@@ -166,10 +169,10 @@ def test_the_good_rows_have_the_bits_of_a_table_without_the_bad_ones(
 def test_bad_rows_are_never_inserted_and_good_ones_are() -> None:
     cache = fresh_cache()
     rows = token_rows(list(range(40)), {3: 0, 20: 0})
-    first = Predictor(encoder().bundle, cache=cache)
+    first = Predictor(compiled_plan(encoder().bundle), cache=cache)
     list(first.stream_apart([(None, rows)]))
     assert first.drain().stages["output"].computed == 38
-    second = Predictor(encoder().bundle, cache=cache)
+    second = Predictor(compiled_plan(encoder().bundle), cache=cache)
     ((_, _, bad),) = second.stream_apart([(None, rows)])
     stats = second.drain().stages["output"]
     assert (stats.hits, stats.computed, sorted(bad)) == (38, 0, [3, 20])
@@ -179,7 +182,7 @@ def test_a_repeated_bad_row_is_tried_once_a_window_and_bad_everywhere() -> None:
     rows = token_rows([1, 2, 1, 1], {})
     bad_ids = pa.array([[VOCABULARY], [1], [VOCABULARY], [VOCABULARY]], pa.list_(pa.int64()))
     rows = {"input_ids": bad_ids, "attention_mask": pa.array([[1]] * 4, pa.list_(pa.int64()))}
-    predictor = Predictor(encoder().bundle)
+    predictor = Predictor(compiled_plan(encoder().bundle))
     batches = [(0, rows), (1, rows)]
     assert [sorted(bad) for _, _, bad in predictor.stream_apart(batches)] == [[0, 2, 3]] * 2
     assert predictor.drain().bad_rows == {"layer": {"IndexError": 6}}
@@ -193,11 +196,13 @@ def test_a_bad_tower_spoils_the_pairs_that_hold_it_and_no_others() -> None:
     given["user"] = pa.array(
         [v if i != 1 else None for i, v in enumerate(given["user"].to_pylist())], given["user"].type
     )
-    ((_, made, bad),) = Predictor(towers().bundle, cache=fresh_cache()).stream_apart(
+    ((_, made, bad),) = Predictor(compiled_plan(towers().bundle), cache=fresh_cache()).stream_apart(
         [(None, given)]
     )
     assert bad == {1: BadRow("input", "NullValue", "input 'user' is null")}
-    whole = Predictor(towers().bundle).predict(rows([1, 2, 1, 3]))["output"].to_pylist()
+    whole = (
+        Predictor(compiled_plan(towers().bundle)).predict(rows([1, 2, 1, 3]))["output"].to_pylist()
+    )
     assert made["output"].to_pylist() == [whole[0], None, whole[2], whole[3]]
 
 
@@ -212,7 +217,7 @@ def test_thousands_of_bad_rows_cost_no_more_than_two_calls_a_row(every: int) -> 
         pa.list_(pa.int64()),
     )
     rows = {"input_ids": tokens, "attention_mask": pa.array([[1] * 3] * many, pa.list_(pa.int64()))}
-    predictor = Predictor(encoder().bundle)
+    predictor = Predictor(compiled_plan(encoder().bundle))
     ((_, made, bad),) = predictor.stream_apart([(None, rows)])
     assert len(bad) == many // every == made["output"].null_count
     calls = sum(stage.micro_batches for stage in predictor.drain().stages.values())
@@ -309,7 +314,7 @@ def test_values_that_are_not_the_inputs_are_bad_rows(
 
 
 def test_a_batch_of_bad_rows_alone_gives_nulls() -> None:
-    predictor = Predictor(plain(Mlp, "trunk").bundle, cache=fresh_cache())
+    predictor = Predictor(compiled_plan(plain(Mlp, "trunk").bundle), cache=fresh_cache())
     batches = [(i, vectors([1, 2], {0: 0, 1: 1})) for i in range(2)]
     for _, made, bad in predictor.stream_apart(batches):
         assert sorted(bad) == [0, 1]

@@ -23,6 +23,7 @@ from kvspark.cache.stage.lease import RowLeases
 from kvspark.infer.compute.microbatch import Values
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.backoff import Patience
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.resolve.lease_scheduler import IN_VAIN_S, Sharing
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import TensorSpec
@@ -42,7 +43,7 @@ NAMES = count()
 DROP_ENTRIES = "for _, k in ipairs(redis.call('KEYS', 'k1s*')) do redis.call('DEL', k) end"
 DROP_LEASES = DROP_ENTRIES.replace("k1s", "k1l")
 CALL_S = "KVSPARK_TEST_CALL_S"
-EXPECTED = checksum(Predictor(model().bundle).predict(rows()))
+EXPECTED = checksum(Predictor(compiled_plan(model().bundle)).predict(rows()))
 
 
 class Clock:
@@ -204,11 +205,15 @@ def test_the_rows_of_a_worker_that_is_killed_are_computed(server, monkeypatch):
 @pytest.mark.redis
 @pytest.mark.parametrize("from_ms", [1_000.0, None])
 def test_rows_that_are_cheap_take_no_leases(server, from_ms):
-    predictor = Predictor(model().bundle, cache=Cache.from_config(config(server.url, from_ms)))
+    predictor = Predictor(
+        compiled_plan(model().bundle), cache=Cache.from_config(config(server.url, from_ms))
+    )
     predictor.predict(rows())
     assert leases(server) == 0
     assert server.count("set") == SHARED
-    predictor = Predictor(model().bundle, cache=Cache.from_config(config(server.url, 0.0)))
+    predictor = Predictor(
+        compiled_plan(model().bundle), cache=Cache.from_config(config(server.url, 0.0))
+    )
     predictor.predict(rows(seed=2))
     assert leases(server) == SHARED
     assert server.count("set") == 3 * SHARED
@@ -231,7 +236,7 @@ def test_a_row_that_was_inserted_meanwhile_is_not_computed(server, monkeypatch):
     made = [checksum(outputs) for _, outputs in predictor.stream(both())]
     stage = predictor.drain().stages["output"]
     assert (stage.leased, stage.computed, stage.hits) == (10, 10, 0)
-    plain = Predictor(model().bundle)
+    plain = Predictor(compiled_plan(model().bundle))
     assert made == [checksum(plain.predict(rows(10))), checksum(plain.predict(rows(10, seed=7)))]
 
 
@@ -260,7 +265,7 @@ def test_a_store_that_is_away_leaves_all_rows_to_who_asks(server):
     server.signal(signal.SIGKILL)
     assert leases_of_rows.claim(digests, ttl_s=60).all()
     assert cache.drain().errors
-    predictor = Predictor(model().bundle, cache=cache)
+    predictor = Predictor(compiled_plan(model().bundle), cache=cache)
     assert checksum(predictor.predict(rows())) == EXPECTED
 
 
@@ -268,7 +273,7 @@ def test_a_store_that_is_away_leaves_all_rows_to_who_asks(server):
 def test_rows_that_are_never_stored_are_not_claimed(server):
     plan = Plan({"output": StagePlan(cached=True, share=0.5)})
     cache = Cache.from_config(config(server.url, 0.0))
-    predictor = Predictor(model().bundle, plan=plan, cache=cache)
+    predictor = Predictor(compiled_plan(model().bundle, plan), cache=cache)
     assert checksum(predictor.predict(rows())) == EXPECTED
     stored = server.ask("KEYS", "k1s*").count(b"k1s")
     assert 0 < leases(server) == stored < SHARED
@@ -297,13 +302,13 @@ def test_any_pattern_of_leases_gives_the_bits_of_the_run_without_a_cache(
     name = f"pattern-{next(NAMES)}"
     cache = Cache.from_config(config(shared_server.url, 0.0).model_copy(update={"namespace": name}))
     if taken:  # by somebody who is gone, and whose entries are gone as well
-        Predictor(bundle, plan=plan, cache=cache).predict(rows_of(taken))
+        Predictor(compiled_plan(bundle, plan), cache=cache).predict(rows_of(taken))
         shared_server.ask("EVAL", DROP_ENTRIES, "0")
     if known:
-        Predictor(bundle, plan=plan, cache=cache).predict(rows_of(known))
-    predictor = Predictor(bundle, plan=plan, cache=cache)
+        Predictor(compiled_plan(bundle, plan), cache=cache).predict(rows_of(known))
+    predictor = Predictor(compiled_plan(bundle, plan), cache=cache)
     made = predictor.predict(rows_of(seeds))
-    expected = Predictor(bundle).predict(rows_of(seeds))
+    expected = Predictor(compiled_plan(bundle)).predict(rows_of(seeds))
     for output, array in expected.items():
         assert bits_of(made[output]) == bits_of(array)
     assert predictor.drain().cache_errors == {}

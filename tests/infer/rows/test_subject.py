@@ -16,6 +16,7 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import SchemaError
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from tests.small_models import Mlp, seeded
 
 ROWS = np.random.default_rng(0).standard_normal((6, 8)).astype("<f4")
@@ -35,7 +36,7 @@ def cache() -> Iterator[Cache]:
 
 
 def test_equal_rows_of_two_subjects_are_computed_for_each(model, cache):
-    predictor = Predictor(model.bundle, cache=cache)
+    predictor = Predictor(compiled_plan(model.bundle), cache=cache)
     rows = {"x": pa.array(list(ROWS[[0, 0, 0, 1]])), "\0subject": pa.array(["a", "a", "b", None])}
     predictor.predict(rows)
     counted = predictor.drain().stages
@@ -67,7 +68,7 @@ def test_nothing_is_remembered_without_a_subject(model, cache):
     with pytest.raises(SchemaError, match="'user'"):
         model.predict({"x": ROWS}, cache=cache)
     with pytest.raises(SchemaError, match=r"kvspark\.score"):
-        Predictor(model.bundle, cache=cache).predict({"x": pa.array(list(ROWS))})
+        Predictor(compiled_plan(model.bundle), cache=cache).predict({"x": pa.array(list(ROWS))})
     with pytest.raises(SchemaError, match="whole number"):
         model.predict({"x": ROWS, "user": [0.5] * 6}, cache=cache)
 
@@ -75,6 +76,6 @@ def test_nothing_is_remembered_without_a_subject(model, cache):
 def test_a_number_and_its_text_are_one_subject(model, cache):
     numbers = {"x": ROWS, "user": [17] * 6}
     model.predict(numbers, cache=cache)
-    predictor = Predictor(model.bundle, cache=cache)
+    predictor = Predictor(compiled_plan(model.bundle), cache=cache)
     predictor.predict({"x": pa.array(list(ROWS)), "\0subject": pa.array(["17"] * 6)})
     assert predictor.drain().stages["output"].hits == 6

@@ -20,6 +20,7 @@ from kvspark.cache.cache import Cache
 from kvspark.errors import BundleError, DataError, ExportError, RowError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.features.image import SETTINGS_FILE, ImageFeatures
 from kvspark.model.stage.library import build_of
 from kvspark.plan.plan import Plan, StagePlan
@@ -199,10 +200,9 @@ def test_the_place_is_that_of_the_row_in_its_own_batch() -> None:
     # Repeated rows before it, and another batch that waits with it.
     with pytest.raises(RowError, match="row 7 of the batch: stage 'features'"):
         model.predict({"image": [*known, known[0], b"?"]})
-    stream = Predictor(model.bundle).stream(
-        (i, {"image": image_column(rows)})
-        for i, rows in enumerate([known[:4], [known[5], known[0], known[1], b"?"]])
-    )
+    batches = [known[:4], [known[5], known[0], known[1], b"?"]]
+    columns = ((i, {"image": image_column(rows)}) for i, rows in enumerate(batches))
+    stream = Predictor(compiled_plan(model.bundle)).stream(columns)
     with pytest.raises(RowError, match="row 3 of the batch") as bad:
         list(stream)
     assert str(pickle.loads(pickle.dumps(bad.value))) == str(bad.value)
@@ -237,15 +237,12 @@ def test_rows_are_decoded_in_parts_and_the_bits_stay() -> None:
     model = small()
     whole = model.predict({"image": rows})["output"]
     parts = Plan(max_held_bytes=40 * PICTURE_BYTES)  # one micro-batch of 32
-    predictor = Predictor(model.bundle, plan=Plan(max_held_bytes=1 << 30))
-    predictor.predict({"image": image_column(rows)})
-    at_once = predictor.drain().stages["output"]
-    predictor = Predictor(model.bundle, plan=parts)
-    predictor.predict({"image": image_column(rows)})
-    in_parts = predictor.drain().stages["output"]
+    for plan in (Plan(max_held_bytes=1 << 30), parts):
+        predictor = Predictor(compiled_plan(model.bundle, plan))
+        predictor.predict({"image": image_column(rows)})
+        stats = predictor.drain().stages["output"]
+        assert (stats.micro_batches, stats.padding_rows) == (3, 26)
     assert model.predict({"image": rows}, plan=parts)["output"].tobytes() == whole.tobytes()
-    assert (at_once.micro_batches, in_parts.micro_batches) == (3, 3)
-    assert (at_once.padding_rows, in_parts.padding_rows) == (26, 26)
 
 
 def test_decoded_pictures_can_be_cached_like_any_stage() -> None:
@@ -254,7 +251,8 @@ def test_decoded_pictures_can_be_cached_like_any_stage() -> None:
     cache = Cache.connect("memory://pictures", namespace="tests")
     plan = Plan({"features": StagePlan(cached=True), "output": StagePlan(cached=False)})
     first = model.predict({"image": rows}, cache=cache, plan=plan)["output"]
-    predictor = Predictor(model.bundle, plan=plan, cache=cache, threads=torch.get_num_threads())
+    compiled, threads = compiled_plan(model.bundle, plan), torch.get_num_threads()
+    predictor = Predictor(compiled, cache=cache, threads=threads)
     predictor.predict({"image": image_column(rows)})
     assert predictor.drain().stages["features"].hits == 5
     assert first.tobytes() == model.predict({"image": rows})["output"].tobytes()

@@ -11,6 +11,7 @@ import torch
 from kvspark.errors import ModelError, UsageError
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.run.device import device_class, strict_arithmetic, visible_index
 from kvspark.model.run.numerics import numerics_digest
 from tests.small_models import Mlp, seeded
@@ -118,9 +119,12 @@ def test_a_model_keeps_its_device_where_it_is_saved(tmp_path) -> None:
 
 def test_a_predictor_takes_the_class_of_its_device() -> None:
     model = mlp()
-    there = Predictor(model.bundle, device="cuda:1").bundle
+    there = Predictor(compiled_plan(model.bundle, device="cuda:1"), device="cuda:1").bundle
     assert there.fingerprint == model.with_device("cuda").fingerprint
-    assert Predictor(there, device="cpu").bundle.fingerprint == model.fingerprint
+    assert (
+        Predictor(compiled_plan(there, device="cpu"), device="cpu").bundle.fingerprint
+        == model.fingerprint
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 import kvspark
 from kvspark.errors import BadRowsError, UsageError
 from kvspark.infer.model import Model
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.quarantine import Quarantine, quarantine_of
 from kvspark.spark.columns.column_map import column_map
@@ -231,7 +232,7 @@ def test_a_task_that_is_tried_again_leaves_no_row_twice(
     df, aside = quarantine_of(df, columns, ids=("id",), staged=tmp_path / "staged", most=None)
     names = (*df.columns, "label")
     places = columns.places(df.schema)
-    spec = task_spec(spark, mlp.bundle, None, Plan(max_pending_rows=1))
+    spec = task_spec(spark, compiled_plan(mlp.bundle, Plan(max_pending_rows=1)), None)
     task = ScoreTask(spec, columns, places, names, "call", None, aside)
 
     def dies_once(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

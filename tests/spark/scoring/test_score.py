@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 import kvspark
 from kvspark.errors import SchemaError, UsageError
 from kvspark.infer.model import Model
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.runs.tally import Tally
@@ -194,7 +195,7 @@ def test_empty_partitions_open_nothing(spark: SparkSession, mlp: Model) -> None:
 @covers("B22")
 def test_a_model_that_fails_is_named_without_its_rows(spark: SparkSession, mlp: Model) -> None:
     df = spark.createDataFrame([(0, [7.25] * 8)], "id long, x array<float>")
-    spec = task_spec(spark, mlp.bundle, None, None)
+    spec = task_spec(spark, compiled_plan(mlp.bundle), None)
     columns = ColumnMap({"x": "x"}, {"no such output": "y"})
     task = ScoreTask(spec, columns, {"x": 1}, ("id", "x", "y"), "call", None)
     with pytest.raises(PythonException) as caught:
@@ -208,7 +209,7 @@ def test_a_worker_that_dies_changes_neither_rows_nor_counts(
     spark: SparkSession, table: DataFrame, mlp: Model, tmp_path: Path
 ) -> None:
     tally = Tally(spark)
-    spec = task_spec(spark, mlp.bundle, None, Plan(max_pending_rows=1))
+    spec = task_spec(spark, compiled_plan(mlp.bundle, Plan(max_pending_rows=1)), None)
     columns = ColumnMap({"x": "x"}, {"label": "label"})
     task = ScoreTask(spec, columns, {"x": 1}, ("id", "x", "label"), "call", tally)
 

@@ -16,6 +16,7 @@ import torch
 from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
+from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.scoring import worker
 from kvspark.spark.scoring.score import task_spec
@@ -41,7 +42,7 @@ def test_each_stage_has_a_broadcast_of_its_own(spark: SparkSession, mlp: Model) 
 @pytest.mark.spark
 def test_a_worker_keeps_two_predictors_and_uses_them_again(spark: SparkSession, mlp: Model) -> None:
     plans = [Plan({"output": StagePlan(cached=False)}, max_pending_rows=rows) for rows in (1, 2, 3)]
-    specs = [task_spec(spark, mlp.bundle, None, plan) for plan in plans]
+    specs = [task_spec(spark, compiled_plan(mlp.bundle, plan), None) for plan in plans]
 
     def kept(batches):
         list(batches)
@@ -63,7 +64,7 @@ def test_a_kept_predictor_opens_stages_from_the_job_that_runs_now(spark: SparkSe
     model = Model.from_torch(
         seeded(Mlp(), seed=secrets.randbits(31)), {"x": torch.zeros(4, 8)}, cuts=["trunk"]
     )
-    first, second = (task_spec(spark, model.bundle, None, None) for _ in range(2))
+    first, second = (task_spec(spark, compiled_plan(model.bundle), None) for _ in range(2))
 
     def keeps(batches):
         list(batches)

@@ -1,0 +1,74 @@
+"""What the stages of one model run: opened when rows of theirs must be computed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from kvspark.infer.compute.bad_row_rule import BadRowRule
+from kvspark.infer.compute.bad_rows import BadRows
+from kvspark.infer.compute.microbatch import Values, compute
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.run.computation import Computation
+from kvspark.model.stage.stage import Stage
+
+
+@final
+class Computations:
+    """Calls the stages of `bundle` with `threads` threads, graph stages on `device`."""
+
+    def __init__(self, bundle: Bundle, *, threads: int, device: str) -> None:
+        self._bundle = bundle
+        self._threads = threads
+        self._device = device
+        self._batched = [stage.name for stage in bundle.stages if stage.is_batched]
+        self._of: dict[str, Computation] = {}
+        self._opened: Counter[str] = Counter()
+
+    def of(self, stage: Stage) -> Computation:
+        """What `stage` runs; opened once."""
+        if stage.name not in self._of:
+            self._of[stage.name] = self._bundle.computation(
+                stage, threads=self._threads, device=self._device
+            )
+            self._opened[stage.name] += 1
+        return self._of[stage.name]
+
+    def run(
+        self,
+        stage: Stage,
+        arguments: Sequence[object],
+        lengths: npt.NDArray[np.int64] | None,
+        count: int,
+        rule: BadRowRule,
+        bad: BadRows | None = None,
+    ) -> Values:
+        """The results of `stage` for `count` rows of its own arguments, but for those that are `bad` already."""
+        return compute(
+            stage,
+            self.of(stage),
+            arguments,
+            lengths,
+            count,
+            self._bundle.shapes,
+            trims=stage is self._bundle.stages[-1],
+            computed=self._batched,
+            rule=rule,
+            bad=bad,
+        )
+
+    def drain(self) -> Mapping[str, int]:
+        """How often weights were opened since the last drain, by stage."""
+        opened, self._opened = self._opened, Counter()
+        return opened
+
+    def are_exact(self, names: Sequence[str]) -> bool:
+        """False if one of the stages `names` was computed in other shapes than those of its fingerprint."""
+        for name, computation in self._of.items():
+            if name in names and not computation.is_exact:
+                return False
+        return True
