@@ -7,7 +7,7 @@ from contextlib import closing
 
 from kvspark.store.base import Entries, Keys, Store
 from kvspark.store.deadline import Deadline
-from kvspark.store.value_table import Part, Scattered, Slab
+from kvspark.store.value_table import Part, Scattered, listed
 
 WINDOW = 512
 """Keys that a server is asked for at once."""
@@ -41,9 +41,9 @@ def values_of(parts: Iterable[Part], count: int) -> list[bytes | None]:
     place = 0
     for part in parts:
         if isinstance(part, Scattered):
-            values |= zip(part.places.tolist(), part.slab.values(), strict=True)
+            values |= zip(part.places.tolist(), listed(part.part), strict=True)
             continue
-        for value in part.values() if isinstance(part, Slab) else part:
+        for value in listed(part):
             while place in values:
                 place += 1
             values[place] = value

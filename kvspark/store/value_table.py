@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -45,14 +46,14 @@ def byte_rows(table: npt.NDArray[np.uint8]) -> list[bytes]:
 @final
 @dataclass(frozen=True, slots=True)
 class Scattered:
-    """A slab whose values belong to keys that need not follow each other."""
+    """Values that belong to keys which need not follow each other."""
 
-    slab: Slab
+    part: Slab | list[bytes | None]
     places: npt.NDArray[np.intp]
     """Of the keys, counted over all that are asked for in the call."""
 
     def __len__(self) -> int:
-        return len(self.slab)
+        return len(self.part)
 
 
 Part: TypeAlias = "Slab | Scattered | list[bytes | None]"
@@ -60,3 +61,8 @@ Part: TypeAlias = "Slab | Scattered | list[bytes | None]"
 
 Unless it is scattered: of the first keys that no part had before, in their order.
 """
+
+
+def listed(part: Slab | list[bytes | None]) -> Sequence[bytes | None]:
+    """Each value of `part` by itself."""
+    return part.values() if isinstance(part, Slab) else part

@@ -12,7 +12,7 @@ def in_order(parts: Iterable[Part]) -> list[bytes | None]:
     values: dict[int, bytes | None] = {}
     next_row = 0
     for part in parts:
-        slab = part.slab if isinstance(part, Scattered) else part
+        slab = part.part if isinstance(part, Scattered) else part
         if isinstance(part, Scattered):
             rows = part.places.tolist()
         else:

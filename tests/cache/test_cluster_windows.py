@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from kvspark.cache.guard.guard import Guard
 from kvspark.errors import StoreUnavailableError
 from kvspark.store.cluster import lookup as cluster_lookup
-from kvspark.store.cluster import nodes
+from kvspark.store.cluster import router
 from kvspark.store.cluster.cluster import ClusterStore
-from kvspark.store.cluster.node import Post
 from kvspark.store.cluster.nodes import Nodes
 from kvspark.store.deadline import Deadline
 from kvspark.store.endpoint import Endpoint
@@ -112,10 +111,10 @@ def test_windows_come_as_tables_and_are_asked_for_ahead(own_cluster, monkeypatch
     sent: list[int] = []
     send = Nodes.send
 
-    def counted(self: Nodes, posts: Mapping[Address, Post], *args: object) -> None:
+    def counted(self: Nodes, payloads: Mapping[Address, bytes], *args: object) -> object:
         # One command for each of 64 hash tags.
-        sent.append(sum(len(post.pieces) for post in posts.values()) // 64)
-        send(self, posts, *args)  # type: ignore[arg-type]  # as they came
+        sent.append(sum(each.count(b"MGET") for each in payloads.values()) // 64)
+        return send(self, payloads, *args)  # type: ignore[arg-type]  # as they came
 
     monkeypatch.setattr(Nodes, "send", counted)
     ahead: list[int] = []
@@ -179,7 +178,7 @@ def test_a_node_that_is_killed_between_windows_costs_its_keys_from_then_on(
     own_cluster, monkeypatch
 ):
     # Who has what would be looked for at once, were nothing on its way.
-    monkeypatch.setattr(nodes, "REFRESH_S", 0.0)
+    monkeypatch.setattr(router, "REFRESH_S", 0.0)
     store = filled(own_cluster)
     get_many(store, KEYS)
 

@@ -52,7 +52,7 @@ class Decoding:
     def _take(self, part: Part) -> None:
         rows = self._rows_of(part)
         if isinstance(part, Scattered):
-            part = part.slab
+            part = part.part
         values: list[bytes | None]
         if isinstance(part, Slab):
             self.present += len(part)

@@ -20,7 +20,7 @@ from kvspark.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from kvspark.store.base import Counts, Entries, Keys, Parts, Store
 from kvspark.store.breaker import Breaker
 from kvspark.store.cluster.lookup import ClusterLookup
-from kvspark.store.cluster.nodes import Nodes
+from kvspark.store.cluster.router import Router
 from kvspark.store.deadline import NEVER, Deadline
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.process import PerProcess
@@ -42,8 +42,8 @@ class ClusterStore(CommandedStore):
 
     @override
     def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
-        with self._nodes.turn(deadline) as nodes:
-            lookup = ClusterLookup(nodes, self._place, value_bytes, deadline)
+        with self._router.turn(deadline) as router:
+            lookup = ClusterLookup(router, self._place, value_bytes, deadline)
             yield from lookup.run(windows)
         self._count(lookup.failures)
 
@@ -74,8 +74,8 @@ class ClusterStore(CommandedStore):
     @override
     def scan(self, prefix: bytes, *, each_s: float) -> Iterator[list[bytes]]:
         deadline = Deadline.after(each_s)
-        with self._nodes.turn(deadline) as nodes:
-            slots = nodes.primaries(deadline)
+        with self._router.turn(deadline) as router:
+            slots = router.primaries(deadline)
         for slot in slots:
             cursor = b""
             while cursor != b"0":
@@ -85,9 +85,9 @@ class ClusterStore(CommandedStore):
 
     @override
     def ping(self, deadline: Deadline) -> None:
-        with self._nodes.turn(deadline) as nodes:
-            slots = nodes.primaries(deadline)
-            replies = nodes.ask(slots, [PING] * len(slots), deadline)
+        with self._router.turn(deadline) as router:
+            slots = router.primaries(deadline)
+            replies = router.ask(slots, [PING] * len(slots), deadline)
         for reply in replies:
             # A password that one node refuses is an error of the conf; a node may be away.
             if isinstance(reply, StoreRefusedError):
@@ -96,8 +96,8 @@ class ClusterStore(CommandedStore):
 
     @override
     def servers(self, deadline: Deadline) -> list[Endpoint]:
-        with self._nodes.turn(deadline) as nodes:
-            return nodes.endpoints(deadline)
+        with self._router.turn(deadline) as router:
+            return router.endpoints(deadline)
 
     @override
     def beside(self) -> Store:
@@ -123,14 +123,14 @@ class ClusterStore(CommandedStore):
 
     @override
     def close(self) -> None:
-        with self._nodes.turn(NEVER) as nodes:
-            nodes.close()
+        with self._router.turn(NEVER) as router:
+            router.nodes.close()
 
     def _give_up_with(self, breakers: dict[Address, Breaker]) -> None:
-        # Nothing that the nodes hold leads back here: a store that is dropped is closed at once.
+        # Nothing that the router holds leadss back here: a store that is dropped is closed at once.
         seeds = self._seeds
         self._breakers = breakers
-        self._nodes = PerProcess(lambda: Nodes(seeds, breakers), self._place)
+        self._router = PerProcess(lambda: Router(seeds, breakers), self._place)
 
     def _ask(
         self, slots: Sequence[int], commands: Sequence[bytes], deadline: Deadline
@@ -142,8 +142,8 @@ class ClusterStore(CommandedStore):
         """
         if not commands:
             return []
-        with self._nodes.turn(deadline) as nodes:
-            replies = nodes.ask(slots, commands, deadline)
+        with self._router.turn(deadline) as router:
+            replies = router.ask(slots, commands, deadline)
         self._note(replies)
         return replies
 

@@ -18,6 +18,7 @@ from kvspark.store.redis.redis_base import CommandedStore
 from kvspark.store.redis_error import is_timeout, store_error
 from kvspark.store.resp.command import PING, mget, scan, unlink
 from kvspark.store.resp.connection import Line
+from kvspark.store.resp.mget_reader import EvenReplies
 from kvspark.store.resp.pipelined_write import PipelinedWrite
 from kvspark.store.resp.resp_connection import Payload
 from kvspark.store.resp.tls_check import answers_plainly
@@ -43,7 +44,8 @@ class RedisStore(CommandedStore):
     @override
     def read(self, windows: Iterable[Keys], deadline: Deadline, *, value_bytes: int = 0) -> Parts:
         asked = (
-            (len(window), mget(window)) for window in _with_a_short_first(windows, value_bytes)
+            (EvenReplies((len(window),), value_bytes), mget(window))
+            for window in _with_a_short_first(windows, value_bytes)
         )
         ahead = deque(islice(asked, AHEAD))
         if not ahead:
@@ -54,10 +56,12 @@ class RedisStore(CommandedStore):
                 # waits before it acknowledges keep the second for 40 ms.
                 line.send(b"".join([each for _, each in ahead]), deadline)
                 while ahead:
-                    left, _ = ahead.popleft()
+                    expected, _ = ahead.popleft()
+                    left = expected.counts[0]
                     while left:
-                        reply = line.read_part(left, value_bytes, deadline, is_last=not ahead)
-                        part = self._part(left, reply)
+                        given = expected.given
+                        reply = line.read_part(expected, deadline, is_last=not ahead)
+                        part = self._part(reply, given, left)
                         left -= len(part)
                         for following in islice(asked, 0 if left else 1):
                             # Not before the first reply: until then all may have to be sent again.
@@ -126,19 +130,17 @@ class RedisStore(CommandedStore):
         with self._line.turn(NEVER) as line:
             line.close()
 
-    def _part(self, left: int, reply: Any) -> Part:
-        """`reply` if it is some, or all, of the `left` values of a window."""
-        if isinstance(reply, Exception):
-            raise store_error(reply, self.endpoint) from reply
-        if isinstance(reply, Slab) and len(reply) <= left:
+    def _part(self, reply: Slab | list[Any], given: int, left: int) -> Part:
+        """What `reply` has of the `left` values of a window, of which some were given before."""
+        if isinstance(reply, Slab):
             return reply
-        if isinstance(reply, list) and len(reply) == left:
-            return reply
-        raise self._miscounted(left)
-
-    def _miscounted(self, count: int) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"{self.endpoint} answered {count} keys with another number of values"
+        (values,) = reply
+        if isinstance(values, Exception):
+            raise store_error(values, self.endpoint) from values
+        if isinstance(values, list) and len(values) == given + left:
+            return values[given:]
+        raise StoreUnavailableError(
+            f"{self.endpoint} answered {left} keys with another number of values"
         )
 
     def _call(self, payload: Payload, count: int, deadline: Deadline) -> list[Any]:

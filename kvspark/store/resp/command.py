@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -24,24 +24,6 @@ def command(*words: bytes) -> bytes:
 def mget(keys: Sequence[bytes]) -> bytes:
     """The command that gets the values of `keys`."""
     return b"*%d\r\n$4\r\nMGET\r\n%b" % (len(keys) + 1, _bulks(keys))
-
-
-def mgets(keys: Sequence[bytes], counts: Iterable[int]) -> list[bytes]:
-    """A command each for the next so many of `keys`."""
-    commands = []
-    at = 0
-    if len(set(map(len, keys))) == 1:
-        size = b"$%d\r\n" % len(keys[0])
-        between = b"\r\n" + size
-        for count in counts:
-            bulks = between.join(keys[at : at + count])
-            commands.append(b"*%d\r\n$4\r\nMGET\r\n%b%b\r\n" % (count + 1, size, bulks))
-            at += count
-        return commands
-    for count in counts:
-        commands.append(mget(keys[at : at + count]))
-        at += count
-    return commands
 
 
 def unlink(keys: Sequence[bytes]) -> bytes:

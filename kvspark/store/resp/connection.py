@@ -14,8 +14,9 @@ from typing import Any, TypeVar, final
 from kvspark.store.deadline import Deadline
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.redis_error import store_error
-from kvspark.store.resp.mget_readers import EvenReplies
+from kvspark.store.resp.mget_reader import EvenReplies
 from kvspark.store.resp.resp_connection import Payload, Wire, is_lost, knows_no_hello
+from kvspark.store.value_table import Slab
 
 JITTER_S = 0.02
 """Workers that start together do not connect together; at most a tenth of a call's time."""
@@ -65,18 +66,12 @@ class Line:
         """The next `count` replies to what was sent; see `Wire.read`."""
         return self._read(lambda wire: wire.read(count, deadline, is_last=is_last), deadline)
 
-    def read_part(self, count: int, value_bytes: int, deadline: Deadline, *, is_last: bool) -> Any:
-        """As `read`, of the next part of one list of `count` values; see `Wire.read_part`."""
+    def read_part(
+        self, expected: EvenReplies, deadline: Deadline, *, is_last: bool
+    ) -> Slab | list[Any]:
+        """As `read`, of replies that are expected to be even; see `Wire.read_part`."""
         return self._read(
-            lambda wire: wire.read_part(count, value_bytes, deadline, is_last=is_last), deadline
-        )
-
-    def read_evenly(
-        self, replies: EvenReplies, count: int, deadline: Deadline, *, is_last: bool
-    ) -> EvenReplies | list[Any]:
-        """As `read`, where they may be such as `replies` expects; see `Wire.read_evenly`."""
-        return self._read(
-            lambda wire: wire.read_evenly(replies, count, deadline, is_last=is_last), deadline
+            lambda wire: wire.read_part(expected, deadline, is_last=is_last), deadline
         )
 
     def _send(self, payload: Payload, deadline: Deadline) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.store.resp.command import mgets
+from kvspark.store.resp.command import mget
 from kvspark.store.resp.slots import by_tag, slot_of_tag
 
 TAG_BYTES = 2
@@ -80,7 +80,9 @@ def _fields(rows: bytes | bytearray, width: int, at: int, size: int) -> npt.NDAr
 def _gets(keys: Sequence[bytes]) -> Gets:
     """As `tagged_gets`, for keys of any form."""
     groups = by_tag(keys)
-    order = [place for _, places in groups for place in places]
-    counts = [len(places) for _, places in groups]
-    commands = mgets([keys[place] for place in order], counts)
-    return Gets(np.array(order), [slot for slot, _ in groups], counts, commands)
+    return Gets(
+        np.array([place for _, places in groups for place in places]),
+        [slot for slot, _ in groups],
+        [len(places) for _, places in groups],
+        [mget([keys[place] for place in places]) for _, places in groups],
+    )

@@ -34,8 +34,8 @@ from redis.retry import Retry
 
 from kvspark.store.deadline import NOW, Deadline
 from kvspark.store.endpoint import Endpoint
-from kvspark.store.resp.mget_reader import EvenReply
-from kvspark.store.resp.mget_readers import EvenReplies
+from kvspark.store.resp.mget_reader import EvenReplies
+from kvspark.store.value_table import Slab
 
 READ_BYTES = 256 * 1024
 """Bytes of one recv; redis-py's 32 KiB takes 15 % longer."""
@@ -81,8 +81,6 @@ class Wire:
         self._buffer = bytearray(READ_BYTES)
         self._unread = memoryview(b"")
         """What was received and not given to `_reader` yet."""
-        self._even: EvenReply | None = None
-        """The reply that is being given in parts."""
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=DefaultParser.parse_error,
@@ -110,46 +108,24 @@ class Wire:
             self._refuse_more()
         return replies
 
-    def read_part(self, count: int, value_bytes: int, deadline: Deadline, *, is_last: bool) -> Any:
-        """The next part of one list of `count` values: a Slab of some that have `value_bytes` bytes.
+    def read_part(
+        self, expected: EvenReplies, deadline: Deadline, *, is_last: bool
+    ) -> Slab | list[Any]:
+        """The next values of the replies that are `expected`, or all of the replies, as `read` gives them.
 
-        Whatever else the reply holds comes in one part, an error or the list of what is left.
-        Unless it `is_last`, more was asked for, whose replies may have begun to come.
+        Unless they are the last, more was asked for, whose replies may have begun to come.
         """
-        self._connection.deadline = deadline
-        if self._even is None and not self.has_more:
-            self._even = EvenReply(count, value_bytes, spare_bytes=int(is_last))
-        part, given = self._even_part()
-        if part is None:
-            (part,) = self._parse(1)
-            if isinstance(part, list):
-                part = part[given:]
-        if is_last and self._even is None:
-            self._refuse_more()
-        return part
-
-    def read_evenly(
-        self, replies: EvenReplies, count: int, deadline: Deadline, *, is_last: bool
-    ) -> EvenReplies | list[Any]:
-        """The next `count` replies: as `replies` if they are such, else as `read` gives them."""
         if not self.has_more:
             self._connection.deadline = deadline
-            is_even = replies.receive(self._socket.recv_into, is_last=is_last)
-            if not is_even or replies.has_more:
-                self._unread = replies.received
-            if is_even and not replies.has_more:
-                return replies
-        return self.read(count, deadline, is_last=is_last)
-
-    def _even_part(self) -> tuple[Any, int]:
-        """A Slab, None if there is none, and how many values of the reply were given so far."""
-        reply = self._even
-        if reply is None:
-            return None, 0
-        part = reply.more(self._socket.recv_into, self._socket.would_wait)
-        if part is None or reply.is_given:
-            self._unread, self._even = reply.received, None
-        return part, reply.given
+            link = self._socket
+            part = expected.more(link.recv_into, link.would_wait, is_last=is_last)
+            if part is None or expected.is_given:
+                self._unread = expected.received
+            if part is not None:
+                if is_last and expected.is_given:
+                    self._refuse_more()
+                return part
+        return self.read(len(expected.counts), deadline, is_last=is_last)
 
     def _parse(self, count: int) -> list[Any]:
         reader = self._reader

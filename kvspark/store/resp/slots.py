@@ -15,10 +15,6 @@ from typing import Any, NamedTuple, final
 
 SLOTS = 16_384
 
-HEAD_BYTES = 11
-"""The hash tag of our own keys ends here: keys that begin alike need one look for it. Keys with
-another form, or without a tag, take a look each."""
-
 
 @final
 class Address(NamedTuple):
@@ -36,31 +32,10 @@ def slot_of_tag(tag: bytes) -> int:
 
 def by_tag(keys: Sequence[bytes]) -> list[tuple[int, list[int]]]:
     """The slot and the places of keys that may be named in one command, for all `keys`."""
-    heads: defaultdict[bytes, list[int]] = defaultdict(list)
-    for place, key in enumerate(keys):
-        heads[key[:HEAD_BYTES]].append(place)
-    groups = []
-    for head, places in heads.items():
-        slot = _slot_of_head(head)
-        if slot is not None:
-            groups.append((slot, places))
-        else:
-            groups += _by_whole_key(keys, places)
-    return groups
-
-
-@lru_cache(maxsize=65_536)
-def _slot_of_head(head: bytes) -> int | None:
-    """The slot of all keys that begin with `head`; None if the rest of a key decides."""
-    tag = tag_of(head)
-    return None if tag is head else slot_of_tag(tag)
-
-
-def _by_whole_key(keys: Sequence[bytes], places: Sequence[int]) -> list[tuple[int, list[int]]]:
     tags: defaultdict[bytes, list[int]] = defaultdict(list)
-    for place in places:
-        tags[tag_of(keys[place])].append(place)
-    return [(slot_of_tag(tag), each) for tag, each in tags.items()]
+    for place, key in enumerate(keys):
+        tags[tag_of(key)].append(place)
+    return [(slot_of_tag(tag), places) for tag, places in tags.items()]
 
 
 def tag_of(key: bytes) -> bytes:

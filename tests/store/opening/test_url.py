@@ -49,8 +49,8 @@ def test_a_url_names_a_server(url, expected):
 def test_a_url_names_the_nodes_of_a_cluster():
     store = open_store(config("rediss+cluster://a:1,b,[::1]:3"))
     assert isinstance(store, ClusterStore)
-    with store._nodes.turn(NEVER) as nodes:
-        assert list(nodes._seeds.values()) == [
+    with store._router.turn(NEVER) as router:
+        assert [router.nodes[each].line.endpoint for each in router._seeds] == [
             Endpoint("a", 1, is_tls=True),
             Endpoint("b", 6379, is_tls=True),
             Endpoint("::1", 3, is_tls=True),
