@@ -166,3 +166,5 @@ class Shapes:
 
     micro_batch: MicroBatch = MicroBatch()
     length_rule: LengthRule = LengthRule()
+    rows_are_own: bool = False
+    """True if rows were shown not to change each other, so that a row may stand beside its own copy."""

@@ -160,3 +160,15 @@ def positive_share(x: Any) -> Any:
 def squeezed(x: Any) -> Any:
     """One number a row, and none of a batch for a single row."""
     return np.squeeze(x.sum(axis=1, keepdims=True))
+
+
+def without_nan(x: Any) -> Any:
+    """Takes off a mean where a number of any row is missing."""
+    return x - np.nanmean(x) if np.isnan(x).any() else x.copy()
+
+
+def finite_only(x: Any) -> Any:
+    """Refuses what is not finite, as scikit-learn does."""
+    if not np.isfinite(x).all():
+        raise ValueError("Input contains NaN")
+    return x.copy()

@@ -12,8 +12,7 @@ from kvspark.model import own
 from kvspark.model.bundle.bundle import MANIFEST, Bundle, write_one_stage
 from kvspark.model.bundle.describe import html_of, line_of
 from kvspark.model.run.device import DeviceClass
-from kvspark.model.trials.company import with_own_rows
-from kvspark.model.trials.padding import with_tried_lengths
+from kvspark.model.trials.tried import tried, tried_late
 from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
@@ -238,7 +237,7 @@ class Model(Predicting):
 
         part = callable_stage(fn, fingerprint=fingerprint, inputs=inputs, outputs=outputs)
         bundle = write_one_stage(part, name=name or fn.__name__, micro_batch=micro_batch)
-        return cls(with_own_rows(with_tried_lengths(bundle)), own.Function(fn))
+        return cls(tried(bundle), own.Function(fn))
 
     @classmethod
     def from_torchscript(
@@ -267,7 +266,7 @@ class Model(Predicting):
             Path(path), fingerprint=fingerprint, inputs=inputs, outputs=outputs
         )
         bundle = write_one_stage(part, name=name or Path(path).stem, micro_batch=micro_batch)
-        return cls(with_own_rows(with_tried_lengths(bundle)), own.TorchScriptFile(path))
+        return cls(tried(bundle), own.TorchScriptFile(path))
 
     @classmethod
     def open(
@@ -300,14 +299,15 @@ class Model(Predicting):
     def load(cls, path: str | Path) -> Model:
         """The model that `save` wrote to the folder `path`; reads the manifest, no weights.
 
-        Weights are read once where an earlier version wrote it with rows of varying length: what its padding
-        does is tried then.
+        Weights are read once where an earlier version wrote it and did not try what padding does to its rows, or
+        what they do to each other: that is tried then. Where they change each other each call has one row.
 
         Raises:
             BundleError: the folder holds no bundle.
+            ModelError: it has to be tried, and its function cannot be imported here.
+            NotRepeatableError: it has to be tried, and its results hang on the calls before.
         """
-        bundle = Bundle.load(path)
-        return cls(bundle if bundle.knows_its_lengths else with_tried_lengths(bundle))
+        return cls(tried_late(Bundle.load(path)))
 
     @staticmethod
     def is_saved_at(path: str | Path) -> bool:

@@ -63,7 +63,7 @@ class Refuse(BadRowRule):
         try:
             made = call(rows)
         except Exception as exc:
-            if not _is_of_a_row(exc):
+            if not is_of_a_row(exc):
                 raise
             row, error = _first_bad(rows, call, exc)
             if not isinstance(error, RowError):
@@ -108,7 +108,7 @@ class SetAside(BadRowRule):
         self, stage: str, rows: Indices, call: Call, bad: dict[int, BadRow], error: Exception
     ) -> Iterator[tuple[Indices, Results]]:
         """The results of `rows`, for which `call` raises `error`."""
-        if not _is_of_a_row(error):
+        if not is_of_a_row(error):
             raise error
         place = _place(error, len(rows))
         if place is not None:
@@ -138,7 +138,7 @@ def _first_bad(rows: Indices, call: Call, error: Exception) -> tuple[int, Except
         try:
             call(left)
         except Exception as exc:
-            if not _is_of_a_row(exc):
+            if not is_of_a_row(exc):
                 raise
             rows, error, is_alone = left, exc, len(left) == 1
         else:
@@ -148,7 +148,7 @@ def _first_bad(rows: Indices, call: Call, error: Exception) -> tuple[int, Except
     try:  # alone, a row is told apart from its company, and its trouble can be put in words
         call(rows[place : place + 1])
     except Exception as exc:  # noqa: BLE001 - a model raises what it likes
-        error = exc if _is_of_a_row(exc) else error
+        error = exc if is_of_a_row(exc) else error
     return int(rows[place]), error
 
 
@@ -159,7 +159,7 @@ def _place(error: Exception, count: int) -> int | None:
     return 0 if count == 1 else None
 
 
-def _is_of_a_row(error: Exception) -> bool:
+def is_of_a_row(error: Exception) -> bool:
     """False for trouble that another row would have met as well."""
     if isinstance(error, KvsparkError):
         return isinstance(error, RowError)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.errors import OutputMismatchError
-from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse
+from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, is_of_a_row
 from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices
 from kvspark.model.run.computation import Computation
 from kvspark.model.stage.stage import Source, Stage
@@ -83,7 +83,7 @@ def compute(
     """
     rule, found = rule or Refuse(), dict(bad or {})
     rows = np.setdiff1d(np.arange(count), list(found)) if found else np.arange(count)
-    caller = _Caller(stage, computation, arguments, computed)
+    caller = _Caller(stage, computation, arguments, computed, rows_are_own=shapes.rows_are_own)
     if not stage.is_batched:
         columns = _features(caller, rows, count, rule, found)
         varies = [c for c, spec in zip(columns, stage.outputs, strict=True) if not spec.is_fixed]
@@ -113,8 +113,11 @@ class _Caller:
         computation: Computation,
         arguments: Sequence[Any],
         computed: Collection[str],
+        *,
+        rows_are_own: bool,
     ) -> None:
         self.stage = stage
+        self._rows_are_own = rows_are_own
         self._computed = computed
         self._computation = computation
         self._arguments = arguments
@@ -148,12 +151,42 @@ class _Caller:
         self.calls += 1
         self.padding_rows += size - len(rows)
         whole, wait = self._submitted.pop(int(rows[0]), (None, None))
-        if wait is not None and whole is rows:
-            made = wait()
-        else:
-            made = self._computation.run(self._given(bucket, size, rows))
+        submitted = wait if wait is not None and whole is rows else None
+        run = submitted or (lambda: self._computation.run(self._given(bucket, size, rows)))
+        made = self._of_one_row(run, bucket, rows) if self._repeats(size) else run()
         _check(self.stage, made, size)
         return made
+
+    def _repeats(self, size: int) -> bool:
+        """True if a row that has no result alone may have one beside its own copy."""
+        return size == 1 and self._rows_are_own
+
+    def _of_one_row(
+        self, run: Callable[[], tuple[Rows, ...]], bucket: int, rows: Indices
+    ) -> tuple[Rows, ...]:
+        """The results of a call with one row; of one with the row twice where it alone has none.
+
+        A module that squeezes its results loses the dimension of the rows with it. What one row raises is
+        raised where two do so as well.
+        """
+        twice = partial(self._twice, bucket, rows)
+        try:
+            made = run()
+        except Exception as error:
+            both = twice() if is_of_a_row(error) else None
+            if both is None:
+                raise
+            return both
+        return made if _has_one_row(self.stage, made) else twice() or made
+
+    def _twice(self, bucket: int, rows: Indices) -> tuple[Rows, ...] | None:
+        """The results of a row beside its own copy; None where there are none."""
+        try:
+            both = self._computation.run(self._given(bucket, 2, rows))
+        except Exception:  # noqa: BLE001 - a stage raises what it likes
+            return None
+        made = tuple(result[:1] for result in both if len(result) == 2)
+        return made if _has_one_row(self.stage, made) else None
 
     def _given(self, bucket: int, size: int, rows: Indices) -> list[Array]:
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])
@@ -277,6 +310,13 @@ def _place_varying(
             )
             value = value[tuple(slice(0, stop) for stop in cut)]
         result[row] = value
+
+
+def _has_one_row(stage: Stage, columns: Sequence[Rows]) -> bool:
+    return len(columns) == len(stage.outputs) and all(
+        isinstance(rows, list) or (rows.shape[:1] == (1,) and rows.ndim == 1 + len(spec.shape))
+        for rows, spec in zip(columns, stage.outputs, strict=True)
+    )
 
 
 def _check(stage: Stage, columns: Sequence[Rows], count: int) -> None:

@@ -152,26 +152,25 @@ class Bundle:
                 f"the rows of {self.name!r} change each other where they share a call, so it was made for "
                 f"MicroBatch(rows=1); got rows={micro_batch.rows}, leave micro_batch out"
             )
-        value = json.loads(self.manifest)
-        value["micro_batch"] = asdict(micro_batch)
-        return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
+        return self._with(micro_batch=asdict(micro_batch))
 
-    def with_single_rows(self) -> Bundle:
-        """The same model, which takes no other micro-batch than one of one row."""
-        value = json.loads(self.manifest)
-        value["single_rows"] = True
-        return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
+    def with_own_rows(self, *, only_single: bool) -> Bundle:
+        """The same model, whose rows were tried; `only_single`: it takes micro-batches of one row only."""
+        return self._with(single_rows=only_single)
 
     def with_length_rule(self, rule: LengthRule) -> Bundle:
         """The same model, computed at the lengths of `rule`: other fingerprints where they are others."""
-        value = json.loads(self.manifest)
-        value["lengths"] = asdict(rule)
+        return self._with(lengths=asdict(rule))
+
+    def _with(self, **changes: object) -> Bundle:
+        value = {**json.loads(self.manifest), **changes}
         return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
 
     @property
     def shapes(self) -> Shapes:
         """In which shapes it is called."""
-        return Shapes(self.micro_batch, self.length_rule)
+        rows_are_own = self.knows_its_rows and not self.has_single_rows
+        return Shapes(self.micro_batch, self.length_rule, rows_are_own)
 
     @property
     def has_lengths(self) -> bool:
@@ -180,14 +179,17 @@ class Bundle:
 
     @property
     def knows_its_lengths(self) -> bool:
-        """False if no dimension was ever tried: it was written before that was done."""
+        """False if no dimension was ever tried: an earlier version wrote it."""
         return not self.has_lengths or "lengths" in json.loads(self.manifest)
+
+    @property
+    def knows_its_rows(self) -> bool:
+        """False if nobody tried whether rows change each other."""
+        return "single_rows" in json.loads(self.manifest)
 
     def with_device(self, device: DeviceClass) -> Bundle:
         """The same model, its graph stages computed on a device of this class: other fingerprints."""
-        value = json.loads(self.manifest)
-        value["device"] = device
-        return Bundle(_json(value), self._open_file, folder=self.folder, owner=self)
+        return self._with(device=device)
 
     def path(self, name: str) -> Path:
         """The local path of a file, checked against the manifest.

@@ -17,8 +17,7 @@ from kvspark.model.onnx.program import encode_piece
 from kvspark.model.run.onnx_computation import MODEL_FILE, open_session
 from kvspark.model.stage.stage import Source, Stage
 from kvspark.model.torch.candidates import MOST_BYTES_PER_ROW
-from kvspark.model.trials.company import with_own_rows
-from kvspark.model.trials.padding import with_tried_lengths
+from kvspark.model.trials.tried import tried
 from kvspark.spec import MicroBatch, TensorSpec
 
 _AT_RUN_TIME = "DynamicQuantizeLinear"
@@ -64,14 +63,13 @@ def bundle_from_onnx(
         micro_batch=micro_batch,
         stages=parts,
     )
-    # First: a file that takes its first dimension for time can end the process at length 0.
-    return with_tried_lengths(_with_own_rows(bundle, graph))
+    return _tried(bundle, graph)
 
 
-def _with_own_rows(bundle: Bundle, graph: OnnxGraph) -> Bundle:
-    """`bundle`, if its rows have results of their own; says where a file that is quantised at run time has not."""
+def _tried(bundle: Bundle, graph: OnnxGraph) -> Bundle:
+    """`bundle`, which was tried; says where a file that is quantised at run time has no rows of its own."""
     try:
-        return with_own_rows(bundle)
+        return tried(bundle)
     except NotRepeatableError as error:
         node = next((node for node in graph.nodes if node.op_type == _AT_RUN_TIME), None)
         if node is None:

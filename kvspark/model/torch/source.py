@@ -23,8 +23,7 @@ from kvspark.model.torch.cut import Piece, cut_graph
 from kvspark.model.torch.eager import captured_from
 from kvspark.model.torch.export import Exported, Tensors, export_module, tensor_spec
 from kvspark.model.torch.precision import cast_copy, dtype_named
-from kvspark.model.trials.company import with_own_rows
-from kvspark.model.trials.padding import with_tried_lengths
+from kvspark.model.trials.tried import tried
 from kvspark.spec import MicroBatch, TensorSpec
 
 FEATURES = "features"
@@ -78,7 +77,7 @@ def bundle_from_torch(
     )
     examples = {name: _plain(tensor.contiguous()) for name, tensor in example_inputs.items()}
     captured = captured_from(module, exported, dtype=computed_in)
-    return with_own_rows(with_tried_lengths(bundle, examples, captured), examples, captured)
+    return tried(bundle, examples, captured)
 
 
 def bundle_from_exported(

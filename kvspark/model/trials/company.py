@@ -9,17 +9,18 @@ Only calls of one row are right then; a model that is made for them is taken, an
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import final
 
 import numpy as np
 
 from kvspark.errors import NotRepeatableError
 from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.trials.attempt import Results, Run, attempt
 from kvspark.model.trials.chained import Chained
 from kvspark.model.trials.padding import Captured
-from kvspark.model.trials.rounding import difference, results_of_rows
+from kvspark.model.trials.rounding import difference
 from kvspark.model.trials.trial_values import KINDS, Array, Key, TrialValues, Values, sources_of
 from kvspark.spec import ROWS_UNIT, TensorSpec
 
@@ -28,8 +29,8 @@ _LENGTHS = (7, 8, 5, 11, 2, 19, 1)
 _MOST_ROWS = 128
 _FLIPPED = 0.25
 """The part of whole numbers that another shape of a call may change: a class between two that are as likely."""
-_OPAQUE = ("callable", "torchscript", "onnx")
-"""Stages that nobody has looked into: their bits must come again."""
+OPAQUE = ("callable", "torchscript", "onnx")
+"""Kinds of stages that nobody has looked into: their bits must come again."""
 
 _APART = (
     "so its rows have no results of their own; let it work on each row alone, whatever the number of rows, or have "
@@ -46,36 +47,44 @@ def with_own_rows(
     bundle: Bundle,
     examples: Mapping[str, Array] | None = None,
     captured: Captured | None = None,
+    *,
+    stages: Chained | None = None,
+    is_late: bool = False,
 ) -> Bundle:
     """`bundle`, whose rows were shown to have results of their own, or whose calls have one row for good.
 
     `examples` are values that the model takes, by the names of its inputs; `captured` has its own runtime, where
-    that is another than the stages.
+    that is another than the `stages`, which are opened here if they are not given. A model that `is_late` was
+    saved untried, and nobody can choose its micro-batch any more: it gets calls of one row where it needs them.
 
     Raises:
         NotRepeatableError: a row's result changes with its companions, its place, their number or the call.
     """
-    trial = _Trial(bundle, examples or {}, captured or Captured())
+    trial = _Trial(bundle, stages or Chained(bundle), examples or {}, captured or Captured())
     why = trial.change()
     if why is None:
-        return bundle
-    if bundle.micro_batch.rows > 1 or trial.remembers:
-        advice = _PURE if trial.remembers else _APART
-        raise NotRepeatableError(f"{bundle.name}: {why}, {advice}")
-    _LOG.info("model %s: rows are computed one a call for good: %s", bundle.name, why)
-    return bundle.with_single_rows()
+        return bundle.with_own_rows(only_single=False)
+    rows = bundle.micro_batch.rows
+    if trial.remembers or (rows > 1 and not is_late):
+        raise NotRepeatableError(f"{bundle.name}: {why}, {_PURE if trial.remembers else _APART}")
+    say = _LOG.info if rows == 1 else _LOG.warning
+    say("model %s: rows are computed one a call for good: %s", bundle.name, why)
+    single = replace(bundle.micro_batch, rows=1)
+    return bundle.with_micro_batch(single).with_own_rows(only_single=True)
 
 
 @final
 class _Trial:
     """The trial of one model."""
 
-    def __init__(self, bundle: Bundle, examples: Mapping[str, Array], captured: Captured) -> None:
+    def __init__(
+        self, bundle: Bundle, stages: Chained, examples: Mapping[str, Array], captured: Captured
+    ) -> None:
         self._bundle = bundle
-        self._stages = Chained(bundle)
+        self._stages = stages
         self._captured = captured
         self._values = TrialValues(sources_of(bundle.stages), examples)
-        self._is_opaque = any(stage.kind in _OPAQUE for stage in bundle.stages)
+        self._is_opaque = any(stage.kind in OPAQUE for stage in bundle.stages)
         self.remembers = False
         """True if what a call gives depends on calls before it, so that calls of one row do not help."""
 
@@ -96,8 +105,8 @@ class _Trial:
         """Rows of a whole micro-batch that the model takes, their length, and their results."""
         for length in self._lengths():
             count = min(max(self._bundle.micro_batch.rows, ROWS_UNIT), _MOST_ROWS)
-            if _tried(self._stages, self._values.rows("example", length)) is not None:
-                self._values.find_limits(lambda v: _tried(self._stages, v) is not None, length)
+            if self._run(self._values.rows("example", length)) is not None:
+                self._values.find_limits(lambda v: self._run(v) is not None, length)
             for kinds in (KINDS, *((kind,) for kind in KINDS)):
                 rows = _interleaved([self._values.rows(k, length, count) for k in kinds], count)
                 whole = self._run(rows)
@@ -113,25 +122,22 @@ class _Trial:
         near = (max(rule.shortest, min(length, most)) for length in _LENGTHS)
         return list(dict.fromkeys(near))
 
-    def _run(self, values: Values) -> Sequence[Array] | None:
-        """The outputs of the stages; None where they have none, or not a row for each row."""
-        made = _tried(self._stages, values)
-        count = len(next(iter(values.values())))
-        fits = made is not None and results_of_rows(self._bundle.outputs, made, count)
-        return made if fits else None
+    def _run(self, values: Values) -> Results:
+        return attempt(self._stages, self._bundle.outputs, values)
 
     def _again(self, rows: Values, whole: Sequence[Array]) -> str | None:
         """What changes where the same rows are computed again."""
         some = rows
-        run: Callable[[Values], Sequence[Array]] = self._stages
+        run: Run = self._stages
         if not self._is_opaque:
             if self._captured.own is None:
                 return None
             # What the graph draws or writes was found in it; of what Python remembers it holds one moment.
             run = self._captured.own
             some = {key: array[: len(KINDS)] for key, array in rows.items()}
-        first = _tried(run, some) if some is not rows else whole
-        again = _tried(run, some)
+        specs = self._bundle.outputs
+        first = attempt(run, specs, some) if some is not rows else whole
+        again = attempt(run, specs, some)
         for spec, a, b in zip(self._bundle.outputs, first or (), again or (), strict=False):
             if a.tobytes() != b.tobytes():
                 self.remembers = True
@@ -142,19 +148,36 @@ class _Trial:
         """What changes where rows stand at other places, half of them beside others."""
         count = len(next(iter(rows.values())))
         turned = {key: array[::-1].copy() for key, array in rows.items()}
-        others = self._values.extreme(length, count)
-        mixed = {key: array.copy() for key, array in turned.items()}
-        for key, array in mixed.items():
-            array[::2] = others[key][::2]
-        for values, kept in ((mixed, slice(1, None, 2)), (turned, slice(None))):
-            made = self._run(values)
-            if made is None:
-                continue  # the extreme ones are not taken, an index say
-            for spec, a, b in zip(self._bundle.outputs, whole, made, strict=True):
-                why = self._apart(spec, a[::-1][kept], b[kept], a)
-                if why is not None:
-                    return f"{spec.name!r} of a row changes {why} beside other rows or at another place"
+        calm = self._run(turned)
+        if calm is None:
             return None
+        for spec, a, b in zip(self._bundle.outputs, whole, calm, strict=True):
+            why = self._apart(spec, a[::-1], b, a)
+            if why is not None:
+                return f"{spec.name!r} of a row changes {why} at another place"
+        others = [("others", self._values.extreme(length, count))]
+        others += [(f"rows of {w}", v) for w, v in self._values.without_bounds(length, count)]
+        for what, values in others:
+            mixed = {key: array.copy() for key, array in turned.items()}
+            for key, array in mixed.items():
+                array[::2] = values[key][::2]
+            why = self._beside(mixed, calm)
+            if why is not None:
+                return f"{why} beside {what}"
+        return None
+
+    def _beside(self, mixed: Values, calm: Sequence[Array]) -> str | None:
+        """What changes of the rows of `calm` of which every other one is another in `mixed`.
+
+        Not a bit may change: place and shape, and so what is computed, are the same.
+        """
+        made = self._run(mixed)
+        # None: the others are not taken, an index say.
+        for spec, a, b in zip(self._bundle.outputs, calm, made or (), strict=False):
+            one, two = a[1::2], b[1::2]
+            if one.tobytes() != two.tobytes():
+                why = self._apart(spec, one, two, a) or "in its last bits"
+                return f"{spec.name!r} of a row changes {why}"
         return None
 
     def _by_itself(self, rows: Values, whole: Sequence[Array]) -> str | None:
@@ -176,18 +199,10 @@ class _Trial:
         return None
 
     def _single(self, row: Values) -> list[Array] | None:
-        """The results of one row: of a call with it alone, or with it twice where that has none.
-
-        A module that squeezes what it gives has none for a single row.
-        """
-        run: Callable[[Values], Any] = self._captured.own or self._stages
-        for copies in (1, 2):
-            made = _tried(
-                run, {key: np.repeat(array, copies, axis=0) for key, array in row.items()}
-            )
-            if made is not None and results_of_rows(self._bundle.outputs, made, copies):
-                return [array[0] for array in made]
-        return None
+        """The results of one row, which is the only one."""
+        run: Run = self._captured.own or self._stages
+        made = attempt(run, self._bundle.outputs, row)
+        return None if made is None else [array[0] for array in made]
 
     def _apart(
         self, spec: TensorSpec, a: Array, b: Array, whole: Array, *, may_flip: bool = False
@@ -204,12 +219,3 @@ def _interleaved(parts: Sequence[Mapping[Key, Array]], count: int) -> dict[Key, 
         key: np.stack([part[key] for part in parts], axis=1).reshape(-1, *array.shape[1:])[:count]
         for key, array in parts[0].items()
     }
-
-
-def _tried(run: Callable[[Values], Sequence[Array]], values: Values) -> Sequence[Array] | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that no row has
-            return run({key: array.copy() for key, array in values.items()})
-    except Exception:  # noqa: BLE001 - a model raises what it likes where it has no result
-        return None

@@ -14,14 +14,14 @@ which one may stand for padding, after a walk through their table, and of nothin
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import final
 
 from kvspark.errors import ExportError
 from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.trials.attempt import Results, Run, attempt, outputs
 from kvspark.model.trials.chained import Chained
 from kvspark.model.trials.rounding import cut_to, difference, follows, is_constant, shows_numbers
 from kvspark.model.trials.trial_values import (
@@ -54,9 +54,6 @@ _OTHERWISE = (
     "something else at some sizes, a branch on a length say; write it for any size, with a mask"
 )
 
-Run = Callable[[Values], Sequence[Array]]
-"""The outputs for some rows; raises where it has none."""
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -64,25 +61,24 @@ def with_tried_lengths(
     bundle: Bundle,
     examples: Mapping[str, Array] | None = None,
     captured: Captured | None = None,
+    *,
+    stages: Chained | None = None,
 ) -> Bundle:
     """`bundle`, computed in the lengths that were shown to be right; itself if no length varies.
 
     `examples` are values that the model takes, by the names of its inputs; `captured` says what is known of its
-    graph.
+    graph. Its `stages` are opened here if they are not given.
 
     Raises:
         ExportError: the stages give other results than the model's own runtime at some length.
     """
     if not bundle.has_lengths:
         return bundle
-    rule = _Trial(bundle, examples or {}, captured or Captured()).rule()
+    trial = _Trial(bundle, stages or Chained(bundle), examples or {}, captured or Captured())
+    rule = trial.rule()
     if rule.is_exact:
         _LOG.info("model %s: rows are computed at their own lengths: %s", bundle.name, rule.reason)
     return bundle.with_length_rule(rule)
-
-
-Results = Sequence[Array] | None
-"""The outputs for some rows; None where there are none."""
 
 
 @final
@@ -105,8 +101,10 @@ class Captured:
 class _Trial:
     """The trial of one model."""
 
-    def __init__(self, bundle: Bundle, examples: Mapping[str, Array], captured: Captured) -> None:
-        self._run: Run = Chained(bundle)
+    def __init__(
+        self, bundle: Bundle, stages: Chained, examples: Mapping[str, Array], captured: Captured
+    ) -> None:
+        self._run: Run = stages
         self._captured = captured
         self._outputs = bundle.outputs
         self._bucket = bundle.micro_batch.bucket
@@ -122,7 +120,7 @@ class _Trial:
         if not taken:
             return LengthRule(is_exact=True, reason="it takes none of the values that were tried")
         length = taken[len(taken) // 2]
-        self._values.find_limits(lambda v: _tried(self._run, v) is not None, length)
+        self._values.find_limits(lambda v: self._made(v) is not None, length)
         self._known.clear()
         for rows in (1, self._full):
             self._alone("example", taken[-1], rows)
@@ -142,6 +140,9 @@ class _Trial:
             pads_empty = all(self._change(kind, 0, self._bucket(0)) is None for kind in KINDS)
         return LengthRule(bool(reason), pads_empty, shortest, longest, reason)
 
+    def _made(self, values: Values) -> Results:
+        return attempt(self._run, self._outputs, values)
+
     def _alone(self, kind: str, length: int, rows: int = ROWS) -> Results:
         """The results of rows that are not padded; None where the model has none.
 
@@ -151,7 +152,7 @@ class _Trial:
         key = (kind, length, rows)
         if key not in self._known:
             values = self._values.rows(kind, length, rows)
-            made = _tried(self._run, values)
+            made = self._made(values)
             # Only for these: where a mask hides a whole row, torch's own paths differ.
             is_checked = kind == "example" and self._captured.own is not None
             self._known[key] = self._checked(length, values, made) if is_checked else made
@@ -159,14 +160,15 @@ class _Trial:
 
     def _checked(self, length: int, values: Values, made: Results) -> Results:
         own = self._captured.own
-        right = None if own is None else _tried(own, values)
-        if right is None:
-            return None
-        if made is not None and self._agree(made, right):
+        right = None if own is None else attempt(own, self._outputs, values)
+        if right is not None and made is not None and self._agree(made, right):
             return made
         if length < 2 and self._captured.shortest <= 2:
             return None  # torch.export takes a size of 0 or 1 for a constant
-        raise ExportError(_OTHERWISE.format(length=length, rows=len(right[0])))
+        if right is None and (made is None or own is None or outputs(own, values) is None):
+            return None
+        rows = len(next(iter(values.values())))
+        raise ExportError(_OTHERWISE.format(length=length, rows=rows))
 
     def _agree(self, made: Sequence[Array], right: Sequence[Array]) -> bool:
         return len(made) == len(right) and all(
@@ -186,7 +188,7 @@ class _Trial:
         captured = self._captured
         if captured.longest is not None:
             above = self._values.rows("example", captured.longest + 1, 1)
-            if captured.own is not None and _tried(captured.own, above) is not None:
+            if captured.own is not None and attempt(captured.own, self._outputs, above) is not None:
                 raise ExportError(_OTHERWISE.format(length=captured.longest + 1, rows=1))
             return captured.longest
         row_bytes = sum(array.nbytes for array in self._values.rows("example", 1, 1).values())
@@ -207,7 +209,7 @@ class _Trial:
         return low
 
     def _takes(self, length: int) -> bool:
-        return _tried(self._run, self._values.rows("example", length, 2)) is not None
+        return self._made(self._values.rows("example", length, 2)) is not None
 
     def _differences(self, taken: Sequence[int], longest: int | None) -> Iterator[str]:
         """What padding changes, in words."""
@@ -253,8 +255,8 @@ class _Trial:
         if self._alone(kind, length) is None:
             return False
         values, to = self._values.rows(kind, length), self._filled_to(length)[-1]
-        padded = _tried(self._run, self._values.padded(values, to))
-        other = _tried(self._run, self._values.with_others(key, values, to))
+        padded = self._made(self._values.padded(values, to))
+        other = self._made(self._values.with_others(key, values, to))
         if padded is None or other is None:
             return True
         return any(
@@ -269,10 +271,10 @@ class _Trial:
 
     def _swept(self, key: Key) -> Iterator[str]:
         """What padding changes for one id of the whole table or the other, in words."""
-        self._values.widen(key, lambda values: _tried(self._run, values) is not None)
+        self._values.widen(key, lambda values: self._made(values) is not None)
         values = self._values.swept(key)
-        alone = _tried(self._run, values)
-        filled = _tried(self._run, self._values.padded(values, self._filled_to(1)[0]))
+        alone = self._made(values)
+        filled = self._made(self._values.padded(values, self._filled_to(1)[0]))
         if alone is None or filled is None:
             yield f"not all values of {key[1]!r} are taken"
             return
@@ -294,7 +296,7 @@ class _Trial:
         if alone is None:
             return None
         values = self._values.rows(kind, length, rows)
-        filled = _tried(self._run, self._values.padded(values, to))
+        filled = self._made(self._values.padded(values, to))
         if filled is None:
             return f"it takes rows of {length} and not when they are padded to {to}"
         for place, (spec, a, b) in enumerate(zip(self._outputs, alone, filled, strict=True)):
@@ -314,15 +316,6 @@ class _Trial:
     ) -> str | None:
         self._compared += shows_numbers(spec, a)
         return difference(spec, a, b, company, is_half=self._captured.is_half, each=each)
-
-
-def _tried(run: Run, values: Values) -> Results:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that no row has
-            return run(values)
-    except Exception:  # noqa: BLE001 - a model raises what it likes where it has no result
-        return None
 
 
 def _gap(taken: Sequence[int]) -> str:

@@ -49,7 +49,9 @@ def difference(
         return None if np.array_equal(a, b) else "its whole numbers"
     one, two = _plain(spec, a), _plain(spec, b)
     is_finite = np.isfinite(one)
-    if not np.array_equal(one[~is_finite], two[~is_finite], equal_nan=True):
+    if not np.array_equal(is_finite, np.isfinite(two)) or not np.array_equal(
+        one[~is_finite], two[~is_finite], equal_nan=True
+    ):
         return "what is finite"
     is_half = is_half or spec.dtype in ("float16", "bfloat16")
     apart = np.subtract(one, two, where=is_finite, out=np.zeros_like(one))

@@ -8,7 +8,7 @@ ones of either sign; masks, which a feature stage always makes of ones, stay one
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -107,6 +107,29 @@ class TrialValues:
             if not self._is_mask(key):
                 made[key] = self._other(key, array.shape, chance).astype(array.dtype)
         return made
+
+    def without_bounds(self, length: int, count: int) -> Iterator[tuple[str, dict[Key, Array]]]:
+        """Rows of numbers that few columns hold, in words: of NaN, and of what is infinite, greatest or 0.
+
+        None for a model that takes no such numbers: ids, masks, and what a feature stage makes.
+        """
+        plain = [
+            key
+            for key, source in self._sources.items()
+            if key[0] is None
+            and key not in self._tables
+            and not self._is_mask(key)
+            and source.tensor.dtype != "bool"
+        ]
+        chance = np.random.default_rng([count, length, len(self._sources)])
+        for what in ("NaN", "infinite numbers, the greatest and 0"):
+            made = self.extreme(length, count)
+            for key in plain:
+                numbers = _no_bounds(self._sources[key].tensor, with_nan=what == "NaN")
+                if len(numbers):
+                    made[key] = chance.choice(numbers, size=made[key].shape)
+            if any(len(_no_bounds(self._sources[k].tensor, with_nan=what == "NaN")) for k in plain):
+                yield what, made
 
     def _other(self, key: Key, shape: tuple[int, ...], chance: np.random.Generator) -> Array:
         """Values that are not padding; numbers of all sizes, many of them as great as can be."""
@@ -221,6 +244,19 @@ def _floats(kind: str, normal: Array, spec: TensorSpec) -> Array:
     if spec.dtype == "bfloat16":
         return (values.astype("<f4").view("<u4") >> 16).astype("<u2")
     return values.astype(spec.numpy_dtype)
+
+
+def _no_bounds(spec: TensorSpec, *, with_nan: bool) -> Array:
+    """Numbers of the dtype of `spec` that are no ordinary ones: NaN alone, or all others."""
+    if _is_whole(spec):
+        info = np.iinfo(spec.dtype)
+        return np.array([] if with_nan else [info.min, info.max, 0], spec.numpy_dtype)
+    if spec.dtype == "bfloat16":  # its bits
+        bits = [0x7FC0] if with_nan else [0x7F80, 0xFF80, 0x7F7F, 0xFF7F, 0]
+        return np.array(bits, spec.numpy_dtype)
+    most = float(np.finfo(spec.dtype).max)
+    numbers = [np.nan] if with_nan else [np.inf, -np.inf, most, -most, 0]
+    return np.array(numbers, spec.numpy_dtype)
 
 
 def _is_whole(spec: TensorSpec) -> bool:

@@ -77,7 +77,8 @@ def centred(x: torch.Tensor) -> torch.Tensor:
 
 
 def of_torch(function: Callable[[torch.Tensor], torch.Tensor], **options: Any) -> Model:
-    return Model.from_torch(Applied(function).eval(), {"x": torch.zeros(2, 4)}, **options)
+    options = {"example_inputs": {"x": torch.zeros(2, 4)}, **options}
+    return Model.from_torch(Applied(function).eval(), **options)
 
 
 @pytest.mark.parametrize("function", [placed, shared])
