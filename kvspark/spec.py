@@ -146,6 +146,25 @@ class LengthRule:
     """The greatest length that the model takes, None without a limit; a longer row is a bad one."""
     reason: str = ""
     """Why lengths are exact, for people; no part of the fingerprint."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """The inputs that share a length, where there are several lengths; () if all inputs of a row must agree.
+
+    A row whose lengths agree is computed as any other; one whose lengths differ is never padded. So this is
+    no part of the fingerprint: without it such a row has no result.
+    """
+    shortest_apart: int = 2
+    """The least length that the model takes in a row whose lengths differ."""
+    longest_apart: tuple[int | None, ...] = ()
+    """The greatest one, group by group; () without limits, or where the model itself refuses a longer row."""
+
+    def __post_init__(self) -> None:
+        # JSON has lists.
+        object.__setattr__(self, "groups", tuple(tuple(names) for names in self.groups))
+        object.__setattr__(self, "longest_apart", tuple(self.longest_apart))
+
+    def group_of(self, name: str) -> int:
+        """Which of the lengths of a row that of the input `name` is."""
+        return next((place for place, names in enumerate(self.groups) if name in names), 0)
 
     def length_in_call(self, length: int, micro_batch: MicroBatch) -> int:
         """The length at which a row of `length` is computed."""

@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.errors import RowError
-from kvspark.model.stage.stage import Source
-from kvspark.spec import LengthRule
 
 OnBadRow = Literal["error", "null", "quarantine"]
 """What becomes of a bad row: it fails the run, its outputs are null, or it is told apart as well."""
@@ -63,32 +61,3 @@ def bad_joined(parts: Sequence[tuple[BadRows, int]]) -> dict[int, BadRow]:
         joined.update({start + row: why for row, why in bad.items()})
         start += count
     return joined
-
-
-def wrong_lengths(
-    source: Source, own: Lengths, others: Lengths | None, rule: LengthRule
-) -> dict[int, BadRow]:
-    """The rows for which the length of `source` is not one that the model takes.
-
-    `others` are the lengths of the rows' inputs before it, with which it must agree; `rule` says how short
-    and how long rows may be.
-    """
-    name = source.tensor.name
-    bad = {}
-    if others is not None:
-        for row in np.flatnonzero(own != others):
-            bad[int(row)] = BadRow(
-                INPUT,
-                "WrongValue",
-                f"input {name!r} has length {own[row]} where another input of the same row has "
-                f"{others[row]}; inputs of varying length must agree",
-            )
-    what = f"input {name!r}" if source.stage is None else f"{name!r} of stage {source.stage!r}"
-    most = "" if rule.longest is None else f" to {rule.longest}"
-    for row in np.flatnonzero([not rule.takes(int(length)) for length in own]):
-        bad[int(row)] = BadRow(
-            INPUT,
-            "WrongValue",
-            f"{what} has length {own[row]}; the model takes lengths from {rule.shortest}{most}",
-        )
-    return bad

@@ -18,17 +18,13 @@ import numpy.typing as npt
 
 from kvspark.errors import OutputMismatchError
 from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, is_of_a_row
-from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices
+from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices, Lengths
+from kvspark.infer.compute.calls import AS_THEY_ARE, Call, calls_of
 from kvspark.model.run.computation import Computation
 from kvspark.model.stage.stage import Source, Stage
 from kvspark.spec import Rows, Shapes, TensorSpec
 
 Array = npt.NDArray[np.generic]
-Lengths = npt.NDArray[np.int64]
-_Call = tuple[int, int, Indices]
-"""Padded length (0 without lengths), rows of the call, rows to compute."""
-Group = tuple[int, int, Indices]
-"""Padded length (0 without lengths), rows of a call, all rows of that length."""
 
 
 @final
@@ -91,7 +87,8 @@ def compute(
         return Values(columns, own, bad=found)
     cuts = trims and not shapes.length_rule.is_exact
     results = [_empty(spec, count) for spec in stage.outputs]
-    for bucket, size, group in caller.ahead(_calls(lengths, rows, shapes)):
+    calls = calls_of(stage, arguments, lengths, rows, shapes, computed=computed)
+    for bucket, size, group in caller.ahead(calls):
         call = partial(caller.in_shape, bucket, size)
         for part, made in rule.results(stage.name, group, call, found):
             for result, array, spec in zip(results, made, stage.outputs, strict=True):
@@ -126,7 +123,7 @@ class _Caller:
         self._submitted: dict[int, tuple[Indices, Callable[[], tuple[Rows, ...]]]] = {}
         """By its first row, what runs already: its rows, and what waits for its results."""
 
-    def ahead(self, calls: Iterable[_Call]) -> Iterator[_Call]:
+    def ahead(self, calls: Iterable[Call]) -> Iterator[Call]:
         """The `calls`, each of which is submitted before the one before it is waited for.
 
         Where the device computes beside this thread: it has work while results are brought back.
@@ -134,7 +131,7 @@ class _Caller:
         if not self._computation.overlaps:
             yield from calls
             return
-        before: _Call | None = None
+        before: Call | None = None
         for bucket, size, rows in calls:
             # What it raises now is raised again, in its place, when the rows are called.
             with suppress(Exception):
@@ -242,30 +239,6 @@ def _fill(results: Sequence[Any], specs: Sequence[TensorSpec], bad: BadRows) -> 
             result[row] = np.zeros(tuple(dim or 0 for dim in spec.shape), spec.numpy_dtype)
 
 
-def grouped(lengths: Lengths | None, rows: Indices, shapes: Shapes) -> list[Group]:
-    """The `rows` by the shape in which they are computed."""
-    micro_batch, rule = shapes.micro_batch, shapes.length_rule
-    if lengths is None:
-        return [(0, micro_batch.rows, rows)]
-    buckets = np.array(
-        [rule.length_in_call(int(lengths[row]), micro_batch) for row in rows], dtype=np.int64
-    )
-    order = np.argsort(buckets, kind="stable")
-    found, starts = np.unique(buckets[order], return_index=True)
-    parts = np.split(rows[order], starts[1:]) if len(rows) else []
-    return [
-        (int(bucket), micro_batch.rows_at(int(bucket)), part)
-        for bucket, part in zip(found, parts, strict=True)
-    ]
-
-
-def _calls(lengths: Lengths | None, rows: Indices, shapes: Shapes) -> Iterator[_Call]:
-    """The calls for `rows`: padded length (0 without lengths), rows of the call, rows to compute."""
-    for bucket, size, group in grouped(lengths, rows, shapes):
-        for start in range(0, len(group), size):
-            yield bucket, size, group[start : start + size]
-
-
 def _stacked(argument: Any, rows: Indices) -> Array:
     """Results of an earlier call: those of equal rows have equal shapes."""
     if isinstance(argument, list):
@@ -277,7 +250,8 @@ def _padded(argument: Any, source: Source, rows: Indices, bucket: int) -> Array:
     if not isinstance(argument, list):
         return np.ascontiguousarray(argument[rows])
     spec = source.tensor
-    shape = tuple(bucket if dim is None else dim for dim in spec.shape)
+    length = len(argument[rows[0]]) if bucket == AS_THEY_ARE else bucket
+    shape = tuple(length if dim is None else dim for dim in spec.shape)
     made = np.full((len(rows), *shape), source.pad, dtype=spec.numpy_dtype)
     for position, row in enumerate(rows):
         value = argument[row]

@@ -25,10 +25,12 @@ from kvspark.cache.stage.stage_cache import Lookup
 from kvspark.cache.stage.stage_caches import StageCaches
 from kvspark.errors import RowError
 from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, SetAside
-from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices, wrong_lengths
+from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices
+from kvspark.infer.compute.calls import grouped
 from kvspark.infer.compute.computations import Computations
 from kvspark.infer.compute.given_rows import Given
-from kvspark.infer.compute.microbatch import Values, grouped
+from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.compute.row_lengths import RowLengths
 from kvspark.infer.resolve.asked_rows import Asked, known_of
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.keyed_rows import Keyed
@@ -301,7 +303,7 @@ class Resolver:
             results[name] = self.resolve(upstream, columns, count)
             bad.update({row: why for row, why in results[name].bad.items() if row not in bad})
         arguments: list[object] = []
-        lengths: npt.NDArray[np.int64] | None = None
+        lengths = RowLengths(self._bundle.length_rule)
         for source in stage.sources:
             if source.stage is None:
                 column = columns[source.tensor.name]
@@ -312,12 +314,10 @@ class Resolver:
                 position = [spec.name for spec in specs].index(source.tensor.name)
                 arguments.append(results[source.stage].columns[position])
                 own = results[source.stage].lengths if None in source.tensor.shape else None
-            if own is not None:
-                rule = self._bundle.length_rule
-                for row, why in wrong_lengths(source, own, lengths, rule).items():
-                    self.rule.found(row, why, bad)
-                lengths = own
-        return arguments, lengths
+            lengths.add(source, own)
+        for row, why in lengths.wrong().items():
+            self.rule.found(row, why, bad)
+        return arguments, lengths.first
 
     def _turned_away(self, stage: Stage, rows: int) -> None:
         self._add(stage, turned_away=rows)

@@ -160,7 +160,8 @@ class Bundle:
 
     def with_length_rule(self, rule: LengthRule) -> Bundle:
         """The same model, computed at the lengths of `rule`: other fingerprints where they are others."""
-        return self._with(lengths=asdict(rule))
+        usual = asdict(LengthRule())
+        return self._with(lengths={k: v for k, v in asdict(rule).items() if v != usual[k]})
 
     def _with(self, **changes: object) -> Bundle:
         value = {**json.loads(self.manifest), **changes}

@@ -97,7 +97,9 @@ def _lengths(bundle: Bundle) -> str:
     how = "padded to buckets, which changes no result"
     if rule.is_exact:
         how = f"computed as they are, because {rule.reason or 'the model says so'}"
-    return f"lengths: from {rule.shortest} {most}; rows are {how}"
+    apart = " and ".join(", ".join(names) for names in rule.groups)
+    apart = f"; {apart} may differ in length, such rows are computed as they are" if apart else ""
+    return f"lengths: from {rule.shortest} {most}; rows are {how}{apart}"
 
 
 def _input_names(bundle: Bundle) -> dict[str, str]:

@@ -76,6 +76,17 @@ class OnnxGraph:
     """Those of them with matrix work behind them."""
 
     @property
+    def length_groups(self) -> tuple[tuple[str, ...], ...]:
+        """The inputs whose varying dimension has one name, where the file has several; one without is alone."""
+        free = {spec.name for spec in self.inputs if None in spec.shape}
+        found: dict[str, list[str]] = {}
+        for value in self.model.graph.input:
+            if value.name in free:
+                dim = value.type.tensor_type.shape.dim[1]
+                found.setdefault(dim.dim_param or f"of {value.name}", []).append(value.name)
+        return tuple(map(tuple, found.values())) if len(found) > 1 else ()
+
+    @property
     def nodes(self) -> Sequence[onnx.NodeProto]:
         """The nodes, each behind those whose values it takes."""
         nodes: Sequence[onnx.NodeProto] = self.model.graph.node

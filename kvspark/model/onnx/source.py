@@ -17,6 +17,7 @@ from kvspark.model.onnx.program import encode_piece
 from kvspark.model.run.onnx_computation import MODEL_FILE, open_session
 from kvspark.model.stage.stage import Source, Stage
 from kvspark.model.torch.candidates import MOST_BYTES_PER_ROW
+from kvspark.model.trials.padding import Captured
 from kvspark.model.trials.tried import tried
 from kvspark.spec import MicroBatch, TensorSpec
 
@@ -69,7 +70,7 @@ def bundle_from_onnx(
 def _tried(bundle: Bundle, graph: OnnxGraph) -> Bundle:
     """`bundle`, which was tried; says where a file that is quantised at run time has no rows of its own."""
     try:
-        return tried(bundle)
+        return tried(bundle, captured=Captured(length_groups=graph.length_groups))
     except NotRepeatableError as error:
         node = next((node for node in graph.nodes if node.op_type == _AT_RUN_TIME), None)
         if node is None:

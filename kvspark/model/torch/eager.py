@@ -25,12 +25,15 @@ def captured_from(
     """What is known of `exported`, the graph of `module`: its limits, and what the module itself gives."""
     module = unwrapped(module)
     halves = (torch.float16, torch.bfloat16)
-    least, most = exported.lengths
+    lengths = exported.lengths.values()
+    groups = _length_groups(exported)
     return Captured(
         own=_Eager(module, exported, dtype),
-        shortest=least,
-        longest=most,
+        shortest=max((least for least, _ in lengths), default=0),
+        longest=min((most for _, most in lengths if most is not None), default=None),
         tables=sorted(set(_tables(exported))),
+        length_groups=groups,
+        longest_apart=tuple(exported.lengths[names[0]][1] for names in groups),
         is_half=dtype in halves or any(p.dtype in halves for p in module.parameters()),
     )
 
@@ -59,6 +62,18 @@ class _Eager:
         with torch.no_grad():
             made = call_unchanged(self._module, tuple(given))
         return [_array(made[spec.name]) for spec in self._outputs]
+
+
+def _length_groups(exported: Exported) -> tuple[tuple[str, ...], ...]:
+    """The inputs that share a length, where the graph has several; () if it has one, or one that follows another."""
+    found: dict[object, list[str]] = {}
+    for spec, node in zip(exported.inputs, exported.placeholders, strict=True):
+        if None in spec.shape:
+            expression = node.meta["val"].shape[1].node.expr
+            if not expression.is_Symbol:
+                return ()
+            found.setdefault(expression, []).append(spec.name)
+    return tuple(map(tuple, found.values())) if len(found) > 1 else ()
 
 
 def _size(arrays: dict[str, Array], specs: Sequence[TensorSpec]) -> tuple[int, int]:

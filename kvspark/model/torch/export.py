@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, final
 
@@ -42,8 +42,8 @@ class Exported:
     """One for each output."""
     symbols: Mapping[str, tuple[int, int]]
     """Where to read a symbolic size: its name -> (position of an input, dimension)."""
-    lengths: tuple[int, int | None] = (0, None)
-    """The shortest and the longest rows that the graph holds for, where a dimension varies."""
+    lengths: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    """The shortest and the longest rows that the graph holds for, input by input, where a dimension varies."""
 
 
 def export_module(
@@ -210,7 +210,7 @@ def _exported(program: torch.export.ExportedProgram, inputs: tuple[str, ...]) ->
         tuple(map(tensor_spec, outputs, results)),
         results,
         symbols,
-        _range(program, placeholders, 1),
+        {n: _range(program, [p], 1) for n, p in zip(inputs, placeholders, strict=True)},
     )
 
 

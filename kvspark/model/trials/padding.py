@@ -95,6 +95,10 @@ class Captured:
     """The lengths of the tables that the graph reads positions from; None where nobody knows."""
     is_half: bool = False
     """True if it computes in half precision, whatever its outputs are."""
+    length_groups: tuple[tuple[str, ...], ...] = ()
+    """The inputs that share a length, where it declares several lengths."""
+    longest_apart: tuple[int | None, ...] = ()
+    """The longest rows that it was captured for, group by group."""
 
 
 @final

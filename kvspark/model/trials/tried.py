@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.trials.apart import with_lengths_apart
 from kvspark.model.trials.chained import Chained
 from kvspark.model.trials.company import OPAQUE, with_own_rows
 from kvspark.model.trials.padding import Captured, with_tried_lengths
@@ -29,12 +30,14 @@ def tried(
         NotRepeatableError: a row's result changes with its companions, its place, their number or the call.
     """
     stages = Chained(bundle)
-    if not any(stage.kind == "onnx" for stage in bundle.stages):
+    if any(stage.kind == "onnx" for stage in bundle.stages):
+        # Rows first: a file that takes its first dimension for time can end the process at length 0.
+        bundle = with_own_rows(bundle, examples, captured, stages=stages)
         bundle = with_tried_lengths(bundle, examples, captured, stages=stages)
-        return with_own_rows(bundle, examples, captured, stages=stages)
-    # Rows first: a file that takes its first dimension for time can end the process at length 0.
-    bundle = with_own_rows(bundle, examples, captured, stages=stages)
-    return with_tried_lengths(bundle, examples, captured, stages=stages)
+    else:
+        bundle = with_tried_lengths(bundle, examples, captured, stages=stages)
+        bundle = with_own_rows(bundle, examples, captured, stages=stages)
+    return with_lengths_apart(bundle, examples or {}, captured or Captured(), stages)
 
 
 def tried_late(bundle: Bundle) -> Bundle:
