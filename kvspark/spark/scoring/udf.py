@@ -29,6 +29,7 @@ from kvspark.spark.scoring.bad_rows import bad_row_output
 from kvspark.spark.scoring.score import ScoreTask, task_spec
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.scoring.udf_inputs import udf_inputs
+from kvspark.spark.scoring.udf_nan import frame_with_nan
 
 if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
@@ -162,8 +163,7 @@ class _Function:
     def run(self, batches: Iterator[tuple[Any, ...]]) -> Iterator[pd.DataFrame]:
         outputs = list(self.task.columns.outputs.values())
         for batch in self.task.run(map(self._batch, batches)):
-            # As objects where one is null: among floats, an int64 above 2^53 would not stay exact.
-            yield batch.select(outputs).to_pandas(integer_object_nulls=True)
+            yield frame_with_nan(batch.select(outputs))
 
     def _batch(self, columns: tuple[Any, ...]) -> pa.RecordBatch:
         arrays = [_array(column, kind) for column, kind in zip(columns, self.types, strict=True)]

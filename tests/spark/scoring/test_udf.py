@@ -46,6 +46,38 @@ def test_several_inputs_come_in_the_order_of_the_model(spark: SparkSession, towe
     assert np.array(made, "float32").tobytes() == expected.tobytes()
 
 
+@final
+class WithNan(torch.nn.Module):
+    """Numbers, arrays and matrices of them, and a whole number above 2^53."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        one = x.sqrt()
+        return {
+            "number": one[:, 0],
+            "double": one[:, 1].double(),
+            "array": one,
+            "matrix": one.unsqueeze(1).expand(-1, 2, -1),
+            "whole": torch.full_like(x[:, 0], 0).long() + 2**53 + 1,
+        }
+
+
+def test_nan_stays_nan_and_null_stays_null(spark: SparkSession) -> None:
+    model = Model.from_torch(WithNan().eval(), {"x": torch.ones(2, 3)}, name="nan")
+    rows = [(0, [1.0, -1.0, 4.0]), (1, [-4.0, 9.0, 0.25]), (2, None), (3, [1.0, 1.0, 1.0])]
+    df = spark.createDataFrame(rows, "id int, x array<float>").coalesce(1)
+    right = score(df, model, on_bad_row="null").drop("x").orderBy("id").toArrow()
+    made = df.select("id", kvspark.udf(model, on_bad_row="null")("x").alias("y")).select(
+        "id", "y.*"
+    )
+    by_udf = made.orderBy("id").toArrow()
+    assert repr(by_udf.to_pylist()) == repr(right.to_pylist())
+    assert repr(by_udf["number"].to_pylist()) == "[1.0, nan, None, 1.0]"
+    for name in ("number", "array"):
+        alone = kvspark.udf(model, output=name, on_bad_row="null")
+        column = df.select("id", alone("x").alias("y")).orderBy("id").toArrow()["y"]
+        assert repr(column.to_pylist()) == repr(right[name].to_pylist())
+
+
 def test_sql_knows_it(spark: SparkSession, table: DataFrame, mlp: Model) -> None:
     spark.udf.register("label_of", kvspark.udf(mlp, output="label"))
     table.createOrReplaceTempView("udf_rows")
