@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kvspark.cache.cache import Cache
-from kvspark.errors import ModelError, NotRepeatableError, UsageError
+from kvspark.errors import ModelError, NotRepeatableError, RowError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spec import TensorSpec
 from tests.real_models import from_silero
@@ -84,6 +84,20 @@ def test_a_program_that_takes_something_else_is_refused(tmp_path: Path) -> None:
         Model.from_torchscript(path, inputs=[wave], outputs=speech).predict(
             {"wave": np.ones((2, 512))}
         )
+
+
+def test_a_row_on_which_the_program_fails_is_a_bad_row(tmp_path: Path) -> None:
+    jit: Any = torch.jit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jit.script(torch.nn.Embedding(10, 3).eval()).save(str(tmp_path / "m.pt"))
+    ids, found = TensorSpec("ids", "int64", (2,)), TensorSpec("y", "float32", (2, 3))
+    made = Model.from_torchscript(tmp_path / "m.pt", inputs=[ids], outputs=[found])
+    given = {"ids": np.array([[1, 2], [3, 10], [9, 0]])}
+    with pytest.raises(RowError, match=r"row 1 .*outside the table"):
+        made.predict(given)
+    got = made.predict(given, on_bad_row="quarantine")
+    assert [why is not None for why in got["_kvspark_error"]] == [False, True, False]
 
 
 class Counting(torch.nn.Module):

@@ -91,12 +91,19 @@ def open_torchscript(
                 made = module(*(torch.from_numpy(array).clone() for array in arrays))
                 return _plain(made)
             except RuntimeError as error:
-                raise ModelError(
-                    f"stage {stage.name!r}: its program fails ({first_line(error)}); compare inputs= "
-                    "with what it takes"
-                ) from error
+                raise _explained(stage, error) from error
 
     return CallableComputation(stage, run)
+
+
+def _explained(stage: Stage, error: RuntimeError) -> Exception:
+    """What a call raised: for whatever rows, or for these ones, in torch's own words without the program's lines."""
+    if str(error).startswith("forward()"):  # before the program began
+        return ModelError(
+            f"stage {stage.name!r}: its program fails ({first_line(error)}); compare inputs= with what it takes"
+        )
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return RuntimeError(lines[-1].removeprefix("RuntimeError: ") if lines else "")
 
 
 def opened_torchscript(path: Path) -> Any:
