@@ -42,9 +42,12 @@ def _takes(network: Any, length: int) -> bool:
     # A token that is no padding: RoBERTa gives padding no position of its own.
     token = 0 if network.config.pad_token_id != 0 else 1
     ids = torch.full((1, length), token, dtype=torch.int64)
+    end = network.config.eos_token_id
+    if isinstance(end, int) and end != network.config.pad_token_id:
+        ids[:, -1] = end  # BART reads its result there
     try:
         with torch.inference_mode():
             network(input_ids=ids, attention_mask=torch.ones_like(ids))
-    except (IndexError, RuntimeError):
+    except (IndexError, RuntimeError, ValueError):
         return False
     return True

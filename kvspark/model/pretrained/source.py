@@ -30,6 +30,9 @@ from kvspark.model.pretrained.sentence import load_sentence_encoder
 from kvspark.model.pretrained.text_check import check_texts
 from kvspark.model.pretrained.transformer import CONFIG_FILE, load_transformer, read_json
 
+_NO_TOKEN = -1
+"""An id that no text has, for a network that looks for the last token that is no padding."""
+
 _TASKS = ("SequenceClassification", "TokenClassification", "ImageClassification")
 
 
@@ -88,8 +91,21 @@ def _loaded(
         if max_length is not None:
             raise UsageError(f"max_length is for texts, and {folder} classifies images")
         return Classifier(network, _decision(network.config)).eval(), image_features(folder)
+    if network.config.pad_token_id is None and not _takes_two_rows(network):
+        # It refuses two rows because it cannot tell their padding; here none is padded, as the trial will find.
+        network.config.pad_token_id = _NO_TOKEN
     features = _text_features(folder, network, max_length, is_by_token=task.startswith("Token"))
     return Classifier(network, _decision(network.config)).eval(), features
+
+
+def _takes_two_rows(network: torch.nn.Module) -> bool:
+    ids = torch.zeros((2, 2), dtype=torch.int64)
+    try:
+        with torch.inference_mode():
+            network(input_ids=ids)
+    except ValueError:
+        return False
+    return True
 
 
 def _task(folder: Path) -> tuple[str, str]:
@@ -159,8 +175,12 @@ def _text_features(
     if max_length is not None and most is not None and max_length > most:
         raise UsageError(f"max_length {max_length} is more than the {most} tokens of {folder}")
     length = max_length or min(own_length(tokenizer), most or 1 << 20)
+    pad_id = network.config.pad_token_id
     features = TextFeatures.from_tokenizer(
-        tokenizer, max_length=length, pad_id=network.config.pad_token_id, columns=columns
+        tokenizer,
+        max_length=length,
+        pad_id=None if pad_id == _NO_TOKEN else pad_id,
+        columns=columns,
     )
     check_texts(folder, tokenizer, features)
     return features
