@@ -28,7 +28,8 @@ from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.runs.tally import Tally
-from kvspark.spark.scoring.score import ScoreTask, score, task_spec
+from kvspark.spark.scoring.score import score, task_spec
+from kvspark.spark.scoring.score_task import ScoreTask
 from kvspark.spec import TensorSpec
 from tests import callables
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis

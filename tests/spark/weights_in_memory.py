@@ -29,7 +29,8 @@ from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.features.text import TextFeatures
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap
-from kvspark.spark.scoring.score import ScoreTask, task_spec
+from kvspark.spark.scoring.score import task_spec
+from kvspark.spark.scoring.score_task import ScoreTask
 from kvspark.spark.scoring.worker import TaskSpec, predictor_for
 from tests.redis_server import PATIENT_MS
 from tests.small_models import seeded

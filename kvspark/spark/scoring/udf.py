@@ -26,7 +26,8 @@ from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.columns.input_parts import InputOf
 from kvspark.spark.runs.tally import tally_for
 from kvspark.spark.scoring.bad_rows import bad_row_output
-from kvspark.spark.scoring.score import ScoreTask, task_spec
+from kvspark.spark.scoring.score import task_spec
+from kvspark.spark.scoring.score_task import ScoreTask
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.scoring.udf_inputs import udf_inputs
 from kvspark.spark.scoring.udf_nan import frame_with_nan

@@ -26,7 +26,8 @@ from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.quarantine import Quarantine, quarantine_of
 from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.jobs.job import run_score
-from kvspark.spark.scoring.score import ScoreTask, task_spec
+from kvspark.spark.scoring.score import task_spec
+from kvspark.spark.scoring.score_task import ScoreTask
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published
 

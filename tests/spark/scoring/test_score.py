@@ -26,7 +26,8 @@ from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.runs.tally import Tally
-from kvspark.spark.scoring.score import ScoreTask, score, task_spec
+from kvspark.spark.scoring.score import score, task_spec
+from kvspark.spark.scoring.score_task import ScoreTask
 from tests.faults.matrix import covers
 from tests.spark.conftest import ROWS, features
 
