@@ -90,13 +90,7 @@ class Cache:
         """For `stats`; whoever computes with this cache adds to it."""
 
     @classmethod
-    def connect(
-        cls,
-        url: str,
-        *,
-        namespace: str,
-        **options: Unpack[CacheOptions],
-    ) -> Cache:
+    def connect(cls, url: str, *, namespace: str, **options: Unpack[CacheOptions]) -> Cache:
         """The cache at `url`, whether or not somebody answers there.
 
         url: as `cache.url` in a conf: `redis://HOST:PORT/DB`, `unix:///PATH`, `redis+sentinel://...`,

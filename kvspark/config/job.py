@@ -17,7 +17,7 @@ from kvspark.config.inputs import InputColumns
 from kvspark.config.model import ModelConfig
 from kvspark.config.placeholders import filled_in
 from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
-from kvspark.config.secret import has_password
+from kvspark.config.secret import holds_secret
 from kvspark.fingerprint import digest
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
@@ -166,20 +166,6 @@ def _spark_value(value: object) -> object:
     return repr(value) if isinstance(value, int | float) else value
 
 
-_SECRET_KEY = re.compile(
-    r"secret|passw|passphrase|token|credential|(access|account|private|api|shared)[._-]?key",
-    re.IGNORECASE,
-)
-# The last word of a key that holds a reference or a setting and no secret.
-_REFERENCE = re.compile(
-    r"(file|path|provider|class|impl|enabled|enable|name|interval|period|lifetime|algorithm|ratio)$",
-    re.IGNORECASE,
-)
-# Kubernetes' own references: a secret's name and where it is mounted.
-_MOUNTED = re.compile(r"spark\.kubernetes\.(driver|executor)\.(secrets|secretKeyRef)\.")
-_SECRET_OPTION = re.compile(r"(passw\w*|secret|token)\s*=\s*\S", re.IGNORECASE)
-
-
 @final
 class SparkConfig(Section):
     """The Spark session."""
@@ -210,14 +196,6 @@ class SparkConfig(Section):
                     "interface and event log; give it by environment variable or file"
                 )
         return conf
-
-
-def holds_secret(key: str, value: str) -> bool:
-    """True if a Spark setting looks like a secret itself, rather than a reference to one."""
-    is_secret_key = _SECRET_KEY.search(key) and not _REFERENCE.search(key)
-    if is_secret_key and not _MOUNTED.match(key):
-        return value not in {"true", "false"}
-    return has_password(value) or _SECRET_OPTION.search(value) is not None
 
 
 def _plain(path: str) -> str:

@@ -27,6 +27,19 @@ COMMAND_S = 20.0
 # A user alone is no secret: `abfss://CONTAINER@ACCOUNT/…` names a folder.
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s@]*:[^/\s]*@")
 
+_SECRET_KEY = re.compile(
+    r"secret|passw|passphrase|token|credential|(access|account|private|api|shared)[._-]?key",
+    re.IGNORECASE,
+)
+# The last word of a key that holds a reference or a setting and no secret.
+_REFERENCE = re.compile(
+    r"(file|path|provider|class|impl|enabled|enable|name|interval|period|lifetime|algorithm|ratio)$",
+    re.IGNORECASE,
+)
+# Kubernetes' own references: a secret's name and where it is mounted.
+_MOUNTED = re.compile(r"spark\.kubernetes\.(driver|executor)\.(secrets|secretKeyRef)\.")
+_SECRET_OPTION = re.compile(r"(passw\w*|secret|token)\s*=\s*\S", re.IGNORECASE)
+
 
 def resolve_secret(
     *,
@@ -92,6 +105,14 @@ def secret_from_command(words: Sequence[str]) -> bytes:
 def has_password(text: str) -> bool:
     """True if `text` holds a URL with a password in it, `kind://user:password@host`."""
     return _PASSWORD_IN_URL.search(text) is not None
+
+
+def holds_secret(key: str, value: str) -> bool:
+    """True if a Spark setting looks like a secret itself, rather than a reference to one."""
+    is_secret_key = _SECRET_KEY.search(key) and not _REFERENCE.search(key)
+    if is_secret_key and not _MOUNTED.match(key):
+        return value not in {"true", "false"}
+    return has_password(value) or _SECRET_OPTION.search(value) is not None
 
 
 def _from_environment(name: str, environ: Mapping[str, str]) -> bytes:

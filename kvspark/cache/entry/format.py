@@ -9,7 +9,6 @@ which say why.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.cache.entry.codec import RAW, Codec
+from kvspark.cache.entry.columns import Columns
 from kvspark.cache.entry.header import MAX_ENTRY_BYTES, TIMES_AT, EntryHeader, Opened, u32
 from kvspark.cache.entry.table_reader import Opening
 from kvspark.cache.key.key import HALF_BYTES
@@ -33,7 +33,6 @@ from kvspark.cache.seal.base import (
     Table,
     tails,
 )
-from kvspark.errors import UsageError
 from kvspark.spec import Rows, TensorSpec
 
 
@@ -70,20 +69,15 @@ class EntryFormat:
         label: int = 0,
         max_bytes: int = MAX_ENTRY_BYTES,
     ) -> None:
-        self._specs = tuple(specs)
         self._codec = codec
         self.seal = seal
         self._max_bytes = max_bytes
         self._header = EntryHeader(specs, label)
-        self._dtypes = [spec.numpy_dtype for spec in specs]
-        sizes = [spec.bytes_per_row for spec in specs]
-        self._sizes = [size_bytes or 0 for size_bytes in sizes]
-        self.is_fixed = None not in sizes
+        self.columns = Columns(specs)
+        self.is_fixed = self.columns.is_fixed
         """True if all entries that are stored raw have `entry_bytes` bytes."""
-        self.payload_bytes = sum(self._sizes)
-        """Bytes of a row's tensors; where they vary, 0 for those."""
         self._templates: dict[int, Table] = {}
-        self.entry_bytes = self._header.size_bytes + self.payload_bytes + seal().end_bytes
+        self.entry_bytes = self._header.size_bytes + self.columns.size_bytes + seal().end_bytes
         """Bytes of a raw entry; where they vary, of one whose varying tensors are empty."""
 
     def encode_many(
@@ -96,12 +90,7 @@ class EntryFormat:
         Raises:
             UsageError: the columns are not those of the specs; a mistake of the caller.
         """
-        if len(columns) != len(self._specs):
-            raise UsageError(f"{len(columns)} columns to store, the stage has {len(self._specs)}")
-        checked = [
-            _checked(spec, column, len(digests))
-            for spec, column in zip(self._specs, columns, strict=True)
-        ]
+        checked = self.columns.checked(columns, len(digests))
         times, seal = (u32(created_s), u32(cost_us)), self.seal()
         if self.is_fixed and self._codec is RAW:
             return self._encode_table(digests, checked, times, seal)
@@ -114,12 +103,12 @@ class EntryFormat:
         """The rows that `values` hold; a value that is not its digest's is not found."""
         if self.is_fixed:
             found, payloads, why = self.open_many(values, digests)
-            return Decoded(found, self.cut(payloads), why)
+            return Decoded(found, self.columns.cut(payloads), why)
         reasons: Counter[Reason] = Counter()
         found = np.zeros(len(values), dtype=np.bool_)
         entries = self._open_each(values, digests, found, reasons)
         found[list(entries)] = True
-        return Decoded(found, self._cut_each(list(entries.values())), dict(reasons))
+        return Decoded(found, self.columns.cut_each(list(entries.values())), dict(reasons))
 
     def open_many(
         self, values: Sequence[bytes | None], digests: Sequence[bytes]
@@ -129,7 +118,7 @@ class EntryFormat:
         For stages whose rows have a fixed size.
         """
         right = np.zeros(len(values), dtype=np.bool_)
-        payloads = np.empty((0, self.payload_bytes), dtype=np.uint8)
+        payloads = np.empty((0, self.columns.size_bytes), dtype=np.uint8)
         if self.entry_bytes <= self._max_bytes:
             payloads, places = self._decode_table(values, digests, self.seal())
             right[places] = True
@@ -180,10 +169,10 @@ class EntryFormat:
         header = self._header.pack(
             RAW,
             seal,
-            lengths=(u32(self.payload_bytes),) * 2,
+            lengths=(u32(self.columns.size_bytes),) * 2,
             times=(0, 0),
             tail=bytes(HALF_BYTES),
-            shapes=[_dims(spec) for spec in self._specs],
+            shapes=self.columns.shapes,
         )
         return np.frombuffer(header, dtype=np.uint8)
 
@@ -197,17 +186,7 @@ class EntryFormat:
         table[:] = self._template(seal)
         table[:, TIMES_AT:TAIL_AT] = np.array([times], dtype="<u4").view(np.uint8)
         table[:, TAIL_AT:TENSORS_AT] = tails(digests)
-        return [*seal.close_table(table, self._payloads(columns, count), digests)]
-
-    def _payloads(self, columns: Sequence[Rows], count: int) -> Table:
-        tables = [
-            np.ascontiguousarray(column).reshape(count, -1).view(np.uint8)
-            for column, size_bytes in zip(columns, self._sizes, strict=True)
-            if size_bytes
-        ]
-        if len(tables) == 1:
-            return tables[0]
-        return np.hstack(tables) if tables else np.empty((count, 0), dtype=np.uint8)
+        return [*seal.close_table(table, self.columns.payloads(columns, count), digests)]
 
     def _encode_one(
         self,
@@ -239,7 +218,7 @@ class EntryFormat:
         """The payloads of the raw values that are right in every byte, and their places."""
         likely, places = _of_size(values, self.entry_bytes)
         if not likely:
-            return np.empty((0, self.payload_bytes), dtype=np.uint8), places
+            return np.empty((0, self.columns.size_bytes), dtype=np.uint8), places
         if len(likely) < len(values):
             digests = [digests[i] for i in places]
         template = self._template(seal)
@@ -252,69 +231,6 @@ class EntryFormat:
         if not seal.key_id:
             right &= (table[:, KEY_ID_AT:KEY_ID_END] == 0).all(axis=1)
         return (payloads, places) if right.all() else (payloads[right], places[right])
-
-    def cut(self, payloads: Table) -> tuple[Rows, ...]:
-        """The tensors that payloads of a fixed size hold."""
-        if len(self._specs) == 1 and payloads.flags.writeable and payloads.size:
-            # Fresh memory that nobody else has: it is the column.
-            (spec,) = self._specs
-            flat = np.ascontiguousarray(payloads).reshape(-1).view(spec.numpy_dtype)
-            return (flat.reshape(len(payloads), *_dims(spec)),)
-        columns: list[Rows] = []
-        at = 0
-        for spec, size_bytes in zip(self._specs, self._sizes, strict=True):
-            column = np.empty((len(payloads), *_dims(spec)), dtype=spec.numpy_dtype)
-            if column.size:
-                flat = column.reshape(len(payloads), -1).view(np.uint8)
-                flat[:] = payloads[:, at : at + size_bytes]
-            columns.append(column)
-            at += size_bytes
-        return tuple(columns)
-
-    def _cut_each(self, entries: Sequence[Opened]) -> tuple[Rows, ...]:
-        columns: list[list[npt.NDArray[np.generic]]] = [[] for _ in self._specs]
-        for entry in entries:
-            at = 0
-            for dtype, shape, column in zip(self._dtypes, entry.shapes, columns, strict=True):
-                size = math.prod(shape)
-                if size:
-                    array = np.frombuffer(entry.raw, dtype, size, at).reshape(shape).copy()
-                    at += array.nbytes
-                else:
-                    array = np.empty(shape, dtype)
-                column.append(array)
-        return tuple(
-            _stacked(spec, column) if spec.is_fixed else column
-            for spec, column in zip(self._specs, columns, strict=True)
-        )
-
-
-def _checked(spec: TensorSpec, column: Rows, count: int) -> Rows:
-    """`column` if it is `count` rows of `spec`; one array where the size of a row is fixed."""
-    if len(column) != count:
-        raise UsageError(f"tensor {spec.name} has {len(column)} rows for {count} digests")
-    if isinstance(column, np.ndarray):
-        kinds = {(column.dtype, column.shape[1:])}
-    else:
-        kinds = {(array.dtype, array.shape) for array in column}
-    for dtype, shape in kinds:
-        fits = len(shape) == len(spec.shape) and all(
-            want in (None, got) for want, got in zip(spec.shape, shape, strict=True)
-        )
-        if dtype != spec.numpy_dtype or not fits:
-            raise UsageError(
-                f"tensor {spec.name} is {spec.numpy_dtype.name} {spec.shape} a row, "
-                f"got {dtype.name} {shape}; store what the stage computed, unchanged"
-            )
-    return _stacked(spec, column) if spec.is_fixed and isinstance(column, list) else column
-
-
-def _stacked(spec: TensorSpec, rows: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
-    return np.stack(rows) if rows else np.empty((0, *_dims(spec)), spec.numpy_dtype)
-
-
-def _dims(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(dim or 0 for dim in spec.shape)
 
 
 def _of_size(

@@ -76,7 +76,7 @@ class Decoding:
             self._found = decoded.found
             return decoded
         if not self._places:
-            return Decoded(self._found, self._format.cut(self._room()), {})
+            return Decoded(self._found, self._format.columns.cut(self._room()), {})
         places = np.array(self._places)
         digests = [self._digests[place] for place in self._places]
         right, payloads, reasons = self._format.open_many(self._values, digests)
@@ -84,7 +84,7 @@ class Decoding:
         self._found[places[right]] = True
         if in_slabs.any():
             payloads = self._merged(payloads, in_slabs)
-        return Decoded(self._found, self._format.cut(payloads), reasons)
+        return Decoded(self._found, self._format.columns.cut(payloads), reasons)
 
     def saved_us(self) -> int:
         """Microseconds that the rows which were found took to compute."""
@@ -127,14 +127,14 @@ class Decoding:
     def _merged(self, listed: Table, in_slabs: npt.NDArray[np.bool_]) -> Table:
         """The payloads of slabs and of other values, in the order of their rows."""
         of_slabs = in_slabs[self._found]
-        merged = np.empty((len(of_slabs), self._format.payload_bytes), dtype=np.uint8)
+        merged = np.empty((len(of_slabs), self._format.columns.size_bytes), dtype=np.uint8)
         merged[~of_slabs] = listed
         merged[of_slabs] = self._room()[in_slabs]
         return merged
 
     def _room(self) -> Table:
         if self._payloads is None:
-            shape = (len(self._digests), self._format.payload_bytes)
+            shape = (len(self._digests), self._format.columns.size_bytes)
             self._payloads = np.empty(shape, dtype=np.uint8)
         return self._payloads
 

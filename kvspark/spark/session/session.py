@@ -11,7 +11,8 @@ from pathlib import Path
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from kvspark.config.job import SparkConfig, holds_secret
+from kvspark.config.job import SparkConfig
+from kvspark.config.secret import holds_secret
 from kvspark.errors import UsageError
 from kvspark.spark.session.interrupt import handler_kept
 from kvspark.spark.session.java import check_java

@@ -21,10 +21,11 @@ import re
 import socket
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeVar, final
+from operator import methodcaller
+from typing import Any, final
 
 import happybase  # noqa: F401 - It makes Hbase_thrift, from the IDL that it brings.
 from Hbase_thrift import BatchMutation, Hbase, IllegalArgument, Mutation, TScan
@@ -55,8 +56,6 @@ _REFUSED = (
     "DoNotRetryIO",
 )
 _FULL = ("RegionTooBusy", "SpaceLimiting", "ReadOnly", "Throttling")
-
-T = TypeVar("T")
 
 
 @final
@@ -100,7 +99,7 @@ class HBaseStore(Store):
         rows = [row_key(key) for key in keys]
         found: dict[bytes, bytes] = {}
         for window in _windows(list(dict.fromkeys(rows))):
-            for result in self._call(_get(self._table, window), deadline):
+            for result in self._call("getRowsWithColumns", deadline, window, [COLUMN], {}):
                 found[result.row] = result.columns[COLUMN].value
         now_ms = _now_ms()
         return [_value(found.get(row), now_ms) for row in rows]
@@ -114,7 +113,7 @@ class HBaseStore(Store):
         }
         for window in _windows(list(mutations)):
             batches = [BatchMutation(row, [mutations[row]]) for row in window]
-            self._call(_mutate(self._table, batches, attributes), deadline)
+            self._call("mutateRows", deadline, batches, attributes)
 
     @override
     def delete(self, keys: Keys, deadline: Deadline) -> int:
@@ -125,7 +124,7 @@ class HBaseStore(Store):
             batches = [
                 BatchMutation(row, [Mutation(isDelete=True, column=COLUMN)]) for row in window
             ]
-            self._call(_mutate(self._table, batches, {}), deadline)
+            self._call("mutateRows", deadline, batches, {})
         return len(present)
 
     @override
@@ -140,17 +139,14 @@ class HBaseStore(Store):
                 caching=CALL_ROWS,
                 filterString=b"KeyOnlyFilter()",
             )
-            opened = self._call(_opening(self._table, what), Deadline.after(each_s))
-            while True:
-                rows = self._call(_next_rows(opened), Deadline.after(each_s))
-                if not rows:
-                    break
+            opened = self._call("scannerOpenWithScan", Deadline.after(each_s), what, {})
+            while rows := self._ask("scannerGetList", Deadline.after(each_s), opened, CALL_ROWS):
                 yield [each.row[2:] for each in rows]
-            self._call(_closing(opened), Deadline.after(each_s))
+            self._ask("scannerClose", Deadline.after(each_s), opened)
 
     @override
     def ping(self, deadline: Deadline) -> None:
-        families = self._call(lambda client: client.getColumnDescriptors(self._table), deadline)
+        families = self._call("getColumnDescriptors", deadline)
         if FAMILY not in families:
             raise StoreRefusedError(
                 f"{self.gateway} has no table with a column family v; make one in the HBase shell: "
@@ -162,9 +158,13 @@ class HBaseStore(Store):
         with self._line.turn(NEVER) as line:
             line.close()
 
-    def _call(self, question: Callable[[Any], T], deadline: Deadline) -> T:
+    def _call(self, method: str, deadline: Deadline, *arguments: object) -> Any:
+        """What the gateway answers to a question about our table."""
+        return self._ask(method, deadline, self._table, *arguments)
+
+    def _ask(self, method: str, deadline: Deadline, *arguments: object) -> Any:
         with self._line.turn(deadline) as line:
-            return line.ask(question, deadline)
+            return line.ask(methodcaller(method, *arguments), deadline)
 
 
 @final
@@ -176,7 +176,7 @@ class _Line:
         self._socket: _BoundedSocket | None = None
         self._client: Any = None
 
-    def ask(self, question: Callable[[Any], T], deadline: Deadline) -> T:
+    def ask(self, question: methodcaller, deadline: Deadline) -> Any:
         """The answer to one request.
 
         Raises:
@@ -249,28 +249,6 @@ class _BoundedSocket(TSocket):  # type: ignore[misc] # It has no types.
         if left_s <= 0:
             raise TimeoutError("the time of this call has run out")
         return left_s
-
-
-def _get(table: bytes, rows: list[bytes]) -> Callable[[Any], Any]:
-    return lambda client: client.getRowsWithColumns(table, rows, [COLUMN], {})
-
-
-def _mutate(
-    table: bytes, batches: list[Any], attributes: dict[bytes, bytes]
-) -> Callable[[Any], Any]:
-    return lambda client: client.mutateRows(table, batches, attributes)
-
-
-def _opening(table: bytes, what: Any) -> Callable[[Any], Any]:
-    return lambda client: client.scannerOpenWithScan(table, what, {})
-
-
-def _next_rows(scanner: int) -> Callable[[Any], Any]:
-    return lambda client: client.scannerGetList(scanner, CALL_ROWS)
-
-
-def _closing(scanner: int) -> Callable[[Any], Any]:
-    return lambda client: client.scannerClose(scanner)
 
 
 def row_key(key: bytes) -> bytes:

@@ -12,10 +12,6 @@ redis-py connects, authenticates and names errors. This file bounds the time and
 from __future__ import annotations
 
 import inspect
-import select
-import socket
-import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -34,6 +30,7 @@ from redis.retry import Retry
 
 from kvspark.store.deadline import NOW, Deadline
 from kvspark.store.endpoint import Endpoint
+from kvspark.store.resp.bounded_socket import BoundedSocket
 from kvspark.store.resp.mget_reader import EvenReplies
 from kvspark.store.value_table import Slab
 
@@ -50,9 +47,6 @@ _NO_SETINFO: dict[str, Any] = (
     if "driver_info" in inspect.signature(AbstractConnection.__init__).parameters
     else {"lib_name": None, "lib_version": None}
 )
-
-_PIECES = 256
-"""Of one `sendmsg`; the system allows 1,024."""
 
 _MORE = object()
 
@@ -76,7 +70,7 @@ class Wire:
         self._connection = _connection(endpoint, protocol)
         self._connection.deadline = deadline
         self._connection.connect()
-        self._socket: _BoundedSocket = self._connection.bounded_socket
+        self._socket: BoundedSocket = self._connection.bounded_socket
         self._is_plain = not endpoint.is_tls
         self._buffer = bytearray(READ_BYTES)
         self._unread = memoryview(b"")
@@ -89,7 +83,7 @@ class Wire:
 
     def send(self, payload: Payload, deadline: Deadline) -> None:
         """Sends all of `payload` before `deadline`."""
-        self._connection.deadline = deadline
+        self._socket.deadline = deadline
         if isinstance(payload, bytes):
             self._socket.sendall(payload)
         elif self._is_plain:
@@ -102,7 +96,7 @@ class Wire:
 
         Unless it `is_last`, more was sent, whose replies may have begun to come.
         """
-        self._connection.deadline = deadline
+        self._socket.deadline = deadline
         replies = self._parse(count)
         if is_last:
             self._refuse_more()
@@ -116,7 +110,7 @@ class Wire:
         Unless they are the last, more was asked for, whose replies may have begun to come.
         """
         if not self.has_more:
-            self._connection.deadline = deadline
+            self._socket.deadline = deadline
             link = self._socket
             part = expected.more(link.recv_into, link.would_wait, is_last=is_last)
             if part is None or expected.is_given:
@@ -201,7 +195,7 @@ class _Bounded:
     """Mixed into a connection of redis-py: all of its waiting ends at `deadline`."""
 
     deadline: Deadline = NOW
-    bounded_socket: _BoundedSocket
+    bounded_socket: BoundedSocket
 
     # redis-py reads these two before each address that it tries and before the TLS handshake.
     @property
@@ -224,8 +218,8 @@ class _Bounded:
         # Not zero, which would make the socket non-blocking.
         return max(0.001, self.deadline.left_s())
 
-    def _connect(self) -> _BoundedSocket:
-        self.bounded_socket = _BoundedSocket(super()._connect(), self)  # type: ignore[misc]
+    def _connect(self) -> BoundedSocket:
+        self.bounded_socket = BoundedSocket(super()._connect(), self.deadline)  # type: ignore[misc]
         return self.bounded_socket
 
 
@@ -242,58 +236,6 @@ class _BoundedTls(_Bounded, SSLConnection):  # type: ignore[misc]
 @final
 class _BoundedUnix(_Bounded, UnixDomainSocketConnection):  # type: ignore[misc]
     pass
-
-
-@final
-class _BoundedSocket:
-    """A socket that raises TimeoutError as soon as its connection's time has run out."""
-
-    def __init__(self, sock: socket.socket, connection: _Bounded) -> None:
-        self._sock = sock
-        self._connection = connection
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-
-    def recv_into(self, buffer: bytearray | memoryview) -> int:
-        self._bound()
-        return self._sock.recv_into(buffer)
-
-    def would_wait(self) -> bool:
-        """True if there is nothing to receive now."""
-        is_decrypted = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
-        return not is_decrypted and not self._poll.poll(0)
-
-    def recv(self, size_bytes: int) -> bytes:
-        self._bound()
-        return self._sock.recv(size_bytes)
-
-    def sendall(self, payload: bytes) -> None:
-        self._bound()
-        self._sock.sendall(payload)
-
-    def send_pieces(self, pieces: Sequence[bytes]) -> None:
-        """Sends all pieces, without making one of them."""
-        for at in range(0, len(pieces), _PIECES):
-            some = [memoryview(piece) for piece in pieces[at : at + _PIECES]]
-            while some:
-                self._bound()
-                sent = self._sock.sendmsg(some)
-                while some and sent >= len(some[0]):
-                    sent -= len(some.pop(0))
-                if sent:
-                    some[0] = some[0][sent:]
-
-    def settimeout(self, timeout_s: float | None) -> None:
-        """Takes no notice: there is one bound."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def _bound(self) -> None:
-        left_s = self._connection.deadline.left_s()
-        if left_s <= 0:
-            raise TimeoutError("the time of this call has run out")
-        self._sock.settimeout(left_s)
 
 
 def _connection(endpoint: Endpoint, protocol: int) -> Any:
