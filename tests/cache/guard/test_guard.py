@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -22,9 +23,8 @@ def guarded(
     """A guard of a store whose writes raise `trouble`, its clock, and what ends the trouble."""
     store, time = MemoryStore(), Time()
 
-    def fails(*_: object, **__: object) -> Iterator[int]:
+    def fails(*_: object, **__: object) -> NoReturn:
         raise trouble
-        yield 0
 
     monkeypatch.setattr(MemoryStore, "write", fails)
     return Guard(store, timeout_s=1.0, clock=time), time, monkeypatch.undo
