@@ -27,6 +27,8 @@ from kvspark.spec import ROWS_UNIT, TensorSpec
 _LENGTHS = (7, 8, 5, 11, 2, 19, 1)
 """Lengths of which one is tried, where a dimension varies; the first that the model takes."""
 _MOST_ROWS = 128
+_FEW = 4
+"""Rows of a call that shows what rare numbers do: half of them have some."""
 _FLIPPED = 0.25
 """The part of whole numbers that another shape of a call may change: a class between two that are as likely."""
 OPAQUE = ("callable", "torchscript", "onnx")
@@ -155,28 +157,37 @@ class _Trial:
             why = self._apart(spec, a[::-1], b, a)
             if why is not None:
                 return f"{spec.name!r} of a row changes {why} at another place"
-        others = [("others", self._values.extreme(length, count))]
-        others += [(f"rows of {w}", v) for w, v in self._values.without_bounds(length, count)]
+        mixed = _every_other(turned, self._values.extreme(length, count))
+        why = self._changed(calm, self._run(mixed), slice(1, None, 2))
+        if why is not None:
+            return f"{why} beside others"
+        return self._in_rare_company(length, {key: array[:_FEW] for key, array in rows.items()})
+
+    def _in_rare_company(self, length: int, rows: Values) -> str | None:
+        """What changes of a few rows beside those of rare numbers, or of these beside the few."""
+        calm = self._run(rows)
+        others = [("others", self._values.extreme(length, _FEW))]
+        others += [(f"rows of {w}", v) for w, v in self._values.without_bounds(length, _FEW)]
         for what, values in others:
-            mixed = {key: array.copy() for key, array in turned.items()}
-            for key, array in mixed.items():
-                array[::2] = values[key][::2]
-            why = self._beside(mixed, calm)
+            made = self._run(_every_other(rows, values))
+            why = self._changed(calm, made, slice(1, None, 2))
             if why is not None:
                 return f"{why} beside {what}"
+            # A gap that is filled from the other rows changes the row with the gap, and no other.
+            why = self._changed(self._run(values), made, slice(0, None, 2))
+            if why is not None:
+                return f"{why} beside others"
         return None
 
-    def _beside(self, mixed: Values, calm: Sequence[Array]) -> str | None:
-        """What changes of the rows of `calm` of which every other one is another in `mixed`.
+    def _changed(self, before: Results, after: Results, rows: slice) -> str | None:
+        """What changes of the `rows` of two calls, in which only the others are others.
 
-        Not a bit may change: place and shape, and so what is computed, are the same.
+        Not a bit may change: place and shape, and so what is computed, are the same. Of rows that are not taken,
+        an index say, nothing is known.
         """
-        made = self._run(mixed)
-        # None: the others are not taken, an index say.
-        for spec, a, b in zip(self._bundle.outputs, calm, made or (), strict=False):
-            one, two = a[1::2], b[1::2]
-            if one.tobytes() != two.tobytes():
-                why = self._apart(spec, one, two, a) or "in its last bits"
+        for spec, a, b in zip(self._bundle.outputs, before or (), after or (), strict=False):
+            if a[rows].tobytes() != b[rows].tobytes():
+                why = self._apart(spec, a[rows], b[rows], a) or "in its last bits"
                 return f"{spec.name!r} of a row changes {why}"
         return None
 
@@ -219,3 +230,11 @@ def _interleaved(parts: Sequence[Mapping[Key, Array]], count: int) -> dict[Key, 
         key: np.stack([part[key] for part in parts], axis=1).reshape(-1, *array.shape[1:])[:count]
         for key, array in parts[0].items()
     }
+
+
+def _every_other(rows: Values, others: Values) -> dict[Key, Array]:
+    """The `rows`, of which every other one, the first among them, is one of the `others`."""
+    mixed = {key: array.copy() for key, array in rows.items()}
+    for key, array in mixed.items():
+        array[::2] = others[key][::2]
+    return mixed

@@ -37,6 +37,7 @@ _SWEPT = 256
 """Ids of a table that are tried alone, spread over it: one call of a model of any size."""
 _EXTREME = 0.4
 """The part of other values that is as great as can be, so that every row's padding has some."""
+_RARE = ("NaN", "infinite numbers", "the greatest numbers and 0")
 _MASK_NAME = re.compile(r"(.*[_.])?[a-z]*masks?(_?[0-9]+)?(:[0-9]+)?", re.IGNORECASE)
 
 
@@ -109,7 +110,7 @@ class TrialValues:
         return made
 
     def without_bounds(self, length: int, count: int) -> Iterator[tuple[str, dict[Key, Array]]]:
-        """Rows of numbers that few columns hold, in words: of NaN, and of what is infinite, greatest or 0.
+        """Rows of numbers that few columns hold, and which: NaN, what is infinite, and what is greatest or 0.
 
         None for a model that takes no such numbers: ids, masks, and what a feature stage makes.
         """
@@ -122,13 +123,13 @@ class TrialValues:
             and source.tensor.dtype != "bool"
         ]
         chance = np.random.default_rng([count, length, len(self._sources)])
-        for what in ("NaN", "infinite numbers, the greatest and 0"):
+        for what in _RARE:
+            numbers = {key: _rare(what, self._sources[key].tensor) for key in plain}
             made = self.extreme(length, count)
-            for key in plain:
-                numbers = _no_bounds(self._sources[key].tensor, with_nan=what == "NaN")
-                if len(numbers):
-                    made[key] = chance.choice(numbers, size=made[key].shape)
-            if any(len(_no_bounds(self._sources[k].tensor, with_nan=what == "NaN")) for k in plain):
+            for key, some in numbers.items():
+                if len(some):
+                    made[key] = chance.choice(some, size=made[key].shape)
+            if any(map(len, numbers.values())):
                 yield what, made
 
     def _other(self, key: Key, shape: tuple[int, ...], chance: np.random.Generator) -> Array:
@@ -246,16 +247,18 @@ def _floats(kind: str, normal: Array, spec: TensorSpec) -> Array:
     return values.astype(spec.numpy_dtype)
 
 
-def _no_bounds(spec: TensorSpec, *, with_nan: bool) -> Array:
-    """Numbers of the dtype of `spec` that are no ordinary ones: NaN alone, or all others."""
+def _rare(what: str, spec: TensorSpec) -> Array:
+    """Numbers of the dtype of `spec` that are no ordinary ones, of one of the kinds `_RARE`."""
+    is_gap, is_infinite = what == _RARE[0], what == _RARE[1]
+    numbers: list[float]
     if _is_whole(spec):
         info = np.iinfo(spec.dtype)
-        return np.array([] if with_nan else [info.min, info.max, 0], spec.numpy_dtype)
+        return np.array([] if is_gap or is_infinite else [info.min, info.max, 0], spec.numpy_dtype)
     if spec.dtype == "bfloat16":  # its bits
-        bits = [0x7FC0] if with_nan else [0x7F80, 0xFF80, 0x7F7F, 0xFF7F, 0]
+        bits = [0x7FC0] if is_gap else [0x7F80, 0xFF80] if is_infinite else [0x7F7F, 0xFF7F, 0]
         return np.array(bits, spec.numpy_dtype)
     most = float(np.finfo(spec.dtype).max)
-    numbers = [np.nan] if with_nan else [np.inf, -np.inf, most, -most, 0]
+    numbers = [np.nan] if is_gap else [np.inf, -np.inf] if is_infinite else [most, -most, 0]
     return np.array(numbers, spec.numpy_dtype)
 
 

@@ -45,6 +45,25 @@ def test_a_module_in_which_a_rare_number_reaches_other_rows_is_refused(kind: str
         assert got.tobytes() == function(torch.from_numpy(row[None])).numpy().tobytes()
 
 
+def filled(x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x.isnan(), x.nanmean(), x)
+
+
+def bounded(x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x.isinf(), torch.where(x.isinf(), 0, x).amax(), x)
+
+
+@pytest.mark.parametrize("function", [filled, bounded])
+def test_a_module_that_fills_a_gap_from_other_rows_is_refused(
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """No row without a gap changes, and the row that has one does."""
+    with pytest.raises(NotRepeatableError, match=r"'output' of a row changes .* beside others"):
+        of_torch(function)
+    with pytest.raises(NotRepeatableError, match=r"'y' of a row changes .* beside others"):
+        Model.from_callable(callables.filled, fingerprint="1", inputs=[X], outputs=[Y])
+
+
 @pytest.mark.parametrize("function", [torch.isnan, torch.nan_to_num, torch.signbit, torch.sign])
 def test_a_module_that_looks_at_rare_numbers_row_by_row_is_taken(
     function: Callable[[torch.Tensor], torch.Tensor],
@@ -60,7 +79,7 @@ def test_the_ends_of_each_dtype_are_tried(dtype: torch.dtype) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.float() + (x == least).any()
 
-    with pytest.raises(NotRepeatableError, match="beside rows of infinite numbers"):
+    with pytest.raises(NotRepeatableError, match="beside rows of the greatest numbers and 0"):
         Model.from_torch(Spreads().eval(), {"x": torch.ones(2, 3, dtype=dtype)})
 
 
