@@ -32,6 +32,11 @@ class _Finder(fx.Interpreter):
 
     found: str | None = None
 
+    def __init__(self, program: fx.GraphModule) -> None:
+        super().__init__(program)
+        # Where an operator raises, torch would import its compiler, for seconds, to add a trace that nobody reads.
+        self.extra_traceback = False
+
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         for index, low, size in _lookups(str(target), args):
             wrong = index[(index < low) | (index >= size)]

@@ -90,6 +90,7 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, wanted: set[fx.Node]) -> None:
         super().__init__(graph)
+        self.extra_traceback = False  # of values that a model does not take
         self._wanted = wanted
         self.seen: dict[fx.Node, torch.Tensor] = {}
 
