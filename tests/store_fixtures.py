@@ -11,9 +11,9 @@ import pytest
 from kvspark.store.embedded.embedded import EmbeddedStore
 from kvspark.store.files import cold
 from kvspark.store.redis.server import RedisStore
-from tests.cache.embedded_processes import settle
-from tests.cache.redis_stores import over_socket, over_tcp
 from tests.redis_server import RedisAddress, running_redis
+from tests.store.embedded.embedded_processes import settle
+from tests.store.redis.redis_stores import over_socket, over_tcp
 
 _PREFIX = count()
 

@@ -23,10 +23,10 @@ from kvspark.spec import TensorSpec
 from kvspark.store.cluster.cluster import ClusterStore
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.redis.server import RedisStore
-from tests.cache.calls import get_many, set_many
 from tests.redis_cluster import ClusterAddress, running_cluster
 from tests.redis_server import RedisAddress, running_redis
 from tests.sealing_keys import TEST_KEYS
+from tests.store.calls import get_many, set_many
 
 BATCHES, ROWS, ROUNDS = 10, 1_024, 20
 SIZES = (768, 1_536)

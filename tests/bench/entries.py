@@ -29,9 +29,9 @@ from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.weights.allocator import keep_freed_memory
 from kvspark.spec import Rows, TensorSpec
 from kvspark.store.value_table import Part
-from tests.cache.calls import get_many, set_many
 from tests.redis_server import RedisAddress, running_redis
 from tests.sealing_keys import TEST_KEYS
+from tests.store.calls import get_many, set_many
 
 ROUNDS = 100
 SIZES = {768: 1_024, 65_536: 64}

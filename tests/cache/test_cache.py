@@ -13,10 +13,10 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.spec import TensorSpec
 from kvspark.store.memory.memory import memory_store
-from tests.cache.calls import get_many, scanned, set_many
 from tests.cache.strategies import all_same_bits, columns
 from tests.faults.matrix import covers
 from tests.redis_server import PATIENT_MS
+from tests.store.calls import get_many, scanned, set_many
 
 EMBEDDING = (TensorSpec("embedding", "float32", (4,)),)
 

@@ -17,9 +17,9 @@ from kvspark.cache.doctor.server import judged
 from kvspark.cache.doctor.store import Need, store_findings
 from kvspark.config.cache import CacheConfig
 from kvspark.store.redis.server_info import Interview
-from tests.cache.test_redis_tls import certificate
 from tests.redis_cluster import running_cluster
 from tests.redis_server import RedisAddress, redis_version, running_redis, valkey_binary
+from tests.store.redis.test_redis_tls import certificate
 
 pytestmark = pytest.mark.redis
 

@@ -18,9 +18,9 @@ from kvspark.store.files import segment_set as shelf
 from kvspark.store.files.cold import ColdStore
 from kvspark.store.files.segment import Record, packed
 from kvspark.store.files.segment_folder import Folder
-from tests.cache.calls import delete, set_many
-from tests.cache.embedded_processes import wait_until
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
+from tests.store.calls import delete, set_many
+from tests.store.embedded.embedded_processes import wait_until
 
 pytestmark = pytest.mark.redis
 

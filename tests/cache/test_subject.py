@@ -22,8 +22,8 @@ from kvspark.cache.key.key import (
 from kvspark.cache.stage.tombstones import REFRESH_S
 from kvspark.config.cache import CacheConfig
 from kvspark.spec import TensorSpec
-from tests.cache.calls import get_many, scanned
 from tests.redis_server import RedisAddress, running_redis
+from tests.store.calls import get_many, scanned
 
 pytestmark = pytest.mark.redis
 

@@ -26,7 +26,7 @@ from kvspark.errors import (
 )
 from kvspark.store.files.cold import ColdStore
 from kvspark.store.opening.url import cold_folder
-from tests.cache.calls import set_many
+from tests.store.calls import set_many
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,9 +16,9 @@ from kvspark.cache.stage.tombstones import IDENTITY, REFRESH_S
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import CacheRequiredError, SecretError
 from kvspark.spec import TensorSpec
-from tests.cache.calls import get_many, scanned, set_many
 from tests.hbase_server import HBaseAddress, running_hbase
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
+from tests.store.calls import get_many, scanned, set_many
 
 pytestmark = pytest.mark.redis
 

@@ -18,9 +18,9 @@ from kvspark.errors import CacheRequiredError, UsageError
 from kvspark.spec import TensorSpec
 from kvspark.store.files.cold import ColdStore
 from kvspark.store.opening.url import cold_folder, open_store
-from tests.cache.calls import delete, scanned
 from tests.redis_cluster import wait_until
 from tests.redis_server import RedisAddress, running_redis
+from tests.store.calls import delete, scanned
 
 pytestmark = pytest.mark.redis
 

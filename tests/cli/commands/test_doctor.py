@@ -17,9 +17,9 @@ from kvspark.config.reading.load import load_job_config
 from kvspark.spark.jobs.doctor import examine
 from kvspark.store.files.cold import ColdStore
 from kvspark.store.opening.url import cold_folder
-from tests.cache.calls import set_many
 from tests.redis_cluster import wait_until
 from tests.redis_server import RedisAddress, running_redis
+from tests.store.calls import set_many
 
 pytestmark = pytest.mark.redis
 

@@ -11,13 +11,13 @@ from kvspark.errors import StoreFullError, StoreRefusedError, StoreUnavailableEr
 from kvspark.store.cluster.cluster import ClusterStore
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.resp.slots import slot_of_tag, tag_of
-from tests.cache.calls import get_many, ping, set_many
-from tests.cache.clock import Clock
-from tests.cache.lease_contract import LeaseContract
-from tests.cache.store_contract import StoreContract
 from tests.faults.matrix import covers
 from tests.redis_cluster import ClusterAddress, node_id, running_cluster, wait_until
 from tests.redis_server import RedisAddress, running_redis
+from tests.store.calls import get_many, ping, set_many
+from tests.store.clock import Clock
+from tests.store.lease_contract import LeaseContract
+from tests.store.store_contract import StoreContract
 
 pytestmark = pytest.mark.redis
 

@@ -12,8 +12,8 @@ import pytest
 
 from kvspark.errors import StoreUnavailableError
 from kvspark.store.embedded.embedded import EmbeddedStore
-from tests.cache.calls import get_many, ping, set_many
-from tests.cache.embedded_processes import (
+from tests.store.calls import get_many, ping, set_many
+from tests.store.embedded.embedded_processes import (
     CLIENT,
     client,
     processes,
@@ -22,7 +22,7 @@ from tests.cache.embedded_processes import (
     supervisor_of,
     wait_until,
 )
-from tests.cache.store_contract import StoreContract
+from tests.store.store_contract import StoreContract
 
 pytestmark = pytest.mark.redis
 

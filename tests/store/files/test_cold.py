@@ -24,10 +24,10 @@ from kvspark.store.files.compaction import Compaction, compact
 from kvspark.store.files.segment import DELETED_MS, NEVER_MS, Record, hashes_of, packed
 from kvspark.store.files.segment_folder import SUFFIX, Folder, store_error
 from kvspark.store.redis_error import is_timeout
-from tests.cache.calls import PATIENT_S, delete, get_many, ping, scanned, set_many
-from tests.cache.clock import Clock
-from tests.cache.store_contract import ANY_BYTES, StoreContract
-from tests.cache.test_stateful import check
+from tests.store.calls import PATIENT_S, delete, get_many, ping, scanned, set_many
+from tests.store.clock import Clock
+from tests.store.store_contract import ANY_BYTES, StoreContract
+from tests.store.test_stateful import check
 
 TIMEOUT_S = 0.4
 SLACK_S = 2.0
@@ -269,7 +269,7 @@ import os
 from pathlib import Path
 from kvspark.store.files.cold import ColdStore
 from kvspark.store.files.segment_folder import Folder
-from tests.cache.calls import set_many
+from tests.store.calls import set_many
 store = ColdStore(Folder.at({folder.as_uri()!r}))
 set_many(store, [(b"a", b"1")], ttl_s=None)
 while not list(Path({str(folder)!r}).glob("*{SUFFIX}")):

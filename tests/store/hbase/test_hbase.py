@@ -19,11 +19,11 @@ from kvspark.errors import (
 )
 from kvspark.store.hbase.hbase import Gateway, HBaseStore, row_key
 from kvspark.store.redis_error import is_timeout
-from tests.cache.calls import get_many, ping, set_many
-from tests.cache.clock import Clock
-from tests.cache.store_contract import ANY_BYTES, StoreContract
-from tests.cache.test_stateful import check
 from tests.hbase_server import HBaseAddress, running_hbase
+from tests.store.calls import get_many, ping, set_many
+from tests.store.clock import Clock
+from tests.store.store_contract import ANY_BYTES, StoreContract
+from tests.store.test_stateful import check
 
 TIMEOUT_S = 0.8
 SLACK_S = 2.0

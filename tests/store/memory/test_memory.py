@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from kvspark.store.memory.memory import MemoryStore, memory_store
-from tests.cache.calls import get_many, set_many
-from tests.cache.store_contract import StoreContract
+from tests.store.calls import get_many, set_many
+from tests.store.store_contract import StoreContract
 
 
 @pytest.fixture

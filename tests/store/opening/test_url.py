@@ -15,7 +15,7 @@ from kvspark.store.memory.memory import MemoryStore
 from kvspark.store.opening.url import open_store, resolved
 from kvspark.store.redis.sentinel import Primary, SentinelStore
 from kvspark.store.redis.server import RedisStore
-from tests.cache.calls import get_many, set_many
+from tests.store.calls import get_many, set_many
 
 
 def config(url: str, **options) -> CacheConfig:

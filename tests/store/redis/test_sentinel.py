@@ -15,14 +15,14 @@ from kvspark.store.deadline import Deadline
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.redis.sentinel import SentinelStore
 from kvspark.store.value_table import Slab
-from tests.cache.calls import PATIENT_S, get_many, ping, set_many, written
-from tests.cache.clock import Clock
-from tests.cache.lease_contract import LeaseContract
-from tests.cache.store_contract import StoreContract
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Say
 from tests.redis_cluster import wait_until
 from tests.redis_sentinel import SERVICE, SentinelAddress, running_sentinels
+from tests.store.calls import PATIENT_S, get_many, ping, set_many, written
+from tests.store.clock import Clock
+from tests.store.lease_contract import LeaseContract
+from tests.store.store_contract import StoreContract
 
 pytestmark = pytest.mark.redis
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kvspark.store.resp import mget_reader
 from kvspark.store.resp.mget_reader import EvenReplies
-from tests.cache.stream import receiver
+from tests.store.resp.stream import receiver
 
 SIZE_BYTES = 12
 

@@ -16,10 +16,10 @@ from kvspark.store.opening.url import open_store
 from kvspark.store.redis.server import RedisStore
 from kvspark.store.tiered.tier import Tier
 from kvspark.store.tiered.tiered import MEMORY_S, TieredStore, process_memory
-from tests.cache.calls import delete, get_many, ping, set_many
-from tests.cache.clock import Clock
-from tests.cache.store_contract import StoreContract
 from tests.redis_server import running_redis
+from tests.store.calls import delete, get_many, ping, set_many
+from tests.store.clock import Clock
+from tests.store.store_contract import StoreContract
 
 pytestmark = pytest.mark.redis
 

@@ -13,10 +13,10 @@ from kvspark.store.cluster.cluster import ClusterStore
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.opening.url import open_store
 from kvspark.store.redis.server import RedisStore
-from tests.cache.calls import get_many, ping, set_many
 from tests.faults.matrix import covers
 from tests.redis_cluster import running_cluster
 from tests.redis_server import PATIENT_MS, RedisAddress, has_tls, redis_binary, running_redis
+from tests.store.calls import get_many, ping, set_many
 
 pytestmark = [
     pytest.mark.redis,

@@ -15,8 +15,8 @@ from kvspark.store.embedded.embedded import EmbeddedStore
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.memory.memory import MemoryStore
 from kvspark.store.redis.server import RedisStore
-from tests.cache.calls import delete, get_many, ping, set_many
 from tests.redis_cluster import running_cluster
+from tests.store.calls import delete, get_many, ping, set_many
 
 KEYS = st.integers(0, 8).map(lambda n: b"key %d" % n)
 VALUES = st.binary(max_size=64) | st.integers(0, 100_000).map(bytes)

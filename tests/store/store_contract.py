@@ -16,7 +16,7 @@ import pytest
 
 from kvspark.store.base import Store
 from kvspark.store.deadline import Deadline
-from tests.cache.calls import (
+from tests.store.calls import (
     PATIENT_S,
     delete,
     get_many,
@@ -27,7 +27,7 @@ from tests.cache.calls import (
     taken,
     written,
 )
-from tests.cache.parts import in_order
+from tests.store.parts import in_order
 
 ANY_BYTES = bytes(range(256))
 

@@ -11,10 +11,10 @@ from kvspark.store.redis.server import RedisStore
 from kvspark.store.redis_error import is_timeout
 from kvspark.store.resp.resp_connection import Wire
 from kvspark.store.value_table import Part, Slab
-from tests.cache.calls import get_many, read, set_many, taken
-from tests.cache.parts import in_order
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import Drip
+from tests.store.calls import get_many, read, set_many, taken
+from tests.store.parts import in_order
 
 pytestmark = pytest.mark.redis
 

@@ -9,10 +9,10 @@ import pytest
 from kvspark.store.cluster.cluster import ClusterStore
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.redis.server import RedisStore
-from tests.cache.lease_contract import LeaseContract
-from tests.cache.store_contract import StoreContract
 from tests.redis_cluster import running_cluster
 from tests.redis_server import running_redis, valkey_binary
+from tests.store.lease_contract import LeaseContract
+from tests.store.store_contract import StoreContract
 
 pytestmark = [
     pytest.mark.redis,

@@ -18,12 +18,12 @@ from kvspark.errors import (
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.redis.server import RedisStore
 from kvspark.store.redis_error import is_timeout
-from tests.cache.calls import get_many, ping, set_many
-from tests.cache.clock import Clock
-from tests.cache.lease_contract import LeaseContract
-from tests.cache.redis_stores import over_socket, over_tcp
-from tests.cache.store_contract import StoreContract
 from tests.redis_server import RedisAddress, running_redis
+from tests.store.calls import get_many, ping, set_many
+from tests.store.clock import Clock
+from tests.store.lease_contract import LeaseContract
+from tests.store.redis.redis_stores import over_socket, over_tcp
+from tests.store.store_contract import StoreContract
 
 pytestmark = pytest.mark.redis
 

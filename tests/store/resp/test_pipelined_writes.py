@@ -18,9 +18,9 @@ from kvspark.store.base import Counts, Entries, Store
 from kvspark.store.deadline import Deadline
 from kvspark.store.redis_error import is_timeout
 from kvspark.store.resp.pipelined_write import AHEAD
-from tests.cache.calls import get_many, ping, taken, written
-from tests.cache.redis_stores import over_tcp
 from tests.redis_server import PATIENT_MS
+from tests.store.calls import get_many, ping, taken, written
+from tests.store.redis.redis_stores import over_tcp
 
 pytestmark = pytest.mark.redis
 

@@ -13,8 +13,8 @@ from kvspark.errors import StoreUnavailableError, UsageError
 from kvspark.store.embedded import embedded
 from kvspark.store.embedded.embedded import EmbeddedStore
 from kvspark.store.embedded.server_dir import SOCKET_PATH_BYTES
-from tests.cache.calls import get_many, ping, set_many
-from tests.cache.embedded_processes import processes, server_of, settle
+from tests.store.calls import get_many, ping, set_many
+from tests.store.embedded.embedded_processes import processes, server_of, settle
 
 pytestmark = pytest.mark.redis
 

@@ -25,11 +25,11 @@ from kvspark.store.deadline import Deadline
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.resp.slots import Address, slot_of_tag, tag_of
 from kvspark.store.value_table import Part, Scattered
-from tests.cache.calls import delete, get_many, read, set_many
-from tests.cache.clock import Clock
-from tests.cache.parts import in_order
 from tests.faults.matrix import covers
 from tests.redis_cluster import ClusterAddress, running_cluster
+from tests.store.calls import delete, get_many, read, set_many
+from tests.store.clock import Clock
+from tests.store.parts import in_order
 
 pytestmark = pytest.mark.redis
 

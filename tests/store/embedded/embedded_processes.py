@@ -17,7 +17,7 @@ CLIENT = """
 import sys, time
 from pathlib import Path
 from kvspark.store.embedded.embedded import EmbeddedStore
-from tests.cache.calls import get_many, ping, set_many
+from tests.store.calls import get_many, ping, set_many
 store = EmbeddedStore(Path(sys.argv[1]))
 """
 

@@ -18,7 +18,7 @@ from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 
 pytestmark = pytest.mark.redis
 
-CONF = Path(__file__).parents[2] / "conf/redis"
+CONF = Path(__file__).parents[3] / "conf/redis"
 PASSWORDS = {"kvspark": "first", "kvspark-purge": "second"}
 EMBEDDING = (TensorSpec("embedding", "float32", (4,)),)
 
