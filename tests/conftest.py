@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -12,10 +13,13 @@ from pyspark.sql import SparkSession
 from kvspark.config.job import SparkConfig
 from kvspark.config.sealing import KEY_ENV
 from kvspark.spark.session.session import open_session
+from tests import worker_daemon
 from tests.class_archive import java_options
 from tests.sealing_keys import TEST_KEYS
 
 pytest_plugins = ["tests.store_fixtures"]
+
+ROOT = Path(__file__).parents[1]
 
 # Entries are sealed wherever a test does not say otherwise, in workers and subprocesses too.
 os.environ[KEY_ENV] = TEST_KEYS
@@ -24,7 +28,15 @@ os.environ[KEY_ENV] = TEST_KEYS
 # small jobs took 41 s of its CPU, and 21 with these. A session and three small jobs took 14.1 s, and
 # 7.0 with its classes from an archive.
 if "SPARK_SUBMIT_OPTS" not in os.environ:
-    os.environ["SPARK_SUBMIT_OPTS"] = java_options("-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+    own = java_options("-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+    os.environ["SPARK_SUBMIT_OPTS"] = f"{own} {worker_daemon.OPTION}"
+    # Where the daemon is found, in whatever folder a process of Spark runs.
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)
+
+# Tests run in more processes than there are cores, and a thread of torch that spins while it waits takes
+# time from another test: small models were trained and exported in 15.6 s of CPU instead of 26.0.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
 hypothesis.settings.register_profile(

@@ -18,6 +18,7 @@ from kvspark.demo.classifier import Trunk, load_trunk
 from kvspark.demo.models import Models
 from kvspark.demo.nights.night import shipped_nights
 from kvspark.infer.model import Model
+from tests import worker_daemon
 from tests.redis_server import PATIENT_MS
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,8 @@ def bare_environment(programs: Path = OWN, **more: str) -> dict[str, str]:
     """What a login has: no PYTHONPATH, no PYSPARK_PYTHON, the environment's programs first on PATH."""
     kept = ("HOME", "LANG", "TMPDIR", "JAVA_HOME", "SPARK_SUBMIT_OPTS", "HF_HUB_OFFLINE")
     own = {name: os.environ[name] for name in kept if name in os.environ}
+    # What is tested has nothing of this repository.
+    own["SPARK_SUBMIT_OPTS"] = own["SPARK_SUBMIT_OPTS"].replace(worker_daemon.OPTION, "")
     path = os.pathsep.join([str(programs), str(OWN), os.environ["PATH"]])
     return {**own, **PATIENCE, "PATH": path, **more}
 

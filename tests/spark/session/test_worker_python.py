@@ -15,6 +15,7 @@ import kvspark
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.session.worker_python import CHECKED_KEY, worker_trouble
+from tests import worker_daemon
 from tests.spark.conftest import ROWS
 
 pytestmark = pytest.mark.spark
@@ -33,9 +34,12 @@ def program(tmp_path: Path) -> Program:
             (tmp_path / "kvspark/__init__.py").write_text(f"__version__ = {version!r}\n")
             path.insert(0, str(tmp_path))
         file = tmp_path / "python"
-        # Without `site`, which brings what is installed for editing, and not in the sources' folder.
+        # Without `site`, which brings what is installed for editing, not in the sources' folder, and with
+        # Spark's own daemon.
         file.write_text(
-            f'#!/bin/sh\ncd /\nPYTHONPATH={":".join(path)} exec {sys.executable} -S "$@"\n'
+            "#!/bin/sh\ncd /\n"
+            f'[ "$2" != {worker_daemon.__name__} ] || {{ shift 2; set -- -m pyspark.daemon "$@"; }}\n'
+            f'PYTHONPATH={":".join(path)} exec {sys.executable} -S "$@"\n'
         )
         file.chmod(0o755)
         return file
