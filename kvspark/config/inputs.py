@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, final
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
@@ -21,6 +22,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from kvspark.config.base import Name, Section
+from kvspark.config.sql.varying import unfit
 
 Default = bool | int | float | str
 
@@ -54,12 +56,22 @@ _CAST = (
 _DEFAULT = "The value for null. Without it, a null is a bad row. NaN is a number and stays."
 
 
+def _of_one_row(text: str | None) -> str | None:
+    said = None if text is None else unfit(text)
+    if said is not None:
+        raise ValueError(f"expr {text!r} {said}")
+    return text
+
+
+_Expr = Annotated[Name | None, AfterValidator(_of_one_row)]
+
+
 @final
 class InputPart(Section):
     """One column of a joined input."""
 
     column: Name | None = Field(default=None, description="The column.")
-    expr: Name | None = Field(default=None, description="Spark SQL over the row's columns instead.")
+    expr: _Expr = Field(default=None, description="Spark SQL over the row's columns instead.")
     cast: Cast | None = Field(default=None, description=_CAST)
     default: Default | None = Field(default=None, description=_DEFAULT)
 
@@ -91,7 +103,7 @@ class InputColumns(Section):
         description="Columns that are joined to one tensor, in this order: names, or mappings like this "
         "one. A bare list is short for it.",
     )
-    expr: Name | None = Field(
+    expr: _Expr = Field(
         default=None,
         description="Spark SQL over the row's columns. It must give the same for the same row: `rand()`, "
         "`current_timestamp`, aggregates and windows are refused.",

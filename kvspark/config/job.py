@@ -18,6 +18,7 @@ from kvspark.config.model import ModelConfig
 from kvspark.config.placeholders import filled_in
 from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
 from kvspark.config.secret import holds_secret
+from kvspark.config.sql.varying import varies, varying
 from kvspark.fingerprint import digest
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
@@ -38,7 +39,9 @@ class InputConfig(Section):
 
     paths: Texts = Field(min_length=1, description="Parquet files or folders.")
     filter: Name | None = Field(
-        default=None, description="Rows to score, as a Spark SQL condition. Without it, all rows."
+        default=None,
+        description="Rows to score, as a Spark SQL condition. Without it, all rows. It must say the same of the same row "
+        "whenever it is asked: `rand()`, `current_date` and the like are refused; a date is `{{ run.date }}`.",
     )
     partitions: dict[str, Text | None] = Field(
         default_factory=dict,
@@ -84,6 +87,14 @@ class InputConfig(Section):
         le=1,
         description="The same, as a fraction of the rows that are read.",
     )
+
+    @field_validator("filter")
+    @classmethod
+    def _the_filter_keeps_the_same_rows(cls, text: str | None) -> str | None:
+        found = None if text is None else varying(text, is_filter=True)
+        if found is not None:
+            raise ValueError(f"it {varies(*found, is_filter=True)}")
+        return text
 
     @model_validator(mode="after")
     def _a_limit_has_something_to_limit(self) -> Self:

@@ -69,6 +69,13 @@ def test_a_job_that_is_right_opens_a_session(folder: Path) -> None:
         ({"model": {"path": "gone"}}, 65, "gone does not exist"),
         ({"inputs": {"x": "gone"}}, 65, "no column 'gone'"),
         ({"inputs": {"gone": "x"}}, 64, "is no input of model"),
+        (
+            {"inputs": {"x": {"expr": "id + 1"}}},
+            65,
+            "by a list, also one alone: inputs: {x: [...]}",
+        ),
+        ({"inputs": {"x": {"expr": "id"}}}, 65, "expr 'id' is of type bigint, and the model takes"),
+        ({"inputs": {"x": {"column": "id", "cast": "float"}}}, 65, "column 'id' is of type bigint"),
         ({"outputs": {"scores": "id"}}, 64, "the table has 'id' already"),
         ({"plan": {"stages": {"gone": {"cached": True}}}}, 64, "the plan names stage 'gone'"),
         ({"run": {"require_cache": True}}, 64, "there is no cache"),

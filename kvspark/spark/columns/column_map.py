@@ -176,10 +176,12 @@ def check_made_input(spec: TensorSpec, made: MadeInput, schema: StructType) -> N
 def _kinds(made: MadeInput, spec: TensorSpec, schema: StructType) -> list[DataType | None]:
     """The types of the parts of `made` in a table of `schema`; None for what Spark computes."""
     what = f"input {spec.name!r}"
+    there = {field.name: field.dataType for field in schema.fields}
     return [
-        None
-        if part.column is None
-        else schema.fields[place_of(part.column, schema, what=what)].dataType
+        schema.fields[place_of(part.column, schema, what=what)].dataType
+        if part.column is not None
+        # An expression may be a column's name alone.
+        else there.get(str(part.expr).strip("`"))
         for part in made.parts
     ]
 

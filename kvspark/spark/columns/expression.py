@@ -9,31 +9,10 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from kvspark.config.sql.varying import calls, days_in, unfit, varies
 from kvspark.errors import UsageError
 from kvspark.spark.columns.analysis import analysis_text
 from kvspark.spark.weights.ship import is_connect
-
-_QUOTED = re.compile(
-    r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL
-)
-_SUBQUERY = re.compile(r"\(\s*(?:select|with|from)\b", re.IGNORECASE)
-_WORD = re.compile(r"[A-Za-z_]\w*")
-# Spark calls the clock deterministic: within one query it stands still.
-_CLOCK = frozenset(
-    {"current_timestamp", "current_date", "current_time", "localtimestamp", "now", "curdate"}
-)
-_CHANCE = frozenset({"rand", "random", "randn", "uuid", "shuffle", "randstr", "uniform"})
-_PLACE = frozenset(
-    {
-        "monotonically_increasing_id",
-        "spark_partition_id",
-        "input_file_name",
-        "input_file_block_start",
-    }
-    | {"input_file_block_length", "current_user", "session_user", "user", "version"}
-)
-_ROWS = frozenset({"explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "stack"})
-_BARE = frozenset({"current_timestamp", "current_date", "current_time", "localtimestamp"})
 
 
 def refuse_varying(text: str, what: str) -> None:
@@ -42,28 +21,38 @@ def refuse_varying(text: str, what: str) -> None:
     Raises:
         UsageError: it does, or it reads other rows than its own; names `what` and the function.
     """
-    plain = _QUOTED.sub(" '' ", text)
-    if _SUBQUERY.search(plain):
+    said = unfit(text)
+    if said is not None:
+        raise UsageError(f"{what} {said}")
+
+
+def refuse_varying_plan(df: DataFrame, text: str, what: str, *, is_filter: bool = False) -> None:
+    """Does nothing if what `df` computes last, from `text`, gives the same whenever it is computed, as Spark says.
+
+    Under Spark Connect nobody can ask.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if is_connect(df.sparkSession):
+        return
+    query: Any = df._jdf.queryExecution()  # noqa: SLF001 - no other way to ask Spark
+    names_file = is_filter and "input_file_name" in (word for word, _ in calls(text))
+    if not names_file and not query.analyzed().expressions().head().deterministic():
         raise UsageError(
-            f"{what} reads other rows by a SELECT of its own; join them in a step of its own, and name its column"
+            f"{what} {varies('it', 'not deterministic, as Spark says', is_filter=is_filter)}"
         )
-    for found in _WORD.finditer(plain):
-        word, rest = found.group().lower(), plain[found.end() :].lstrip()
-        is_call = rest.startswith("(")
-        if word in _CLOCK and (is_call or word in _BARE):
-            raise _varies(what, word, "of the day; write the date into the conf: {{ run.date }}")
-        if is_call and word in _CHANCE:
-            raise _varies(what, word, "drawn by chance")
-        if is_call and word in _PLACE:
-            raise _varies(what, word, "of the place where a row lies or of who runs it")
-        if word == "over" and is_call:
-            raise UsageError(
-                f"{what} is a window over other rows; compute it in a step of its own, and name its column"
-            )
-        if is_call and word in _ROWS:
-            raise UsageError(
-                f"{what} makes several rows of one ({word}); an input has one value a row"
-            )
+    days = days_in(text)
+    if days and _made_days(query, days):
+        why = "of the day; write the date into the conf, {{ run.date }}"
+        raise UsageError(f"{what} {varies(repr(days[0]), why, is_filter=is_filter)}")
+
+
+def _made_days(query: Any, days: list[str]) -> bool:
+    """True if Spark has put dates or times in the place of some of `days`; others are texts as they stand."""
+    word = re.compile(rf"(?i)\b(?:{'|'.join(days)})\b(?!#)")
+    before, after = query.analyzed().toString(), query.optimizedPlan().toString()
+    return len(word.findall(after)) < len(word.findall(before))
 
 
 def with_expressions(
@@ -94,6 +83,7 @@ def _check(df: DataFrame, what: str, expression: str | Column, name: str) -> Non
         ) from None
     if not is_connect(df.sparkSession):
         _check_plan(made, what)
+    refuse_varying_plan(made, expression if isinstance(expression, str) else "", what)
 
 
 def _check_plan(made: Any, what: str) -> None:
@@ -103,16 +93,7 @@ def _check_plan(made: Any, what: str) -> None:
             f"{what} reads other rows than its own, or makes several of one; compute it in a step of "
             "its own, and name its column"
         )
-    if not plan.expressions().head().deterministic():
-        raise _varies(what, "it", "not deterministic, as Spark says")
 
 
 def _column(expression: str | Column) -> Column:
     return F.expr(expression) if isinstance(expression, str) else expression
-
-
-def _varies(what: str, word: str, why: str) -> UsageError:
-    return UsageError(
-        f"{what} may give another value for the same row in another run ({word} is {why}), and a result "
-        "is remembered by its inputs"
-    )

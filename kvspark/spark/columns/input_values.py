@@ -19,8 +19,9 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType
 
+from kvspark.config.sql.one_number import is_one_number
 from kvspark.errors import SchemaError, UsageError
-from kvspark.infer.rows.arrow import exact_types
+from kvspark.infer.rows.arrow import exact_types, shape_text
 from kvspark.spark.columns.castable import (
     WHOLE_DIGITS,
     cast_advice,
@@ -160,6 +161,7 @@ def _check_default(spec: TensorSpec, part: Part, *, is_array: bool) -> None:
 
 def _check_shape(spec: TensorSpec, made: MadeInput, kinds: Sequence[DataType | None]) -> None:
     if not made.is_joined:
+        _check_depth(spec, made.parts[0], kinds[0])
         return
     if spec.dtype in (STRING, BINARY):
         raise SchemaError(
@@ -176,6 +178,21 @@ def _check_shape(spec: TensorSpec, made: MadeInput, kinds: Sequence[DataType | N
         raise SchemaError(
             f"input {spec.name!r} takes {takes} a row, and {count_of(len(kinds), 'column')} {are} joined to it "
             f"({', '.join(map(str, made.parts))}){alone}"
+        )
+
+
+def _check_depth(spec: TensorSpec, part: Part, kind: DataType | None) -> None:
+    """Does nothing if one value of `part` can be a row of `spec`, as far as that is known without Spark."""
+    is_number = isinstance(part.expr, str) and is_one_number(part.expr)
+    if kind is not None:
+        is_number = not isinstance(kind, ArrayType)
+    if is_number and spec.shape:
+        has = "one number a row" if kind is None else f"of type {kind.simpleString()}"
+        advice = "name a column of arrays"
+        if len(spec.shape) == 1:
+            advice = f"join columns to it by a list, also one alone: inputs: {{{spec.name}: [...]}}"
+        raise SchemaError(
+            f"input {spec.name!r}: {part} is {has}, and the model takes arrays of shape {shape_text(spec)}; {advice}"
         )
 
 

@@ -18,6 +18,7 @@ from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.spark.columns.analysis import analysis_text, shortened
 from kvspark.spark.columns.column_map import quoted
+from kvspark.spark.columns.expression import refuse_varying_plan
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.tables.footers import Footer, read_footers
 from kvspark.spark.tables.listing import (
@@ -196,12 +197,15 @@ def _filtered(df: DataFrame, config: InputConfig) -> DataFrame:
     if config.filter is None:
         return df
     try:
-        return df.where(config.filter)
+        kept = df.where(config.filter)
     except (AnalysisException, ParseException) as exc:
         raise UsageError(
             f"input.filter {shortened(config.filter)!r} is not a condition on this table: "
             f"{analysis_text(exc, df.columns)}"
         ) from None
+    what = f"input.filter {shortened(config.filter)!r}"
+    refuse_varying_plan(kept, config.filter, what, is_filter=True)
+    return kept
 
 
 def _check_empty(found: Sequence[InputFile], config: InputConfig) -> None:

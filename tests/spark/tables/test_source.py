@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
@@ -259,3 +261,29 @@ def test_a_bad_page_is_an_error_and_no_wrong_number(spark: SparkSession, tmp_pat
     path.write_bytes(bytes(content))
     with pytest.raises(Exception, match="checksum"):
         read(spark, path).df.selectExpr("sum(id)").collect()
+
+
+def test_a_filter_that_spark_calls_not_deterministic_is_refused(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write(tmp_path / "t.parquet")
+    spark.udf.register("drawn", F.udf(lambda: True, "boolean").asNondeterministic())
+    with pytest.raises(UsageError, match="not deterministic, as Spark says"):
+        read(spark, tmp_path / "t.parquet", filter="drawn()")
+
+
+@pytest.mark.parametrize(
+    "text", ["d < 'today'", "d between 'yesterday' and 'tomorrow'", "date('now') > d"]
+)
+def test_a_text_of_which_spark_makes_the_day_of_the_run_is_refused(
+    spark: SparkSession, tmp_path: Path, text: str
+) -> None:
+    write(tmp_path / "t.parquet", {**ROWS, "d": [date(2026, 1, 1)] * 3})
+    with pytest.raises(UsageError, match="is of the day; write the date into the conf"):
+        read(spark, tmp_path / "t.parquet", filter=text)
+    assert (
+        read(spark, tmp_path / "t.parquet", filter="text <> 'today' and d > '2025-01-01'").rows == 3
+    )
+    assert (
+        read(spark, tmp_path / "t.parquet", filter="input_file_name() like '%t.parquet'").rows == 3
+    )

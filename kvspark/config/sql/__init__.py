@@ -1,0 +1,1 @@
+"""What a text of Spark SQL says of itself, known without Spark."""
