@@ -110,6 +110,14 @@ def _of_a_file(bad: BadRows, table: pa.Table) -> RowError | None:
     return RowError(f"{place_in_file(file, place)}: {said}; nothing was written")
 
 
+def _placed(error: RowError, table: pa.Table) -> RowError:
+    """`error` of a row of `table` with where that row is, if the last columns say it."""
+    if error.row is None or not is_located(table.column_names):
+        return error
+    file, place = (table.column(name)[error.row].as_py() for name in table.column_names[-2:])
+    return RowError(f"{place_in_file(file, place)}: {error.args[0]}; nothing was written")
+
+
 def first_rows(
     source: Source, columns: ColumnMap, plan: Plan, cache: Cache | None, *, sets_aside: bool
 ) -> tuple[dict[str, pa.Array], pa.Table]:
@@ -134,5 +142,8 @@ def first_rows(
         chosen = chosen.where(reduce(and_, (name.isNotNull() for name in names)))
     sample = chosen.limit(most).toArrow()
     if faults is not None and not sets_aside:
-        faults.refuse(sample.column(told[0]))
+        try:
+            faults.refuse(sample.column(told[0]))
+        except RowError as exc:
+            raise _placed(exc, sample) from None
     return {name: sample.column(column).combine_chunks() for name, column in inputs.items()}, sample

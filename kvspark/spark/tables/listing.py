@@ -111,13 +111,20 @@ def list_files(roots: Sequence[Path]) -> list[InputFile]:
         DataError: a folder has files in folders that are no partitions, which Spark would not read; not
             all are partitioned by the same columns; or they belong to a table of another format.
     """
-    found = [file for root in roots for file in _files_of(root)]
+    by_root = {root: list(_files_of(root)) for root in roots}
+    found = [file for files in by_root.values() for file in files]
     for file in found[1:]:
         if [column for column, _ in file.partition] != [c for c, _ in found[0].partition]:
             raise DataError(
                 f"input files are not partitioned by the same columns: {_columns_of(found[0])}, "
                 f"{_columns_of(file)}; nothing was written, name only folders of one kind in input.paths"
             )
+    partitioned = [root for root, files in by_root.items() if files and files[0].partition]
+    if len(partitioned) > 1:
+        raise DataError(
+            f"input paths {partitioned[0]} and {partitioned[1]} are both partitioned, and Spark reads one such table at a "
+            "time; nothing was written, name the folder above them if they are one, or run a job for each"
+        )
     return found
 
 
@@ -142,9 +149,22 @@ def _files_of(root: Path) -> Iterator[InputFile]:
         new = {place if place.is_dir() else place.parent for place in places} - linked
         linked |= new
         _refuse(first_format(new), root)
+        _refuse_loops(Path(folder), folders)
         partition = _partition(root, parts) if shown else ()
         for name in shown:
             yield _file(Path(folder, name), partition)
+
+
+def _refuse_loops(folder: Path, folders: Sequence[str]) -> None:
+    around = {place.resolve() for place in (folder, *folder.parents)} | set(
+        folder.resolve().parents
+    )
+    for link in (folder / name for name in folders if (folder / name).is_symlink()):
+        if link.resolve() in around:
+            raise DataError(
+                f"input folder {link} is a link to {link.resolve()}, in which it lies: it has no end; nothing was written, "
+                "remove the link"
+            )
 
 
 def _refuse(found: FormatFound | None, root: Path) -> None:
@@ -167,6 +187,13 @@ def _partition(root: Path, parts: Sequence[str]) -> Partition:
                 f"input path {root}: Spark cannot read the folder {part}, which names no "
                 f"{'value' if column else 'column'}; nothing was written, rename it (null is {HIVE_NULL})"
             )
+    names = [_plain(column).lower() for column, _, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"input path {root}: the folders {'/'.join(parts)} name column {twice!r} twice; nothing was written, rename "
+            "one of them"
+        )
     return tuple((_plain(column), partition_value(_plain(value))) for column, _, value in pairs)
 
 

@@ -239,8 +239,9 @@ def _check_columns(footers: Sequence[Footer], wanted: Sequence[str], *, merges: 
     for name in wanted:
         lacking = [footer.path for footer in footers if name not in footer.columns]
         if lacking and (not merges or len(lacking) == len(footers)):
+            lacks = next(f for f in footers if name not in f.columns)
             raise SchemaError(
-                f"input: {missing_column(name, list(first.columns))} (files: {_named(lacking)}); nothing was written"
+                f"input: {missing_column(name, list(lacks.columns))} (files: {_named(lacking)}); nothing was written"
             )
     for footer in () if merges else footers[1:]:
         for name in {**first.columns, **footer.columns}:

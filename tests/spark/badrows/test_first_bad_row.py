@@ -66,6 +66,21 @@ def failed(spark: SparkSession, folder: Path, night: Path, **given: Any) -> str:
     return str(caught.value)
 
 
+def test_a_value_that_a_cast_does_not_take_is_named_before_the_run_scores(
+    spark: SparkSession, tmp_path: Path, lookup: Model
+) -> None:
+    lookup.save(tmp_path / "model")
+    night = write_night(tmp_path / "night", {})
+    given = {"expr": "concat('x', v)", "cast": "bigint"}  # in each row
+    with pytest.raises(RowError) as caught:
+        run_score(job(tmp_path, night, inputs={"input": given}), spark=spark)
+    said = (
+        re.escape(f"{night}/part ") + r"[01]\.parquet row \d+: input 'input': expr .* is no bigint"
+    )
+    assert re.match(said, str(caught.value))
+    assert str(caught.value).endswith("; nothing was written")
+
+
 @pytest.mark.parametrize(
     ("bad", "said", "files"),
     [

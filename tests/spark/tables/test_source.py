@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 
 from kvspark.config.job import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
-from kvspark.spark.tables.listing import resolve_paths
-from kvspark.spark.tables.source import Source, read_source
+from kvspark.spark.tables.listing import list_files, resolve_paths
+from kvspark.spark.tables.source import Source, find_files, read_source
 from tests.faults.matrix import covers
 
 pytestmark = pytest.mark.spark
@@ -287,3 +287,42 @@ def test_a_text_of_which_spark_makes_the_day_of_the_run_is_refused(
     assert (
         read(spark, tmp_path / "t.parquet", filter="input_file_name() like '%t.parquet'").rows == 3
     )
+
+
+@pytest.mark.parametrize("second", ["p=2", "P=2"])
+def test_folders_that_name_a_column_twice_are_told(tmp_path: Path, second: str) -> None:
+    write(tmp_path / "t/p=1" / second / "a.parquet")
+    with pytest.raises(DataError, match=r"the folders p=1/.=2 name column 'p' twice"):
+        list_files([tmp_path / "t"])
+
+
+def test_a_link_to_a_folder_around_it_has_no_end_and_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "t/p=1/a.parquet")
+    (tmp_path / "t/p=2").symlink_to(tmp_path / "t")
+    with pytest.raises(DataError, match="in which it lies: it has no end"):
+        list_files([tmp_path / "t"])
+
+
+def test_links_that_lead_to_each_other_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "a/q=1/a.parquet")
+    write(tmp_path / "b/p=1/a.parquet")
+    (tmp_path / "a/q=2").symlink_to(tmp_path / "b")
+    (tmp_path / "b/p=2").symlink_to(tmp_path / "a")
+    with pytest.raises(DataError, match="in which it lies: it has no end"):
+        list_files([tmp_path / "a"])
+
+
+def test_two_partitioned_folders_are_told_before_spark_reads_them(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / name / "p=1/a.parquet")
+    with pytest.raises(DataError, match="are both partitioned, and Spark reads one such table"):
+        list_files([tmp_path / "a", tmp_path / "b"])
+    assert len(list_files([tmp_path / "a/p=1", tmp_path / "b/p=1"])) == 2
+
+
+def test_a_file_that_has_the_column_in_other_case_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "t/1.parquet")
+    write(tmp_path / "t/2.parquet", {"id": [1], "Text": ["a"]})
+    config = InputConfig.checked(paths=[str(tmp_path / "t")])
+    with pytest.raises(SchemaError, match=r"no column 'text'; did you mean 'Text'.*2\.parquet"):
+        find_files(config, columns=["text"])
