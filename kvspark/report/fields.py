@@ -44,6 +44,17 @@ RUN_FIELDS = {
     "lossy": "The codec of each stage whose results were rounded on request; outputs are not exact then.",
 }
 
+HISTORY_FIELDS = {
+    "state": "What became of the run: published, failed (an error), interrupted (a signal), died (killed, or "
+    "its machine stopped). Only published runs changed the output.",
+    "exit_code": "The exit code of the command; 0 where it published, null where it died.",
+    "code": "The KVS code of the error that ended the run; null without one. `kvspark explain CODE`.",
+    "phase": "The phase in which the run ended: open, read, preflight, score, validate, publish; null before "
+    "the first, and where it published or died.",
+    "message": "The line that the run ended with; null where it published.",
+}
+"""What a line of a history has besides."""
+
 STAGE_FIELDS = {
     "fingerprint": "The stage's fingerprint: its operators, weights, shapes and build, and all stages before it.",
     "upstream": "The stages whose results it takes.",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from kvspark.config.reading.reference import conf_reference
 from kvspark.errors import UsageError
 from kvspark.report.codes import CODES, error_of
-from kvspark.report.fields import REASONS, RUN_FIELDS, STAGE_FIELDS
+from kvspark.report.fields import HISTORY_FIELDS, REASONS, RUN_FIELDS, STAGE_FIELDS
 
 EXIT_CODES = {
     0: "done; `degraded` in the report says if the cache was not used all the time",
@@ -56,7 +56,7 @@ def explain(topic: str) -> str:
 
 def topics() -> list[str]:
     """Everything that `explain` takes."""
-    fields = [*RUN_FIELDS, *(f"{_STAGE}{name}" for name in STAGE_FIELDS)]
+    fields = [*RUN_FIELDS, *HISTORY_FIELDS, *(f"{_STAGE}{name}" for name in STAGE_FIELDS)]
     return [*CODES, *fields, *REASONS, *_keys(), *map(str, EXIT_CODES)]
 
 
@@ -65,6 +65,7 @@ def contents() -> str:
     lines = ["codes:", *(f"  {code}  {each.means}" for code, each in CODES.items())]
     for head, words in (
         ("fields of run.json:", RUN_FIELDS),
+        ("fields of a line of the history, besides:", HISTORY_FIELDS),
         ("fields of each of its stages (stages.NAME):", STAGE_FIELDS),
         ("reasons in cache_errors and degraded:", REASONS),
         ("exit codes:", [str(code) for code in EXIT_CODES]),
@@ -115,6 +116,8 @@ def _fields(word: str) -> Iterator[str]:
     inner = word.removeprefix(_STAGE)
     if word in RUN_FIELDS:
         yield f"{word} (field of run.json): {RUN_FIELDS[word]}"
+    if word in HISTORY_FIELDS:
+        yield f"{word} (field of a line of the history): {HISTORY_FIELDS[word]}"
     if inner in STAGE_FIELDS:
         yield f"{_STAGE}{inner} (field of each stage in run.json): {STAGE_FIELDS[inner]}"
     if word in REASONS:

@@ -14,12 +14,23 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from kvspark.cli import run
-from kvspark.report.fields import RUN_FIELDS, STAGE_FIELDS
+from kvspark.report.fields import HISTORY_FIELDS, RUN_FIELDS, STAGE_FIELDS
 from kvspark.report.past_runs import print_history
 from kvspark.spark.output.target import Target
-from kvspark.spark.runs.history import KEPT, PastRun, read_history, write_history, write_report
+from kvspark.spark.runs.history import (
+    KEPT,
+    KEPT_UNPUBLISHED,
+    PastRun,
+    add_run,
+    drop_taken,
+    read_history,
+    write_history,
+    write_report,
+)
 from kvspark.spark.runs.run_report import RunReport, read_report
+from kvspark.spark.runs.unpublished import unpublished_lines
 from tests.report.test_run_report import REPORT
+from tests.spark.publishing import killed
 
 
 def night(number: int) -> RunReport:
@@ -115,7 +126,10 @@ def test_a_damaged_line_is_left_out_and_the_others_stay(text: str) -> None:
 
 
 def test_a_line_has_only_names_that_are_explained() -> None:
-    assert {field.name for field in fields(PastRun)} <= set(RUN_FIELDS)
+    assert {field.name for field in fields(PastRun)} == {
+        *({field.name for field in fields(PastRun)} & set(RUN_FIELDS)),
+        *HISTORY_FIELDS,
+    }
     line = PastRun.from_json(REPORT.to_json()).to_json()
     assert set(line["stages"]["head"]) <= set(STAGE_FIELDS)
 
@@ -156,3 +170,102 @@ def test_a_folder_without_a_report_is_refused(
 ) -> None:
     assert run(["report", str(tmp_path)]) == 64
     assert capsys.readouterr().err.startswith(f"KVS-1001 {tmp_path} has no report of a run")
+
+
+def failed(number: int, state: str = "failed") -> PastRun:
+    return PastRun(
+        f"bad-{number}",
+        f"2026-02-01T00:{number // 60:02}:{number % 60:02}.000+00:00",
+        state=state,
+        exit_code=65,
+        code="KVS-1100",
+        phase="read",
+        message="input path /in does not exist",
+    )
+
+
+def test_a_run_that_failed_has_a_line_until_the_next_takes_it_along(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    publish(out, night(1))
+    before = sorted(path.name for path in out.rglob("*"))
+    add_run(out, failed(1))
+    assert sorted(path.name for path in out.rglob("*")) == before
+    assert ids(out) == ["night-1", "bad-1"]
+    report = replace(night(2), started_at="2026-03-01T00:00:00+00:00")
+    publish(out, report)
+    drop_taken(out)
+    assert not (tmp_path / ".kvspark-out" / "unpublished.jsonl").exists()
+    assert ids(out) == ["night-1", "bad-1", "night-2"]
+    assert [run.state for run in read_history(out)] == ["published", "failed", "published"]
+
+
+def test_a_line_that_comes_after_the_history_was_written_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    publish(out, night(1))
+    add_run(out, failed(1))  # later than the run that has published
+    drop_taken(out)
+    assert ids(out) == ["night-1", "bad-1"]
+    assert len(unpublished_lines(out)) == 1
+
+
+def test_a_job_that_fails_each_minute_pushes_no_published_run_out(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    publish(out, night(1))
+    for number in range(500):
+        add_run(out, failed(number))
+    runs = read_history(out)
+    assert runs[0].run_id == "night-1"
+    assert [run.run_id for run in runs[-2:]] == ["bad-498", "bad-499"]
+    assert len(runs) == KEPT_UNPUBLISHED + 1
+
+
+def test_a_file_of_lines_has_an_end(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number in range(3000):
+        add_run(out, replace(failed(number % 3600), message="x" * 500))
+    assert (tmp_path / ".kvspark-out" / "unpublished.jsonl").stat().st_size < 1_000_000
+    assert ids(out)[-1] == "bad-2999"
+
+
+def test_a_run_that_died_has_its_line_when_the_next_one_begins(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    killed("publish", out, "exchange", "night", "synced")
+    assert [run.state for run in read_history(out)] == []
+    with Target(str(out)).lock("next"):
+        (run,) = read_history(out)
+    assert (run.run_id, run.state, run.exit_code) == ("night", "died", None)
+
+
+def test_a_run_that_was_killed_after_it_had_published_is_no_dead_run(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    publish(out, replace(night(1), started_at="2999-01-01T00:00:00+00:00"))
+    (tmp_path / ".kvspark-out").mkdir()
+    note = {"run": "night-1", "since": "2026-01-01T00:00:00+00:00"}
+    (tmp_path / ".kvspark-out" / "lock").write_text(json.dumps(note))
+    with Target(str(out)).lock("next"):
+        assert ids(out) == ["night-1"]
+
+
+def test_the_command_says_how_runs_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = tmp_path / "out"
+    add_run(out, failed(1))
+    assert run(["report", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert f"{out}: no run has published yet" in text
+    assert (
+        "2026-02-01 00:00 bad-1: failed in phase read, exit code 65: KVS-1100 input path /in does not "
+        "exist" in text
+    )
+    assert "f  failed: nothing was published" in text
+    publish(out, night(1))
+    add_run(out, failed(2, "interrupted"))
+    assert run(["report", str(out), "--json"]) == 0
+    history = json.loads(capsys.readouterr().out)["history"]
+    assert [(line["run_id"], line["state"], line["phase"]) for line in history] == [
+        ("night-1", "published", None),
+        ("bad-1", "failed", "read"),
+        ("bad-2", "interrupted", "read"),
+    ]

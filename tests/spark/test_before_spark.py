@@ -20,8 +20,10 @@ from kvspark.infer.model import Model
 from kvspark.spark.check import opened as opened_module
 from kvspark.spark.jobs import job as job_module
 from kvspark.spark.jobs.job import run_score
+from kvspark.spark.runs.history import read_history
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.source import find_files, read_source
+from tests.spark.publishing import publish, target_at
 from tests.spark.small_jobs import job, write_night
 
 
@@ -104,6 +106,41 @@ def test_a_wrong_conf_opens_no_session(
     assert got == code
     assert text in message
     assert not (folder / "out").exists()
+
+
+def test_a_run_that_fails_has_a_line_in_the_history_of_its_own_output(folder: Path) -> None:
+    publish(target_at(folder / "out"), "first")
+    there = sorted(folder.rglob("*"))
+    for sections, code in (
+        ({"model": {"path": "gone"}}, "KVS-1200"),
+        ({"input": {"paths": [str(folder / "gone")]}}, "KVS-1100"),
+    ):
+        told(folder, **sections)
+        *_, run = read_history(folder / "out")
+        assert (run.state, run.exit_code, run.code, run.run_id) == ("failed", 65, code, "night")
+        assert run.message is not None
+        assert "gone does not exist" in run.message
+    beside = folder / ".kvspark-out"
+    assert set(folder.rglob("*")) - set(there) == {beside, beside / "unpublished.jsonl"}
+
+
+def test_a_run_that_may_not_start_has_a_line_and_the_other_goes_on(folder: Path) -> None:
+    target = target_at(folder / "out")
+    publish(target, "first")
+    with target.lock("other"):
+        code, _ = told(folder)
+        assert code == 75
+        *_, run = read_history(folder / "out")
+        assert (run.state, run.code) == ("failed", "KVS-1402")
+
+
+def test_beside_what_is_not_ours_nothing_is_written(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "mine.txt").touch()
+    before = sorted(folder.rglob("*"))
+    assert told(folder)[0] == 73
+    assert told(folder, input={"paths": [str(folder / "gone")]})[0] == 65
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_type_is_told_before_a_null_and_before_a_session(folder: Path) -> None:

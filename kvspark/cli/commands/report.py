@@ -23,31 +23,41 @@ from kvspark.errors import UsageError
 def report(place: Path, sets: Sequence[str], last: int, *, as_json: bool) -> None:
     """Show the last run that published to an output, and those before it.
 
-    The output is a folder, or the output.path of a conf. A run that failed published nothing and is not
-    listed. `kvspark explain FIELD` says what a field of the JSON means.
+    The output is a folder, or the output.path of a conf. Runs that failed, were interrupted or died are in
+    the history too. `kvspark explain FIELD` says what a field of the JSON means.
     """
     from kvspark.report.past_runs import print_history
     from kvspark.report.terminal import print_report
     from kvspark.spark.runs.history import read_history
     from kvspark.spark.runs.run_report import REPORT_FOLDER, read_report
 
-    output = place if place.is_dir() else _output_of(place, sets)
+    output = _output_of(place, sets)
     newest = read_report(output / REPORT_FOLDER)
-    if newest is None:
+    runs = read_history(output)
+    if newest is None and not runs:
         raise UsageError(
             f"{output} has no report of a run ({REPORT_FOLDER}/run.json); name the folder that a run "
             "published, or its conf"
         )
-    runs = read_history(output)
     if as_json:
         history = [run.to_json() for run in runs[-last:]]
-        click.echo(json.dumps({"run": newest.to_json(), "history": history}, indent=2))
+        told = None if newest is None else newest.to_json()
+        click.echo(json.dumps({"run": told, "history": history}, indent=2))
+        return
+    if newest is None:
+        click.echo(f"{output}: no run has published yet")
+        print_history(runs, published=None, last=last)
         return
     print_report(newest)
     print_history(runs, published=(newest.started_at, newest.run_id), last=last)
 
 
-def _output_of(conf: Path, sets: Sequence[str]) -> Path:
+def _output_of(place: Path, sets: Sequence[str]) -> Path:
+    """The folder `place`, also one that no run has made yet, or the output of the conf `place`."""
+    from kvspark.spark.runs.unpublished import beside
     from kvspark.spark.tables.paths import local_path
 
+    if place.is_dir() or (not place.exists() and beside(place).is_dir()):
+        return place
+    conf = place
     return local_path(load_job_config(conf, sets=sets).output.path, what="output path")

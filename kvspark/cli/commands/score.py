@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from kvspark.cli.frame.group import CONF, with_sets
+from kvspark.config.job import JobConfig
 from kvspark.config.reading.load import load_job_config
+from kvspark.errors import KvsparkError
 from kvspark.spark.session.interrupt import telling
 from kvspark.spark.session.java import check_java
 
@@ -31,7 +33,7 @@ def score(
     chosen = [f"run.id={json.dumps(run_id)}"] if run_id is not None else []
     required = ["run.require_cache=true"] if require_cache else []
     config = load_job_config(conf, sets=[*sets, *chosen, *required])
-    check_java(config.spark.master)
+    _check_java(config)
 
     with telling(lambda: "interrupted before stage open; nothing was published"):
         from kvspark.report.terminal import print_report
@@ -41,3 +43,15 @@ def score(
     with telling(lambda: "interrupted after stage publish; the new output is published"):
         print_report(report)
     report.check_cache_was_used(is_required=config.run.require_cache)
+
+
+def _check_java(config: JobConfig) -> None:
+    """Looks for Java before anything that takes seconds is imported; its absence is in the history too."""
+    try:
+        check_java(config.spark.master)
+    except KvsparkError:
+        from kvspark.spark.jobs.recorded import Record
+        from kvspark.spark.runs.phases import Phases
+
+        with Record(config, Phases()).before_lock():
+            raise

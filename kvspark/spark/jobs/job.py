@@ -30,6 +30,7 @@ from kvspark.spark.check.opened import Opened, check_cache, check_partition_by, 
 from kvspark.spark.check.run_preflight import checked_sample
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
+from kvspark.spark.jobs.recorded import Record
 from kvspark.spark.output.appended import add_to
 from kvspark.spark.output.job_target import target_of
 from kvspark.spark.output.output_check import Written, check_written
@@ -79,9 +80,14 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
         KvsparkError: see kvspark.errors; nothing was published.
         Interrupted: a signal that the command line handles; says whether the output is published.
     """
-    target = target_of(config, inputs=resolve_paths(config.input.paths))
     run_id, phases = config.run_id(), Phases()
-    with target.lock(run_id), telling(lambda: interrupted_run(phases.current, target)):
+    record = Record(config, phases)
+    with ExitStack() as locked:
+        with record.before_lock():
+            target = target_of(config, inputs=resolve_paths(config.input.paths))
+            locked.enter_context(target.lock(run_id))
+        locked.enter_context(record.under_lock(target))
+        locked.enter_context(telling(lambda: interrupted_run(phases.current, target)))
         fault_point("locked")
         removed = target.recover()
         if removed:

@@ -8,6 +8,7 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.spark.output.job_target import target_of
 from kvspark.spark.output.occupant import report_in
+from kvspark.spark.output.run_lock import ROLLBACK
 from kvspark.spark.output.target import Target
 from kvspark.spark.output.target_interrupted import interrupted_rollback
 from kvspark.spark.output.versions import Version
@@ -30,7 +31,7 @@ def run_rollback(config: JobConfig, *, to: str | None = None) -> str:
         RunLockedError: a run is under way.
     """
     target = target_of(config)
-    with target.lock("rollback"), telling(lambda: interrupted_rollback(target)):
+    with target.lock(ROLLBACK), telling(lambda: interrupted_rollback(target)):
         fault_point("locked")
         target.recover()
         version = _chosen(target, to)

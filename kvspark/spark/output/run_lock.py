@@ -2,7 +2,8 @@
 
 The lock is an flock(2) on a file beside the target: the kernel lets go of it when the process
 dies, however it dies, so that no lock is ever stale. The holder removes the file before it lets
-go; whoever got a lock on a file that has been removed meanwhile tries again.
+go; whoever got a lock on a file that has been removed meanwhile tries again. A note in a file that
+nobody holds is that of a run that died: the history gets its line.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from types import TracebackType
 from typing import final
 
 from kvspark.errors import OutputError, RunLockedError
+from kvspark.spark.runs.history import add_dead
 
 LOCK_NAME = "lock"
+ROLLBACK = "rollback"
+"""The holder that is no run."""
+
 _NOTE_BYTES = 4096
 
 
@@ -77,9 +82,13 @@ class RunLock:
         if not _is_at(fd, self._path):
             os.close(fd)
             return
+        dead = _dead(os.pread(fd, _NOTE_BYTES, 0))
         os.truncate(fd, 0)
         os.pwrite(fd, _note(self._run_id), 0)
         self._fd = fd
+        if dead is not None and dead[0] != ROLLBACK:
+            with contextlib.suppress(OSError):  # a history is worth no failure
+                add_dead(self._target, *dead)
 
 
 def _is_at(fd: int, path: Path) -> bool:
@@ -87,6 +96,15 @@ def _is_at(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _dead(note: bytes) -> tuple[str, str] | None:
+    """Who has left `note` in a lock that nobody holds."""
+    try:
+        holder = json.loads(note)
+        return str(holder["run"]), str(holder["since"])
+    except (ValueError, KeyError, TypeError):  # nobody, or it died before it had written it
+        return None
 
 
 def _note(run_id: str) -> bytes:

@@ -1,10 +1,10 @@
-"""The history of an output: one line for each run that published it, `_kvspark/history.jsonl` in it.
+"""The history of an output: one line for each run of it, `_kvspark/history.jsonl` in it.
 
 It is written into what is staged, behind the lines of the output that this one replaces. So it takes its
 place in the step that publishes the rows: a run that dies leaves the old history with the old output,
 and nobody changes it afterwards. Versions that are kept beside the output have theirs, so who reads
-all of them misses nothing when an older one was put back. A run that failed has no line: it published
-nothing.
+all of them misses nothing when an older one was put back. Runs that published nothing have their lines
+beside the output (`kvspark.spark.runs.unpublished`), until the next run that publishes takes them along.
 
 A line is a part of the run's `run.json`, with the same names.
 """
@@ -19,10 +19,21 @@ from typing import Any, final
 
 from kvspark.spark.runs.run_report import FILE_NAME as REPORT_NAME
 from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport
+from kvspark.spark.runs.unpublished import (
+    add_unpublished,
+    beside,
+    drop_unpublished,
+    unpublished_lines,
+)
 
 FILE_NAME = "history.jsonl"
 KEPT = 400
 """Lines of some 500 bytes: a run a night for more than a year."""
+
+PUBLISHED = "published"
+
+KEPT_UNPUBLISHED = 100
+"""Lines of runs that published nothing, besides."""
 
 _STAGE_FIELDS = ("fingerprint", "lookups", "hits", "computed")
 
@@ -48,6 +59,16 @@ class PastRun:
     bad_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By stage: `fingerprint`, `lookups`, `hits`, `computed`."""
+    state: str = PUBLISHED
+    """`published`, or what became of a run that published nothing: `failed`, `interrupted`, `died`."""
+    exit_code: int | None = 0
+    """None for a run that died: nobody knows."""
+    code: str | None = None
+    """The KVS code of the error."""
+    phase: str | None = None
+    """Where it ended: `open`, `read`, `preflight`, `score`, `validate`, `publish`; None before the first."""
+    message: str | None = None
+    """The line that the run ended with."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -98,11 +119,11 @@ class PastRun:
 
 
 def read_history(output: Path) -> tuple[PastRun, ...]:
-    """The runs that published to the folder `output`, the oldest first; those of kept versions too.
+    """The runs of the folder `output`, the oldest first; those of kept versions, and those that failed, too.
 
     What is damaged is left out, whatever it is: a history is worth no failure.
     """
-    found: list[PastRun | None] = []
+    found: list[PastRun | None] = [*map(_run, unpublished_lines(output))]
     for version in (output, *_kept_beside(output)):
         folder = version / REPORT_FOLDER
         found += map(_run, _text(folder / FILE_NAME).splitlines()[-KEPT:])
@@ -124,16 +145,63 @@ def write_report(report: RunReport, staged: Path, *, output: Path) -> None:
     write_history(staged / REPORT_FOLDER, [*read_history(output), past])
 
 
+def add_run(output: Path, run: PastRun) -> None:
+    """Adds the line of a run that published nothing, beside `output`.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    add_unpublished(output, json.dumps(run.to_json(), allow_nan=False))
+
+
+def add_dead(output: Path, run_id: str, since: str) -> None:
+    """Adds the line of run `run_id`, which began at `since` and died with the lock, unless it had published.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    later = (run for run in read_history(output) if run.started_at >= since)
+    if not any(run.state == PUBLISHED and run.run_id == run_id for run in later):
+        message = "its process was killed, or its machine stopped; nothing was published"
+        add_run(output, PastRun(run_id, since, state="died", exit_code=None, message=message))
+
+
+def drop_taken(output: Path) -> None:
+    """Removes the lines beside `output` that were there when the history in it was written.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    published = set(_text(output / REPORT_FOLDER / FILE_NAME).splitlines())
+    newest = _run(_text(output / REPORT_FOLDER / REPORT_NAME))
+
+    def is_taken(line: str) -> bool:
+        run = _run(line)
+        is_older = newest is not None and run is not None and run.started_at < newest.started_at
+        return run is None or is_older or line in published
+
+    drop_unpublished(output, is_taken)
+
+
 def _kept_beside(output: Path) -> list[Path]:
     try:
-        return sorted((output.parent / f".kvspark-{output.name}" / "kept").iterdir())
+        return sorted((beside(output) / "kept").iterdir())
     except OSError:
         return []
 
 
 def _sorted(runs: Iterable[PastRun]) -> tuple[PastRun, ...]:
-    by_key = {run.key: run for run in runs}
-    return tuple(by_key[key] for key in sorted(by_key))[-KEPT:]
+    by_key = {(*run.key, run.state): run for run in runs}
+    ordered = [by_key[key] for key in sorted(by_key)]
+    # A job that fails each minute pushes no run out that published.
+    left = {True: KEPT, False: KEPT_UNPUBLISHED}
+    kept: list[PastRun] = []
+    for run in reversed(ordered):
+        is_published = run.state == PUBLISHED
+        left[is_published] -= 1
+        if left[is_published] >= 0:
+            kept.append(run)
+    return tuple(reversed(kept))
 
 
 def _text(path: Path) -> str:
@@ -152,10 +220,11 @@ def _run(text: str) -> PastRun | None:
 
 def _check(run: PastRun) -> None:
     numbers = (run.rows_in, run.rows_out, run.rows_quarantined, run.output_bytes, run.total_seconds)
-    texts = (run.run_id, run.started_at, run.name, run.model, run.fingerprint)
+    texts = (run.run_id, run.started_at, run.name, run.model, run.fingerprint, run.state)
+    ended = (run.code or "", run.phase or "", run.message or "")
     saved = 0.0 if run.seconds_saved is None else run.seconds_saved
-    if not all(isinstance(text, str) for text in texts):
+    if not all(isinstance(text, str) for text in (*texts, *ended)):
         raise TypeError("no text")
-    if not all(isinstance(number, int | float) for number in (*numbers, saved)):
+    if not all(isinstance(number, int | float) for number in (*numbers, saved, run.exit_code or 0)):
         raise TypeError("no number")
     _ = run.computed, run.hit_rate, run.bad_row_count

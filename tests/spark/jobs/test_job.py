@@ -165,7 +165,9 @@ def test_a_bad_table_leaves_the_old_output(
     assert caught.value.exit_code == 65
     assert "\n" not in str(caught.value)
     assert published(folder / "out").equals(before)
-    assert not (folder / ".kvspark-out").exists()
+    assert [path.name for path in (folder / ".kvspark-out").iterdir()] == ["unpublished.jsonl"]
+    *_, last = read_history(folder / "out")
+    assert (last.state, last.exit_code, last.code) == ("failed", 65, caught.value.code)
 
 
 def test_a_bad_row_that_only_a_worker_sees_is_a_data_error(

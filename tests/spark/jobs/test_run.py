@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 import kvspark
 from kvspark.errors import CacheRequiredError, DataError, UsageError
 from kvspark.infer.model import Model
+from kvspark.spark.runs.history import read_history
 from kvspark.spec import TensorSpec
 from tests.callables import doubled, stuck
 from tests.small_models import Mlp, seeded
@@ -91,7 +92,9 @@ def test_trouble_is_an_error_and_last_nights_output_stays(
         kvspark.run(conf, sets=[f"input.paths=[{folder / 'nowhere'}]"])
     assert caught.value.exit_code == 65
     assert published(folder / "out").equals(before)
-    assert [path.name for path in folder.glob(".kvspark-out/*")] == []
+    assert [path.name for path in folder.glob(".kvspark-out/*")] == ["unpublished.jsonl"]
+    *_, last = read_history(folder / "out")
+    assert (last.state, last.code, last.exit_code) == ("failed", "KVS-1100", 65)
 
 
 @pytest.mark.spark

@@ -18,6 +18,7 @@ import yaml
 
 from kvspark.infer.model import Model
 from kvspark.spark.output.target_interrupted import interrupted_run
+from kvspark.spark.runs.history import read_history
 from kvspark.spark.session.fault import FAULT_POINT_ENV, FAULT_SIGNAL_ENV
 from kvspark.spec import TensorSpec
 from tests.callables import doubled, stuck
@@ -157,8 +158,12 @@ def test_a_run_that_is_interrupted_while_it_scores_leaves_the_old_output_alone(
     _, told = running.communicate(timeout=START_S)
     assert ours(told.splitlines()) == ["interrupted in stage score; nothing was published"]
     assert running.returncode == code
+    *_, last = read_history(folder / "out")
+    assert (last.state, last.exit_code, last.phase) == ("interrupted", code, "score")
+    assert last.message == "interrupted in stage score; nothing was published"
     assert content_of(folder / "out") == "second"
-    assert {item.name for item in (folder / ".kvspark-out").iterdir()} == {"kept"}
+    left = {item.name for item in (folder / ".kvspark-out").iterdir()}
+    assert left == {"kept", "unpublished.jsonl"}
     with target_at(folder / "out").lock("next"):
         pass
 
@@ -193,7 +198,8 @@ def test_spark_submit_is_interrupted_with_the_same_code(conf: Path) -> None:
         assert time.monotonic() < ends
         time.sleep(0.05)
     assert content_of(folder / "out") == "second"
-    assert {item.name for item in (folder / ".kvspark-out").iterdir()} == {"kept"}
+    left = {item.name for item in (folder / ".kvspark-out").iterdir()}
+    assert left == {"kept", "unpublished.jsonl"}
 
 
 SWALLOWED = """
