@@ -10,9 +10,10 @@ from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import DataType, StructField, StructType
 
 from kvspark.config.job import JobConfig
-from kvspark.errors import DataError, KvsparkError, SchemaError, UsageError
+from kvspark.errors import DataError, KvsparkError, OutputError, SchemaError, UsageError
 from kvspark.infer.rows.arrow import arrow_type
 from kvspark.model.bundle.bundle import Bundle
+from kvspark.spark.check.opened import check_output
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_made_input
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
@@ -32,6 +33,9 @@ def column_faults(
             told.add(str(error))
             yield error
     yield from _raised(partial(_check_subject, config, schema))
+    if not told:
+        added = StructType([*schema.fields, *columns.added(bundle)])
+        yield from _raised(partial(check_output, config, added))
     if told or config.input.filter is not None or config.input.on_bad_row != "error":
         return
     names = [name for name in columns.reads if name not in columns.defaulted]
@@ -73,7 +77,7 @@ def _fields(types: Mapping[str, DataType], *, without: str = "") -> list[StructF
 def _raised(check: Callable[[], None]) -> Iterator[KvsparkError]:
     try:
         check()
-    except (DataError, UsageError) as error:
+    except (DataError, OutputError, UsageError) as error:
         yield error
 
 

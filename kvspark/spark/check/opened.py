@@ -17,8 +17,10 @@ from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
+from kvspark.spark.output.appended import check_added
 from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
 from kvspark.spark.tables.nanoseconds import asked_as_long
+from kvspark.spark.tables.paths import local_path
 from kvspark.spark.tables.source import InputFiles, find_files, refuse_known_nulls
 
 if TYPE_CHECKING:
@@ -129,17 +131,33 @@ def check_files(config: JobConfig, files: InputFiles, columns: ColumnMap, bundle
         SchemaError: a column is of another type than the model takes.
         DataError: a column has nulls, all rows are read and a bad row is an error.
         UsageError: the table has a column of an output's name.
+        OutputError: the table to which rows are added has other columns.
     """
     schema = schema_of(files)
     kinds = {field.name: field.dataType for field in schema.fields}
     if UNKNOWN not in (kinds.get(name) for name in columns.reads):
         check_columns(columns, schema, bundle)
     subject_inputs(config.cache, schema)
-    check_partition_by(config.output, StructType([*schema.fields, *columns.added(bundle)]))
+    check_output(config, StructType([*schema.fields, *columns.added(bundle)]))
     if config.input.filter is None and config.input.on_bad_row == "error" and files.selected:
         refuse_known_nulls(
             files.footers, [name for name in columns.reads if name not in columns.defaulted]
         )
+
+
+def check_output(config: JobConfig, schema: StructType) -> None:
+    """Does nothing if rows of `schema` can be the output of `config`, or can be added to what is there.
+
+    A type that nobody knows yet (void) is not looked at.
+
+    Raises:
+        UsageError: as `check_partition_by`.
+        OutputError: as `check_added`.
+    """
+    check_partition_by(config.output, schema)
+    if config.output.mode == "append":
+        published = local_path(config.output.path, what="output path")
+        check_added(published, schema, config.output.partition_by, config.run_id())
 
 
 def check_partition_by(output: OutputConfig, schema: StructType) -> None:

@@ -26,7 +26,7 @@ from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.first_bad_row import naming_the_row
 from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
-from kvspark.spark.check.opened import Opened, check_cache, check_partition_by, open_parts
+from kvspark.spark.check.opened import Opened, check_cache, check_output, open_parts
 from kvspark.spark.check.run_preflight import checked_sample
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
@@ -177,7 +177,7 @@ class _Run:
                 rows = spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
-                    _write(df, staged, self._config.output)
+                    _write(df, staged, self._config)
                 spec.shipped.destroy()
                 told.append(tally.stats.line())
             fault_point("staged")
@@ -290,8 +290,9 @@ def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
     return plan
 
 
-def _write(df: DataFrame, staged: Path, config: OutputConfig) -> None:
-    check_partition_by(config, df.schema)
+def _write(df: DataFrame, staged: Path, job: JobConfig) -> None:
+    config = job.output
+    check_output(job, df.schema)  # of what only Spark knows nothing was said before
     _writer(df, config).partitionBy(*config.partition_by).parquet(str(staged))
     if config.partition_by and not any(staged.rglob("part-*.parquet")):
         # Without rows there are no folders, and nothing would say what the columns are.

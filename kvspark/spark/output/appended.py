@@ -13,14 +13,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
+from pyspark.sql.types import DataType, NullType, StructType
 
 from kvspark.errors import OutputError
 from kvspark.fingerprint import digest
 from kvspark.spark.output.manifest import read_manifest
 from kvspark.spark.output.occupant import report_in
+from kvspark.spark.output.output_check import plain_type
 from kvspark.spark.runs.run_report import REPORT_FOLDER
 from kvspark.spark.tables.footers import Footer, read_footers
 
@@ -60,6 +64,43 @@ def add_to(published: Path, staged: Path, run_id: str) -> int:
     return len(with_rows)
 
 
+def check_added(
+    published: Path, schema: StructType, partition_by: Sequence[str], run_id: str
+) -> None:
+    """Does nothing if rows of `schema` can be added to `published`, as far as that is known before they are scored.
+
+    A type of `schema` that nobody knows yet (void) is not looked at.
+
+    Raises:
+        OutputError: as `add_to`.
+    """
+    by_run, _ = _by_run(published)
+    names = [name for run, names in by_run.items() if run != run_id for name in names]
+    data = [name for name in names if not name.startswith(REPORT_FOLDER)]
+    with_rows = sorted(_with_rows(published, data))
+    if not with_rows:
+        return
+    (footer,) = read_footers([published / with_rows[0]])
+    if (
+        footer.spark_schema is None
+    ):  # no run of ours wrote it; its Parquet types are compared at the end
+        return
+    there = StructType.fromJson(json.loads(footer.spark_schema))
+    before = {field.name: _type(field.dataType) for field in there.fields}
+    after = {f.name: _type(f.dataType) for f in schema.fields if f.name not in partition_by}
+    unknown = [name for name, kind in after.items() if kind == _type(NullType())]
+    known = {
+        name: before.get(name, kind) if name in unknown else kind for name, kind in after.items()
+    }
+    folders = _folders(footer, published)
+    if (before, folders) != (known, list(partition_by)):
+        raise _other(published, _difference(before, folders, known, list(partition_by)))
+
+
+def _type(kind: DataType) -> str:
+    return plain_type(kind).simpleString()
+
+
 def _by_run(published: Path) -> tuple[dict[str, list[str]], str | None]:
     """The files in `published` by the run that added them, with the lists that say so; which run has no list."""
     if not published.exists():
@@ -70,10 +111,18 @@ def _by_run(published: Path) -> tuple[dict[str, list[str]], str | None]:
             f"output path {published}: there is no list of its files ({REPORT_FOLDER}/files.json), so nothing can be "
             "added to it; nothing was published, run it once with output.mode: replace"
         )
+    lost = manifest.lost(published)
+    if lost:
+        raise OutputError(
+            f"output path {published}: {lost[0]} of an earlier run is gone or was changed, so its rows would be missing; "
+            "nothing was published, see kvspark rollback --list, or run once with output.mode: replace"
+        )
     listed: dict[str, list[str]] = {}
     for path in sorted((published / _RUNS).glob("*.json")):
         value = json.loads(path.read_text(encoding="utf-8"))
-        listed[str(value["run_id"])] = [*value["files"], path.relative_to(published).as_posix()]
+        # A file without rows is listed by the run that wrote it, and left out by the next one that adds some.
+        own = [name for name in value["files"] if name in manifest.files]
+        listed[str(value["run_id"])] = [*own, path.relative_to(published).as_posix()]
     known = {name for names in listed.values() for name in names}
     # Files of a run that replaced the whole output are those that nobody added.
     rest = [
@@ -121,21 +170,32 @@ def _check_columns(published: Path, old: set[str], staged: Path, new: list[str])
         (before,) = read_footers([published / name])
         for after in read_footers([staged / each for each in new]):
             if after.rows and _columns(before, published) != _columns(after, staged):
-                raise OutputError(
-                    f"output path {published}: {_difference(before, published, after, staged)}; nothing was published, "
-                    "give both the same, or publish all of it with output.mode: replace"
+                raise _other(
+                    published, _difference(*_columns(before, published), *_columns(after, staged))
                 )
 
 
+def _other(published: Path, difference: str) -> OutputError:
+    return OutputError(
+        f"output path {published}: {difference}; nothing was published, give both the same, or publish all of it with "
+        "output.mode: replace"
+    )
+
+
 def _columns(footer: Footer, folder: Path) -> tuple[dict[str, str], list[str]]:
+    return dict(footer.columns), _folders(footer, folder)
+
+
+def _folders(footer: Footer, folder: Path) -> list[str]:
+    """The columns of which the folders below `folder` that lead to the file are named."""
     below = footer.path.parent.relative_to(folder).parts
-    return dict(footer.columns), [part.partition("=")[0] for part in below]
+    return [unquote(part.partition("=")[0]) for part in below]
 
 
-def _difference(before: Footer, published: Path, after: Footer, staged: Path) -> str:
-    """How the columns `before` and `after` differ: the first that is new, gone or of another type, or how they lie."""
-    old, folders = _columns(before, published)
-    new, other_folders = _columns(after, staged)
+def _difference(
+    old: Mapping[str, str], folders: list[str], new: Mapping[str, str], other_folders: list[str]
+) -> str:
+    """How the columns `old` and `new` differ: the first that is new, gone or of another type, or how they lie."""
     if folders != other_folders:
         return (
             f"it is partitioned by {', '.join(folders) or 'nothing'}, and this run's rows by "

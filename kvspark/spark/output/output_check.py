@@ -101,20 +101,20 @@ def _names(staged: Path) -> Iterator[str]:
 
 def _check_schema(footer: Footer, schema: StructType) -> None:
     found = StructType.fromJson(json.loads(footer.spark_schema)) if footer.spark_schema else None
-    if found is None or _plain(found) != _plain(schema):
+    if found is None or plain_type(found) != plain_type(schema):
         raise ValidationError(
             f"nothing was published: {footer.path} has the schema "
             f"{found.simpleString() if found else None}, expected {schema.simpleString()}"
         )
 
 
-def _plain(kind: DataType) -> DataType:
+def plain_type(kind: DataType) -> DataType:
     """The type without what Parquet does not promise: nullability and metadata."""
     if isinstance(kind, StructType):
-        fields = [StructField(f.name, _plain(f.dataType), nullable=True) for f in kind.fields]
+        fields = [StructField(f.name, plain_type(f.dataType), nullable=True) for f in kind.fields]
         return StructType(fields)
     if isinstance(kind, ArrayType):
-        return ArrayType(_plain(kind.elementType), containsNull=True)
+        return ArrayType(plain_type(kind.elementType), containsNull=True)
     if isinstance(kind, MapType):
-        return MapType(_plain(kind.keyType), _plain(kind.valueType), valueContainsNull=True)
+        return MapType(plain_type(kind.keyType), plain_type(kind.valueType), valueContainsNull=True)
     return kind

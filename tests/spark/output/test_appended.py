@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,20 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql.types import NullType, StructField, StructType
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
+from kvspark.spark.check import opened as opened_module
+from kvspark.spark.check.check import check_job
+from kvspark.spark.jobs import job as job_module
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.output.appended import add_to
 from kvspark.spark.output.rollback import run_rollback
+from kvspark.spark.runs.history import read_history
+from kvspark.spark.tables.footer_schema import schema_of
+from kvspark.spark.tables.source import InputFiles
 from tests.spark.publishing import publish, target_at
 from tests.spark.small_jobs import job, write_night
 
@@ -58,6 +66,24 @@ def test_a_run_adds_its_rows_once_however_often_it_is_repeated(
     assert Counter(spark.read.parquet(str(home / "out")).toArrow()["id"].to_pylist())[5] == 2
     assert before
     assert not list((home / "out").glob("*.tmp"))
+
+
+def test_runs_go_on_adding_where_one_has_written_a_file_without_rows(
+    spark: SparkSession, home: Path
+) -> None:
+    for number in range(4):  # one row in two tasks: one of them has none
+        run_score(night(home, f"night-{number}", 1), spark=spark)
+        assert rows(home) == number + 1
+    run_score(night(home, "night-1", 2), spark=spark)
+    assert rows(home) == 5
+
+
+def test_a_table_that_has_lost_rows_is_not_added_to(spark: SparkSession, home: Path) -> None:
+    run_score(night(home, "first", 30), spark=spark)
+    lost = next((home / "out").glob("part-*.parquet"))
+    lost.unlink()
+    with pytest.raises(OutputError, match=f"{lost.name} of an earlier run is gone"):
+        run_score(night(home, "second", 20), spark=spark)
 
 
 def test_a_rollback_takes_the_added_rows_away(spark: SparkSession, home: Path) -> None:
@@ -103,11 +129,92 @@ def test_another_table_is_not_added_to(spark: SparkSession, home: Path) -> None:
     run_score(night(home, "first", 30), spark=spark)
     listed = sorted((home / "out").iterdir())
     other = night(home, "second", 20).model_copy(update={"outputs": {"label": "class"}})
-    with pytest.raises(
-        OutputError, match=r"its column 'label' is .*, and missing in this run's rows"
-    ):
+    with pytest.raises(OutputError, match=r"column 'label' is bigint, and missing in this run"):
         run_score(other, spark=spark)
     assert sorted((home / "out").iterdir()) == listed
+
+
+@pytest.mark.parametrize(
+    ("column", "output", "said"),
+    [
+        (
+            pa.array(range(20), pa.int32()),
+            {},
+            "its column 'id' is bigint, and int in this run's rows",
+        ),
+        (pa.array(range(20)), {"partition_by": "id"}, "by nothing, and this run's rows by id"),
+    ],
+    ids=["type", "folders"],
+)
+def test_what_differs_from_the_table_is_told_before_a_session_is_opened(
+    spark: SparkSession,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    column: pa.Array,
+    output: dict[str, Any],
+    said: str,
+) -> None:
+    run_score(night(home, "first", 30), spark=spark)
+    before = rows(home)
+    config = night(home, "second", 20, **output)
+    for path in (home / "in-20").iterdir():
+        table = pq.read_table(path)
+        pq.write_table(table.set_column(0, "id", column), path)
+    monkeypatch.setattr(job_module, "open_session", None)
+    with pytest.raises(OutputError, match=said):
+        run_score(config)
+    (fault,) = (looked.error for looked in check_job(config) if looked.error is not None)
+    assert said in str(fault)
+    assert rows(home) == before
+
+
+def test_a_column_that_only_spark_knows_is_compared_before_a_row_is_scored(
+    spark: SparkSession, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_score(night(home, "first", 30), spark=spark)
+    config = night(home, "second", 20)
+    monkeypatch.setattr(opened_module, "schema_of", unknown_columns)
+    other = config.model_copy(update={"outputs": {"label": "class"}})
+    written: list[Path] = []
+    monkeypatch.setattr(job_module, "_writer", lambda *_: written.append(home))
+    with pytest.raises(OutputError, match="column 'label' is bigint, and missing"):
+        run_score(other, spark=spark)
+    assert written == []
+
+
+def unknown_columns(files: InputFiles) -> StructType:
+    """A table of whose columns nothing but the names is known."""
+    return StructType([StructField(field.name, NullType()) for field in schema_of(files)])
+
+
+def test_a_run_killed_while_it_adds_leaves_the_table_and_is_repeated(
+    spark: SparkSession, home: Path
+) -> None:
+    run_score(night(home, "first", 30), spark=spark)
+    before = {path: path.read_bytes() for path in (home / "out").rglob("*") if path.is_file()}
+    target = target_at(home / "out")
+    with target.lock("second") as lock:
+        staged = target.stage("second")
+        pq.write_table(pa.table({"id": [1]}), _made(staged) / "part-1.parquet")
+        with pytest.raises(OutputError):  # it ends here, with the old files linked or not
+            add_to(home / "out", staged, "second")
+        for path in before:
+            if path.suffix == ".parquet":
+                os.link(path, staged / f"linked-{path.name}")
+        note = (home / ".kvspark-out" / "lock").read_bytes()
+        assert lock is not None
+    (home / ".kvspark-out" / "lock").write_bytes(note)  # as kill -9 leaves it
+    run_score(night(home, "second", 20), spark=spark)
+    assert rows(home) == 50
+    assert [run.state for run in read_history(home / "out")] == ["published", "died", "published"]
+    run_rollback(night(home, "second", 20))
+    after = {path: path.read_bytes() for path in (home / "out").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def test_folders_of_partitions_are_written_and_added_to(spark: SparkSession, home: Path) -> None:
