@@ -2,7 +2,8 @@
 
 Exit codes: 0 done, 1 `doctor` found something bad, 64 usage, 65 data or model, 69 the cache was
 required and is not there, 70 a bug, 73 the output cannot be written, 75 try later, 77 a secret; 128
-and the signal's number where one has interrupted it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+and the signal's number where one has interrupted it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, and 141
+where nobody reads what it prints any more (`| head`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kvspark.cli.commands.report import report
 from kvspark.cli.commands.rollback import rollback
 from kvspark.cli.commands.score import score
 from kvspark.cli.commands.warm import warm
+from kvspark.cli.frame.closed_pipe import EXIT_CODE, is_closed_pipe, silence
 from kvspark.cli.frame.group import commands
 from kvspark.cli.frame.interrupts import ignore_signals, interruptible
 from kvspark.config.secret import has_password
@@ -77,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    stdout = sys.stdout
     try:
         result = commands.main(list(arguments), prog_name="kvspark", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as exc:
@@ -86,6 +89,11 @@ def _run(arguments: Sequence[str]) -> int:
         command = getattr(exc, "ctx", None)
         asked = command.command_path if command is not None else "kvspark"
         return _fail(UsageError(f"{exc.format_message()} See {asked} --help."))
+    except (BrokenPipeError, SystemExit) as exc:
+        if not is_closed_pipe(exc, stdout):
+            raise
+        silence()
+        return EXIT_CODE
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was published before is untouched", err=True)
         return _INTERRUPTED
@@ -97,7 +105,17 @@ def _run(arguments: Sequence[str]) -> int:
             return _interrupted(interrupted, arguments)
         _LOG.debug("traceback", exc_info=True)
         return _fail(_ours(exc) or exc)
-    return result if isinstance(result, int) else 0
+    return _flushed(result if isinstance(result, int) else 0)
+
+
+def _flushed(code: int) -> int:
+    """`code`, once what was printed is with who reads it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence()
+        return EXIT_CODE if code == 0 else code
+    return code
 
 
 def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ EXIT_CODES = {
     77: "a secret is missing or was refused; trying again cannot help",
     129: "ended by a signal (SIGHUP)",
     130: "interrupted (Ctrl-C)",
+    141: "nobody reads what is printed any more (`| head`); `score` has published all the same, and exits as ever",
     143: "ended by a signal (SIGTERM)",
 }
 """By number, as `docs/operations.md` lists them."""

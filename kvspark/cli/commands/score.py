@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from kvspark.cli.frame.closed_pipe import to_whom_it_may_concern
 from kvspark.cli.frame.group import CONF, with_sets
 from kvspark.config.job import JobConfig
 from kvspark.config.reading.load import load_job_config
@@ -40,7 +41,10 @@ def score(
         from kvspark.spark.jobs.job import run_score
 
         report = run_score(config)
-    with telling(lambda: "interrupted after stage publish; the new output is published"):
+    with (
+        telling(lambda: "interrupted after stage publish; the new output is published"),
+        to_whom_it_may_concern(),
+    ):
         print_report(report)
     report.check_cache_was_used(is_required=config.run.require_cache)
 
