@@ -66,7 +66,8 @@ def _breaks(text: str, width: int, indent: int) -> list[int]:
 
 def _stages(report: RunReport, *, is_short: bool) -> Table:
     count = _short if is_short else "{:,}".format
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    space = (0, 1, 0, 0) if is_short else (0, 1)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=space)
     table.add_column("stage", overflow="fold")
     for header in _COUNTS:
         table.add_column(header, justify="right", no_wrap=True)

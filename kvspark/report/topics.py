@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 
@@ -35,7 +36,7 @@ _COLUMNS = 80
 def explain(topic: str) -> str:
     """What `topic` means, in lines of at most 80 characters.
 
-    A code (`KVS-1100`, in any case, or `1100`), a field of `run.json` (`rows_in`, `stages.hits`), a
+    A code (`KVS-1100`, in any case, or `1100`), the first places of some (`KVS-11`), a field of `run.json` (`rows_in`, `stages.hits`), a
     reason (`timeout`), a key of the conf (`cache.ttl_s`) or an exit code (`65`). A word with several meanings
     gets all of them.
 
@@ -43,7 +44,13 @@ def explain(topic: str) -> str:
         UsageError: it is none of these; names the nearest.
     """
     word = topic.strip()
-    found = [*_codes(word.upper()), *_fields(word), *_conf_keys(word), *_exit_codes(word)]
+    found = [
+        *_codes(word.upper()),
+        *_family(word.upper()),
+        *_fields(word),
+        *_conf_keys(word),
+        *_exit_codes(word),
+    ]
     if found:
         return "\n\n".join(map(_filled, found))
     near = difflib.get_close_matches(word, topics(), n=1) or difflib.get_close_matches(
@@ -113,6 +120,18 @@ def _codes(word: str) -> Iterator[str]:
     )
 
 
+def _family(word: str) -> Iterator[str]:
+    """The codes that begin so, as the docs write it: `KVS-11` or `KVS-11..`."""
+    begin = word.rstrip(".")
+    if re.fullmatch(r"KVS-\d{1,3}", begin) and (of_it := [c for c in CODES if c.startswith(begin)]):
+        yield "\n".join(
+            [
+                f"codes that begin with {begin}:",
+                *(f"  {code}  {CODES[code].means}" for code in of_it),
+            ]
+        )
+
+
 def _fields(word: str) -> Iterator[str]:
     inner = word.removeprefix(_STAGE)
     if word in RUN_FIELDS:
@@ -135,7 +154,9 @@ def _exit_codes(word: str) -> Iterator[str]:
     if not word.isdigit() or int(word) not in EXIT_CODES:
         return
     of_it = [code for code in CODES if (error := error_of(code)) and error.exit_code == int(word)]
-    codes = f"\ncodes: {', '.join(of_it)}" if of_it else ""
+    codes = ""
+    if of_it:
+        codes = f"\ncodes: {', '.join(of_it)}\nwhat to do: kvspark explain {of_it[0]}, or the code that the line names"
     yield f"exit code {word}: {EXIT_CODES[int(word)]}{codes}"
 
 

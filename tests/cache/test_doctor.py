@@ -220,6 +220,7 @@ def test_a_private_server_may_save_and_other_stores_have_little_to_tell(folder):
     embedded = CacheConfig.checked(url=f"embedded:{folder}", namespace="n", timeout_ms=5_000)
     found = looked(embedded)
     assert not any("persistence" in each.what for each in found)
+    assert not any(each.what.endswith("limits") for each in found)
     assert not told(found, "bad")
     (memory,) = looked(CacheConfig.checked(url="memory://", namespace="n"))
     assert memory.level == "ok"

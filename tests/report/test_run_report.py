@@ -87,6 +87,8 @@ def test_the_json_holds_counts_by_stage_and_no_surprises(tmp_path: Path) -> None
     assert value["stages"]["head"]["hits"] == 850
     assert value["cache_errors"] == {"timeout": 3}
     assert value["degraded"] == ["timeout"]
+    assert REPORT.degraded == {"timeout"}
+    assert REPORT.cache_errors == value["cache_errors"]
     assert value["total_seconds"] == 10.0
     assert (value["rows_in"], value["rows_out"]) == (1000, 1000)
 
@@ -143,6 +145,17 @@ def test_everything_fits_a_terminal_of_80_columns(times: int) -> None:
     assert "duplicates" in written.getvalue()
     assert "…" not in written.getvalue()
     assert [line for line in lines if len(line) > 80] == [lines[-1]]  # no path is broken
+
+
+@pytest.mark.parametrize("name", ["output", "embedding_0"])
+def test_a_stage_is_named_on_one_line_of_80_columns(name: str) -> None:
+    stage = StageStats(rows=19_935, lookups=19_935, hits=19_935)
+    report = replace(
+        REPORT, stats=replace(STATS, stages={name: stage}), stages=(StageReport(name, "aa", ()),)
+    )
+    written = io.StringIO()
+    print_report(report, Console(file=written, width=80))
+    assert any(line.split()[:2] == [name, "19,935"] for line in written.getvalue().splitlines())
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ def test_a_key_of_the_conf_is_explained_by_its_description() -> None:
     assert " ".join(described.split()) in " ".join(text.split())
 
 
+@pytest.mark.parametrize("family", ["KVS-11", "kvs-11.."])
+def test_the_first_places_of_a_code_list_all_that_begin_so(family: str) -> None:
+    text = explain(family)
+    for code in CODES:
+        assert (code in text) == code.startswith("KVS-11")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_an_exit_code_says_where_what_to_do_is() -> None:
+    assert "kvspark explain KVS-1400" in explain("73")
+
+
 def test_what_is_unknown_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean rows_in"):
         explain("row_in")

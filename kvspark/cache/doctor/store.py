@@ -24,6 +24,9 @@ CALL_S = 5.0
 FILLED = 0.9
 """Of maxmemory, before entries push each other out."""
 
+ANSWERS = "answers"
+"""How the finding of a server begins that was reached, whatever else is wrong with it."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ def store_findings(
             yield servers
             return
         if not servers:
-            yield Finding("ok", config.url, "answers; no Redis server, so nothing else to look at")
+            nothing = f"{ANSWERS}; no Redis server, so nothing else to look at"
+            yield Finding("ok", config.url, nothing)
             return
         told: list[Interview] = []
         for each in servers:
@@ -87,12 +91,12 @@ def _server(
         told.append(said)
         yield _speed(said, config)
         yield _transport(server)
-        yield from judged(
-            said, is_private=config.url.startswith("embedded:"), is_cluster=is_cluster
-        )
+        is_private = config.url.startswith("embedded:")
+        yield from judged(said, is_private=is_private, is_cluster=is_cluster)
         yield from access(
             server,
             inspector,
+            is_private=is_private,
             is_cluster=is_cluster,
             timeout_s=CALL_S,
         )
@@ -113,7 +117,7 @@ def _no_answer(place: str, exc: StoreError) -> Finding:
 
 
 def _speed(said: Interview, config: CacheConfig) -> Finding:
-    got = f"answers in {said.ping_ms:.1f} ms"
+    got = f"{ANSWERS} in {said.ping_ms:.1f} ms"
     if said.ping_ms <= config.timeout_ms / 10:
         return Finding("ok", said.place, got)
     return Finding(

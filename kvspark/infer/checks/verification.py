@@ -111,6 +111,8 @@ class Verification:
         if self.bad_on_both:
             told.append(f"  {count_of(self.bad_on_both, 'row')} bad on both sides")
         told += [f"  {check.line()}" for check in self.outputs]
+        if self.verdict == "differs" and self.is_independent:
+            told.append("  if the weights were changed after the model was made, make it again")
         told += [f"  {one.line()}" for one in self.one_sided[:_SHOWN]]
         if len(self.one_sided) > _SHOWN:
             told.append(

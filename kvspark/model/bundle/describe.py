@@ -81,12 +81,17 @@ def describe(bundle: Bundle) -> Description:
                 ", ".join(stage.inputs),
                 ", ".join(dict.fromkeys(takes)),
                 "varies" if size is None else f"{size:,}",
-                f"{weights / 1e6:,.1f} MB",
+                _weight(weights),
                 stage.fingerprint.hex()[:12],
             )
         )
     names = tuple(inputs.values())
     return Description(bundle.name, tuple(rows), tuple(edges), names, _lengths(bundle))
+
+
+def _weight(size_bytes: int) -> str:
+    """A size in which a small head is not 0."""
+    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:,.1f} kB"
 
 
 def _lengths(bundle: Bundle) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from kvspark.cache.cache import Cache
 from kvspark.cache.doctor.access import Visitor
 from kvspark.cache.doctor.finding import Finding, size_text
-from kvspark.cache.doctor.store import Need, store_findings
+from kvspark.cache.doctor.store import ANSWERS, Need, store_findings
 from kvspark.cache.seal.keyring import KeyRing
 from kvspark.cache.stage.admission import ENVELOPE_BYTES, entry_memory_bytes
 from kvspark.config.cache import CacheConfig
@@ -54,9 +54,9 @@ def examine(config: JobConfig, visitor: Visitor | None = None) -> Iterator[Findi
     yield from _secrets(config.cache)
     if config.cache.cold is not None:
         yield _cold(config.cache.cold)
-    is_reached = True
+    is_reached = False
     for finding in store_findings(config.cache, visitor, _need(config)):
-        is_reached &= finding.level != "bad"
+        is_reached |= finding.got.startswith(ANSWERS)
         yield finding
     if is_reached:
         yield from _namespace(config.cache)

@@ -56,6 +56,10 @@ def run_purge(
         if is_dry:
             tell("nothing was removed")
             return
+        if rows is not None or subjects is not None:
+            tell(
+                "until every running job knows what may not come back: a bit more than a minute ..."
+            )
         done = _purged(cache.purge(), config, rows, subjects, fingerprints, before_s)
         if rows is None and subjects is None:
             registry.remove(fingerprints, before_s)

@@ -81,7 +81,8 @@ def _chosen(target: Target, to: str | None) -> Version:
     if not found:
         raise UsageError(
             f"no output of run {to} is kept for {target.path} (there are: "
-            f"{', '.join(dict.fromkeys(version.label for version in versions))}); nothing was changed"
+            f"{', '.join(dict.fromkeys(version.label for version in versions))}; output.keep says how many are "
+            "kept); nothing was changed"
         )
     return found[0]
 

@@ -78,6 +78,16 @@ class RunReport:
         """Wall seconds of all phases."""
         return sum(self.seconds.values())
 
+    @property
+    def degraded(self) -> frozenset[str]:
+        """Why the cache was not used, or not all the time, as in the JSON; empty in a healthy run."""
+        return self.stats.degraded
+
+    @property
+    def cache_errors(self) -> Mapping[str, int]:
+        """Trouble with the cache by its reason, as in the JSON."""
+        return self.stats.cache_errors
+
     def to_json(self) -> dict[str, Any]:
         """This value as plain JSON types."""
         value = asdict(replace(self, stats=NOTHING))

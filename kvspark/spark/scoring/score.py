@@ -17,6 +17,7 @@ from kvspark.infer.compute.bad_rows import OnBadRow
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, compiled_plan
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.plan.plan import Plan
+from kvspark.spark.columns.arguments import check_arguments, check_table
 from kvspark.spark.columns.column_map import ColumnMap, column_map
 from kvspark.spark.columns.input_parts import InputOf
 from kvspark.spark.columns.prepared import ready
@@ -75,11 +76,13 @@ def score(
 
     Raises:
         SchemaError: a column is missing or has a type that the model does not take.
-        UsageError: an unknown input or output, a column that is there already, a wrong plan, a
+        UsageError: the model is none, an unknown input or output, a column that is there already, a wrong plan, a
             way for the weights that this session or model has not.
         When the table is computed, Spark raises PythonException with one of these in its text:
         DataError for a bad row, its place and trouble; ModelError for a model that fails.
     """
+    check_table(df)
+    check_arguments(model, inputs=inputs, outputs=outputs)
     bad_rows = bad_row_output(on_bad_row)
     check_added(bad_rows, df.columns)
     df, columns = ready(column_map(model.bundle, inputs, outputs), model.bundle, df)

@@ -22,6 +22,7 @@ from kvspark.errors import UsageError
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.rows.arrow import arrow_type
 from kvspark.plan.plan import Plan
+from kvspark.spark.columns.arguments import check_arguments
 from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.columns.input_parts import InputOf
 from kvspark.spark.runs.tally import tally_for
@@ -74,6 +75,7 @@ def udf(
         UsageError: `output` is no output of the model, the plan does not fit it, or the cache binds
             entries to subjects, or `on_bad_row` is another.
     """
+    check_arguments(model, inputs=inputs)
     cache = given_cache(cache, namespace=model.name)
     _check(on_bad_row, cache)
     bundle = model.bundle

@@ -17,6 +17,8 @@ from kvspark.errors import UsageError
 from kvspark.spark.session.interrupt import handler_kept
 from kvspark.spark.session.java import check_java
 
+log = logging.getLogger(__name__)
+
 # local[*] alone fails a job at the first failed task: the second number is the attempts of a task.
 LOCAL_MASTER = "local[*,4]"
 
@@ -63,6 +65,8 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
         settings = {**settings, **_LOCAL_DEFAULTS, **_quiet_log(config)}
         # Spark starts whatever `python3` is on PATH otherwise, which may not have kvspark.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # It takes seconds, in which nothing else would be said.
+    log.info("start: Spark, master %s", master or "of spark-submit")
     builder = SparkSession.builder.appName(config.app_name or name)
     for key, value in {**settings, **config.conf}.items():
         builder = builder.config(key, value)

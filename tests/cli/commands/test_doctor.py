@@ -131,6 +131,20 @@ def test_what_runs_have_written_is_told_by_stage(conf, server, tmp_path, capsys)
     assert "ok     namespace n stage trunk: about 40,000 entries, 64.0 MiB, last used 20" in said
 
 
+def test_a_server_that_is_set_up_badly_still_says_what_runs_have_written(conf, capsys):
+    with running_redis() as unlimited:
+        other = ["--set", f"cache.url={unlimited.url}", "--set", "cache.password_env=null"]
+        run(["doctor", str(conf), *other])
+        said = capsys.readouterr().out
+    assert "maxmemory: 0, no limit" in said
+    assert "namespace n: no run has written anything" in said
+
+
+def test_a_store_that_does_not_answer_is_not_asked_what_runs_have_written(conf, capsys):
+    run(["doctor", str(conf), "--set", "cache.url=redis://127.0.0.1:1"])
+    assert "namespace n" not in capsys.readouterr().out
+
+
 def test_a_cold_tier_of_many_segments_wants_to_be_compacted(conf, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("kvspark.spark.jobs.doctor.MANY_SEGMENTS", 0)
     store = ColdStore(cold_folder((tmp_path / "cold").as_uri()))

@@ -172,6 +172,7 @@ def test_the_first_row_that_differs_is_named() -> None:
     assert found.outputs[0].largest > 0.1
     assert "scores: differs, largest difference" in str(found)
     assert "first in row 0" in str(found)
+    assert "changed after the model was made" in str(found)
 
 
 def test_a_rows_bound_is_its_own_and_not_that_of_larger_rows() -> None:

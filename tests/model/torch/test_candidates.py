@@ -85,6 +85,8 @@ def test_a_description_shows_every_stage_and_edge() -> None:
     assert [line.split()[0] for line in text.splitlines()[2:]] == ["user", "item", "output"]
     assert 'n_user["user<br/>64 a row"]' in described.mermaid()
     assert '"item" -> "output";' in described.dot()
+    assert "0.0 MB" not in text
+    assert " kB" in text
 
 
 def test_a_miss_is_explained_by_the_first_difference() -> None:

@@ -129,7 +129,9 @@ def test_nothing_to_go_back_to_is_said(
     assert "has no output to go back to" in capsys.readouterr().err
     publish_nights(tmp_path, "first", "second")
     assert cli.run(["rollback", str(conf), "--to", "zeroth"]) == 64
-    assert "no output of run zeroth is kept" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no output of run zeroth is kept" in said
+    assert "output.keep says how many" in said
     assert content_of(tmp_path / "out") == "second"
 
 

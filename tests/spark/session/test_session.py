@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import pytest
@@ -49,6 +50,16 @@ def test_the_master_is_the_confs_then_spark_submits_then_this_machine(
 @pytest.mark.spark
 def test_a_running_session_is_used(spark: SparkSession) -> None:
     assert open_session(SparkConfig(app_name="another"), name="job") is spark
+
+
+@pytest.mark.spark
+def test_a_session_that_takes_seconds_to_start_is_announced(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    with caplog.at_level(logging.INFO, logger=session.__name__):
+        assert open_session(SparkConfig(master="local[2,4]"), name="job") is spark
+    assert "start: Spark, master local[2,4]" in caplog.messages
 
 
 @pytest.mark.spark
