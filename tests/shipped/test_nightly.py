@@ -328,4 +328,6 @@ def test_a_documented_command_runs_as_it_stands(
     code = cli.run(arguments)
     said = capsys.readouterr()
     assert code == 0, said.out + said.err
-    assert not said.err
+    # Purge and the start of Spark take a while, and say so.
+    log = [text for text in said.err.splitlines() if " INFO " not in text]
+    assert not log
