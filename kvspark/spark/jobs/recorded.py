@@ -47,11 +47,11 @@ class Record:
 
     @contextmanager
     def under_lock(self, target: Target) -> Iterator[None]:
-        """A failure inside has a line, unless the output was published."""
+        """As `before_lock`, unless the run has published."""
         try:
             yield
         except BaseException as exc:
-            if not target.is_published:
+            if not target.is_published and target.path.exists():
                 self._add(target, exc)
             raise
         try:
