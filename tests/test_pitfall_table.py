@@ -63,7 +63,7 @@ TABLE = {
         "model/test_pitfalls.py::test_a_parallel_wrapper_changes_neither_fingerprint_nor_paths",
     ],
     "P20 a missing key that is given as data": [
-        "cache/store_contract.py::test_a_missing_key_is_none",
+        "store/store_contract.py::test_a_missing_key_is_none",
         "cache/entry/test_format.py::test_any_pattern_of_hits_codecs_and_odd_values_gives_the_right_rows_in_order",
     ],
     "P21 collisions": [
@@ -88,11 +88,11 @@ TABLE = {
     ],
     "P26 replies that are too large": [
         "cache/entry/test_format.py::test_an_entry_above_the_limit_is_not_written_and_not_read",
-        "cache/test_redis.py::test_many_keys_are_few_commands_and_one_connection",
+        "store/redis/test_redis.py::test_many_keys_are_few_commands_and_one_connection",
     ],
     "P27 clients that are forked or pickled": [
-        "cache/store_contract.py::test_a_forked_child_and_its_parent_both_go_on",
-        "cache/store_contract.py::test_a_store_is_not_picklable",
+        "store/store_contract.py::test_a_forked_child_and_its_parent_both_go_on",
+        "store/store_contract.py::test_a_store_is_not_picklable",
     ],
     "P29 skip connections across a cut": [
         "model/test_pitfalls.py::test_a_cut_inside_a_skip_connection_takes_every_tensor_that_crosses",
