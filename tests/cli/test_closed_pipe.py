@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from kvspark.cli.frame.closed_pipe import to_whom_it_may_concern
+from kvspark.cli.frame.closed_pipe import ignoring_a_closed_pipe
 
 
 def unread(command: list[str]) -> tuple[int, str]:
@@ -32,9 +32,9 @@ def test_a_command_whose_reader_has_gone_ends_without_a_word(arguments: list[str
 
 WORK = """
 import sys
-from kvspark.cli.frame.closed_pipe import to_whom_it_may_concern
+from kvspark.cli.frame.closed_pipe import ignoring_a_closed_pipe
 
-with to_whom_it_may_concern():
+with ignoring_a_closed_pipe():
     from rich.console import Console
 
     Console().print("a report" * 100)
@@ -49,7 +49,7 @@ def test_what_is_printed_at_the_end_does_not_change_how_a_run_ended() -> None:
 
 def test_other_trouble_with_printing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    with pytest.raises(OSError, match="full"), to_whom_it_may_concern():
+    with pytest.raises(OSError, match="full"), ignoring_a_closed_pipe():
         raise OSError(28, "full")
-    with pytest.raises(SystemExit), to_whom_it_may_concern():
+    with pytest.raises(SystemExit), ignoring_a_closed_pipe():
         raise SystemExit(1)

@@ -255,7 +255,7 @@ def test_a_model_that_fails_leaves_the_next_stream_as_it_would_be(server, monkey
             def fail(*args: object, **kwargs: object) -> None:
                 raise LookupError("the model is broken")
 
-            patch.setattr(predictor.resolver, "run", fail)
+            patch.setattr(predictor.resolver.computations, "run", fail)
             with pytest.raises(LookupError, match="the model is broken"):
                 list(predictor.stream(chunks(rows_of, SEEDS, 2)))
         made = [outputs for _, outputs in predictor.stream(chunks(rows_of, SEEDS, 2))]

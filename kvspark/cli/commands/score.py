@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kvspark.cli.frame.closed_pipe import to_whom_it_may_concern
+from kvspark.cli.frame.closed_pipe import ignoring_a_closed_pipe
 from kvspark.cli.frame.group import CONF, with_sets
 from kvspark.config.job import JobConfig
 from kvspark.config.reading.load import load_job_config
@@ -43,7 +43,7 @@ def score(
         report = run_score(config)
     with (
         telling(lambda: "interrupted after stage publish; the new output is published"),
-        to_whom_it_may_concern(),
+        ignoring_a_closed_pipe(),
     ):
         print_report(report)
     report.check_cache_was_used(is_required=config.run.require_cache)

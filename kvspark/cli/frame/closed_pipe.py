@@ -14,7 +14,7 @@ EXIT_CODE = 141
 
 
 @contextmanager
-def to_whom_it_may_concern() -> Iterator[None]:
+def ignoring_a_closed_pipe() -> Iterator[None]:
     """What is printed inside is printed as far as somebody reads it; the command goes on."""
     try:
         yield

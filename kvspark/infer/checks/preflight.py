@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -92,20 +93,20 @@ def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -
     arguments = [_rows(argument, rows) for argument in arguments]
     lengths = None if lengths is None else lengths[rows]
     # Filled up with copies of themselves, alone, and backwards: three companies for one row.
-    first = resolver.run(stage, arguments, lengths, len(rows))
-    again = resolver.run(stage, arguments, lengths, len(rows))
+    run = partial(resolver.computations.run, stage, rule=resolver.rule)
+    first = run(arguments, lengths, len(rows))
+    again = run(arguments, lengths, len(rows))
     _compare(stage, first, again, range(len(rows)), "run twice")
     back = np.arange(len(rows))[::-1]
-    turned = resolver.run(
-        stage,
+    turned = run(
         [_rows(a, back) for a in arguments],
         None if lengths is None else lengths[back],
         len(rows),
     )
     _compare(stage, first, turned, back, "among the same rows in another order")
     alone = np.zeros(1, dtype=np.intp)
-    single = resolver.run(
-        stage, [_rows(a, alone) for a in arguments], None if lengths is None else lengths[alone], 1
+    single = run(
+        [_rows(a, alone) for a in arguments], None if lengths is None else lengths[alone], 1
     )
     _compare(stage, first, single, alone, "alone in its micro-batch")
     return {name: values.take(rows) for name, values in columns.items()}

@@ -169,7 +169,7 @@ class _Caller:
         twice = partial(self._twice, bucket, rows)
         try:
             made = run()
-        except Exception as error:
+        except Exception as error:  # raised again, unless two rows have a result
             both = twice() if is_of_a_row(error) else None
             if both is None:
                 raise

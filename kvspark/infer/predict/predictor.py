@@ -19,6 +19,7 @@ from kvspark.infer.rows.arrow import output_array
 from kvspark.infer.rows.readable import Readable, read_all, readable
 from kvspark.infer.rows.subject import bound
 from kvspark.infer.stream.window import Window
+from kvspark.model.run.device import device_class
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
 
@@ -72,7 +73,7 @@ class Predictor:
         Opens nothing: a stage's weights are opened when rows of that stage must be computed.
 
         Raises:
-            UsageError: `threads` is not positive.
+            UsageError: `threads` is not positive, or `device` of another class than the plan was compiled for.
         """
         if threads < 1:
             raise UsageError(f"threads must be at least 1, got {threads}")
@@ -86,6 +87,9 @@ class Predictor:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
         device = device or compiled.device
+        if device_class(device) != device_class(compiled.device):
+            # Entries would have the fingerprints of the other class.
+            raise UsageError(f"the plan was compiled for {compiled.device}, got device {device!r}")
         self.resolver = Resolver(compiled, cache, threads=threads, device=device)
         """What looks up, computes and inserts the rows."""
 

@@ -25,7 +25,7 @@ from kvspark.cache.stage.stage_cache import Lookup
 from kvspark.cache.stage.stage_caches import StageCaches
 from kvspark.errors import RowError
 from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, SetAside
-from kvspark.infer.compute.bad_rows import BadRow, BadRows, Indices
+from kvspark.infer.compute.bad_rows import BadRow, Indices
 from kvspark.infer.compute.calls import grouped
 from kvspark.infer.compute.computations import Computations
 from kvspark.infer.compute.given_rows import Given
@@ -70,14 +70,13 @@ class Resolver:
         self.memos = memos_of_towers(bundle, plan.memo_bytes)
         self._sharing: dict[str, Sharing] = {}
         self._serial = 0  # of the last row that was known by a number alone
-        self._codecs = {name: each.codec for name, each in compiled.stages.items()}
         self.overlap = None if cache is None else cache.overlap()
         self.entries = planned_entries(
             compiled, cache, self.overlap, self._turned_away, threads=threads, device=device
         )
         for name, space in self.entries.items():
             if space.leases is not None and self.stages[name].is_batched:
-                values = self._codecs[name].values
+                values = compiled.stages[name].codec.values
                 self._sharing[name] = Sharing(space.reader, space.leases, values)
 
     def setting_aside(self) -> Resolver:
@@ -181,7 +180,7 @@ class Resolver:
         """What a look-up of `count` rows has found."""
         hits = int(lookup.found.sum())
         self._add(stage, lookups=count, hits=hits, bytes_read=lookup.size_bytes)
-        return lookup.found, self._codecs[stage.name].values(lookup.columns)
+        return lookup.found, self._compiled.stages[stage.name].codec.values(lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
         """Computes the rows of `columns`, which are distinct at `stage`, and inserts them under `keys`.
@@ -237,7 +236,9 @@ class Resolver:
     def _compute(self, stage: Stage, keys: Sequence[bytes], given: Given) -> tuple[Values, float]:
         """The results of all rows of `given`, which are inserted, and the seconds of a call."""
         started = time.perf_counter()
-        made = self.run(stage, given.arguments, given.lengths, given.count, given.bad)
+        made = self.computations.run(
+            stage, given.arguments, given.lengths, given.count, self.rule, given.bad
+        )
         seconds = time.perf_counter() - started
         self._add(
             stage,
@@ -246,7 +247,7 @@ class Resolver:
             padding_rows=made.padding_rows,
             seconds_compute=seconds,
         )
-        kept = self._codecs[stage.name].kept(made, keys)
+        kept = self._compiled.stages[stage.name].codec.kept(made, keys)
         space = self.entries.get(stage.name)
         if space is not None and self.is_exact(stage):
             started = time.perf_counter()
@@ -254,17 +255,6 @@ class Resolver:
             written = space.writer.insert(kept.keys, kept.columns, cost_us=cost_us)
             self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
         return kept.values, seconds / max(1, made.micro_batches)
-
-    def run(
-        self,
-        stage: Stage,
-        arguments: Sequence[object],
-        lengths: npt.NDArray[np.int64] | None,
-        count: int,
-        bad: BadRows | None = None,
-    ) -> Values:
-        """Computes `stage` for `count` rows of its own arguments, but for those that are `bad` already."""
-        return self.computations.run(stage, arguments, lengths, count, self.rule, bad)
 
     def is_exact(self, stage: Stage | None = None) -> bool:
         """False if `stage`, or one before it, was computed in other shapes than those of its fingerprint.

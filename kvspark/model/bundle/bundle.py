@@ -82,6 +82,9 @@ class Bundle:
             self.length_rule = LengthRule(**value.get("lengths", {}))
             """In which lengths rows of varying length are computed."""
             self.has_single_rows: bool = value.get("single_rows", False)
+            self.knows_its_rows = "single_rows" in value
+            """False if nobody tried whether rows change each other."""
+            self._has_rule = "lengths" in value
             """True if only calls of one row are right: rows that share a call change each other."""
             self.device: DeviceClass | None = _device(value.get("device"))
             """Where its graph stages are computed; None until somebody chose."""
@@ -181,12 +184,7 @@ class Bundle:
     @property
     def knows_its_lengths(self) -> bool:
         """False if no dimension was ever tried: an earlier version wrote it."""
-        return not self.has_lengths or "lengths" in json.loads(self.manifest)
-
-    @property
-    def knows_its_rows(self) -> bool:
-        """False if nobody tried whether rows change each other."""
-        return "single_rows" in json.loads(self.manifest)
+        return not self.has_lengths or self._has_rule
 
     def with_device(self, device: DeviceClass) -> Bundle:
         """The same model, its graph stages computed on a device of this class: other fingerprints."""

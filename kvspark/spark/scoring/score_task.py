@@ -70,7 +70,7 @@ class ScoreTask:
             raise type(exc)(f"partition {_partition()}: {exc}") from None
         except KvsparkError:
             raise
-        except Exception as exc:
+        except Exception as exc:  # a model raises what it likes, and its text may hold a row
             if exc is feed.failure:  # the trouble is Spark's own, not the model's
                 raise
             raise _wrapped(exc, predictor.bundle.name) from None
@@ -124,7 +124,7 @@ class _Feed(Iterator[tuple[pa.RecordBatch, dict[str, pa.Array]]]):
                 batch = next(self._rest)
             except StopIteration:
                 raise
-            except Exception as exc:
+            except Exception as exc:  # whatever Spark raises is told from what the model does
                 self.failure = exc
                 raise
         self._starts[id(batch)] = self._rows

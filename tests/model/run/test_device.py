@@ -125,6 +125,8 @@ def test_a_predictor_takes_the_class_of_its_device() -> None:
         Predictor(compiled_plan(there, device="cpu"), device="cpu").bundle.fingerprint
         == model.fingerprint
     )
+    with pytest.raises(UsageError, match="compiled for cpu, got device 'cuda:0'"):
+        Predictor(compiled_plan(model.bundle), device="cuda:0")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
