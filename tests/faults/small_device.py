@@ -27,11 +27,15 @@ from kvspark.model.run.backing_off import BackingOff
 from kvspark.model.run.computation import Computation
 from kvspark.spec import Rows
 
-ROOM_BYTES = 96 * 2**20
-"""Of the device that computes micro-batches; half of one is too large for it as well."""
+ROW_BYTES = 16 * 2**20
+"""That a row takes on the device that computes micro-batches."""
 
-ROW_BYTES = 4 * 2**20
-"""That a row takes there."""
+ROOM_BYTES = 24 * ROW_BYTES
+"""Of that device: it holds 16 rows and not 32.
+
+It is 128 MiB from both. Another thread may give address space back between the reading of a
+process's size and the limit: glibc maps 128 MiB for a new heap and unmaps 64 of them.
+"""
 
 
 @final
