@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from kvspark.cache.cache_argument import given_cache
 from kvspark.fingerprint import Fingerprint
 from kvspark.infer.checks.verification import Verification
-from kvspark.infer.compute.bad_rows import OnBadRow
 from kvspark.infer.predict.kept_predictor import KeptPredictor
 from kvspark.infer.predict.predict_apart import check_on_bad_row, predict_apart
 from kvspark.infer.rows.array_columns import arrow_columns, numpy_column
+from kvspark.infer.rows.bad_rows import OnBadRow
 from kvspark.infer.rows.subject import given_subjects
 from kvspark.model import own
 from kvspark.model.bundle.bundle import Bundle

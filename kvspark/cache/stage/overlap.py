@@ -21,13 +21,15 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import final
 
 from kvspark.cache.entry.writer import row_sizes
 from kvspark.cache.guard.guard import Guard
-from kvspark.cache.stage.stage_cache import Lookup, Reader, StageCache, Writer
+from kvspark.cache.stage.ahead import Ahead
+from kvspark.cache.stage.stage_cache import Lookup, Reader, StageCache
 from kvspark.spec import Rows
 from kvspark.stats import StageStats
 
@@ -48,10 +50,14 @@ _PER_ROW_BYTES = 256
 class _Task:
     """Something for the thread to do."""
 
-    work: Callable[[], None]
+    work: Callable[[], int | Lookup]
     digests: Sequence[bytes] = ()
-    """That it inserts."""
+    """That it inserts, at `stage`."""
+    stage: str = ""
     size_bytes: int = 0
+    done: Future[int | Lookup] = field(default_factory=Future)
+    is_abandoned: bool = False
+    """True when a flush has not waited for it any more."""
 
 
 @final
@@ -70,32 +76,26 @@ class Overlap:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._tasks: deque[_Task] = deque()
-        self._at_work: _Task | None = None
-        self._abandoned: _Task | None = None
-        """What the last flush did not wait for any more."""
-        self._held_bytes = 0
+        """The thread is at the first."""
         self._written: Counter[str] = Counter()
         self._asked: weakref.WeakSet[Ahead] = weakref.WeakSet()
 
     def around(self, cache: StageCache, beside: StageCache, stage: str) -> StageCache:
         """`cache`, whose rows are inserted, and looked up ahead, by way of `beside`: the same over `guard`."""
-        return replace(
-            cache,
-            reader=_Settled(self, cache.reader),
-            writer=_Behind(self, stage, cache.writer, beside.writer),
-            ahead=beside.reader if self._looks_ahead else None,
-        )
+        entries = _Entries(self, stage, cache, beside)
+        ahead = beside.reader if self._looks_ahead else None
+        return replace(cache, reader=entries, writer=entries, ahead=ahead)
 
     def ahead(self, reader: Reader, digests: Sequence[bytes]) -> Ahead:
         """Has the distinct rows looked up by `reader` as soon as what was asked for before is done."""
-        ahead = Ahead(self, digests)
-        ahead.task = _Task(lambda: ahead.look(reader))
+        task = _Task(partial(reader.lookup, digests))
+        ahead = Ahead(self.guard, digests, task.done)
         with self._own():
             self._asked.add(ahead)
-            self._add(ahead.task)
+            self._add(task)
         return ahead
 
     def insert(self, task: _Task) -> bool:
@@ -103,32 +103,12 @@ class Overlap:
         with self._own():
             for ahead in self._asked:
                 ahead.inserted.update(task.digests)
-            if self._held_bytes + task.size_bytes > self._max_bytes or not self._add(task):
-                return False
-            self._held_bytes += task.size_bytes
-        return True
-
-    def written(self, stage: str, size_bytes: int) -> None:
-        """Tells what was written."""
-        with self._changed:
-            self._written[stage] += size_bytes
+            return self._held_bytes() + task.size_bytes <= self._max_bytes and self._add(task)
 
     def settle(self, digests: Sequence[bytes]) -> None:
         """Returns when none of `digests` waits to be inserted, or when patience is over."""
-        with self._own():
-            if self._held_bytes:
-                patience_s = self.guard.patience_s(self._held_bytes)
-                wanted = frozenset(digests)
-                self._changed.wait_for(lambda: not self._holds(wanted), timeout=patience_s)
-
-    def is_done(self, task: _Task) -> bool:
-        """True when it is; False if it was not begun, and never will be, or when patience is over."""
-        with self._own():
-            if task in self._tasks:
-                self._tasks.remove(task)
-                return False
-            patience_s = self.guard.patience_s(0)
-            return self._changed.wait_for(lambda: self._at_work is not task, patience_s)
+        if self._tasks:
+            self._wait(frozenset(digests))
 
     def flush(self) -> dict[str, StageStats]:
         """What was written since the last flush, by stage, and what was waited for it.
@@ -137,15 +117,11 @@ class Overlap:
         deadline, and nobody waits for it again.
         """
         started = time.perf_counter()
-        with self._own():
-            patience_s = self.guard.patience_s(self._held_bytes)
-            self._changed.wait_for(
-                lambda: not self._tasks and self._at_work in (None, self._abandoned), patience_s
-            )
-            rows = sum(len(task.digests) for task in self._tasks)
-            self._held_bytes -= sum(task.size_bytes for task in self._tasks)
-            self._tasks.clear()
-            self._abandoned = self._at_work
+        tasks = self._wait(None)
+        rows = sum(len(each.digests) for each in tasks if each.done.cancel())
+        with self._lock:
+            for each in tasks:
+                each.is_abandoned = True
             written, self._written = self._written, Counter()
         if rows:
             self.guard.gave_up(DROPPED, rows)
@@ -156,11 +132,21 @@ class Overlap:
             for stage, n in written.items()
         }
 
-    def _holds(self, digests: frozenset[bytes]) -> bool:
-        tasks = [*self._tasks]
-        if self._at_work is not None and self._at_work is not self._abandoned:
-            tasks.append(self._at_work)
-        return any(not digests.isdisjoint(task.digests) for task in tasks)
+    def _held_bytes(self) -> int:
+        return sum(each.size_bytes for each in self._tasks if not each.done.done())
+
+    def _wait(self, digests: frozenset[bytes] | None) -> list[_Task]:
+        """The tasks that insert one of `digests`, or all tasks: done, or patience is over."""
+        with self._own():
+            tasks = [
+                each
+                for each in self._tasks
+                if not (each.is_abandoned or each.done.done())
+                and (digests is None or not digests.isdisjoint(each.digests))
+            ]
+            patience_s = self.guard.patience_s(self._held_bytes())
+        wait([each.done for each in tasks], patience_s)
+        return tasks
 
     def _add(self, task: _Task) -> bool:
         """Puts it at the end; False if there is nobody to do it."""
@@ -177,89 +163,55 @@ class Overlap:
 
     def _serve(self) -> None:
         while True:
-            with self._changed:
-                done = self._at_work
-                self._held_bytes -= done.size_bytes if done else 0
-                self._at_work = self._tasks.popleft() if self._tasks else None
-                self._changed.notify_all()
-                if self._at_work is None:
+            with self._lock:
+                if not self._tasks:
                     self._thread = None
                     return
-            self._at_work.work()
+                task = self._tasks[0]
+            if task.done.set_running_or_notify_cancel():
+                self._do(task)
+            with self._lock:
+                self._tasks.popleft()
 
-    def _own(self) -> threading.Condition:
+    def _do(self, task: _Task) -> None:
+        try:
+            result = task.work()
+        except Exception as exc:  # noqa: BLE001 - later rows are written; who wants to know looks again
+            if task.stage:
+                self.guard.gave_up(FAILED, len(task.digests))
+                _LOG.error("rows were not stored, because of a %s", type(exc).__name__)
+            task.done.set_exception(exc)
+            return
+        if isinstance(result, int):
+            with self._lock:
+                self._written[task.stage] += result
+        task.done.set_result(result)
+
+    def _own(self) -> threading.Lock:
         if self._pid != os.getpid():
             self._start()  # a thread of the parent may have held the lock
-        return self._changed
+        return self._lock
 
 
 @final
-class Ahead:
-    """Distinct rows that were asked for ahead."""
+@dataclass(frozen=True)
+class _Entries:
+    """A stage's rows: inserted by the thread, or now where it cannot take them, and looked up when they are."""
 
-    task: _Task
-
-    def __init__(self, overlap: Overlap, digests: Sequence[bytes]) -> None:
-        self._overlap = overlap
-        self._digests = digests
-        self._found: Lookup | None = None
-        self.inserted: set[bytes] = set()
-        """Since then, by this process."""
-
-    def look(self, reader: Reader) -> None:
-        """For the thread."""
-        with suppress(Exception):  # who wants to know looks again, and raises it
-            self._found = reader.lookup(self._digests)
-
-    def lookup(self) -> Lookup | None:
-        """What is known of all rows; None if nobody has looked, or rows that were missing are there by now."""
-        if not self._overlap.is_done(self.task) or self._found is None:
-            return None
-        if self.inserted:
-            hits = self._found.found.tolist()
-            missing = [each for each, hit in zip(self._digests, hits, strict=True) if not hit]
-            if not self.inserted.isdisjoint(missing):
-                return None
-        return self._found
-
-
-@final
-class _Settled:
-    """Looks rows up when they are written."""
-
-    def __init__(self, overlap: Overlap, reader: Reader) -> None:
-        self._overlap = overlap
-        self._reader = reader
+    overlap: Overlap
+    stage: str
+    now: StageCache
+    behind: StageCache
 
     def lookup(self, digests: Sequence[bytes]) -> Lookup:
-        self._overlap.settle(digests)
-        return self._reader.lookup(digests)
-
-
-@final
-class _Behind:
-    """Has rows inserted by `behind`, in the thread; where that cannot take them, by `now`."""
-
-    def __init__(self, overlap: Overlap, stage: str, now: Writer, behind: Writer) -> None:
-        self._overlap = overlap
-        self._stage = stage
-        self._now = now
-        self._behind = behind
+        self.overlap.settle(digests)
+        return self.now.lookup(digests)
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """What was written now; `Overlap.flush` tells the rest."""
-
-        def write() -> None:
-            try:
-                written = self._behind.insert(digests, columns, cost_us=cost_us)
-            except Exception as exc:  # noqa: BLE001 - nobody is above this; later rows are written
-                self._overlap.guard.gave_up(FAILED, len(digests))
-                _LOG.error("rows were not stored, because of a %s", type(exc).__name__)
-            else:
-                self._overlap.written(self._stage, written)
-
+        work = partial(self.behind.insert, digests, columns, cost_us=cost_us)
         size_bytes = sum(int(row_sizes(rows).sum()) for rows in columns)
-        task = _Task(write, digests, size_bytes + _PER_ROW_BYTES * len(digests))
-        if not len(digests) or self._overlap.insert(task):
+        size_bytes += _PER_ROW_BYTES * len(digests)
+        if not len(digests) or self.overlap.insert(_Task(work, digests, self.stage, size_bytes)):
             return 0
-        return self._now.insert(digests, columns, cost_us=cost_us)
+        return self.now.insert(digests, columns, cost_us=cost_us)

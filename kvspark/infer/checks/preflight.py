@@ -7,10 +7,10 @@ trunk does not open it only to check it again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ import pyarrow as pa
 from kvspark.cache.stage.stage_cache import NoWriter, StageCache
 from kvspark.errors import NotRepeatableError
 from kvspark.fingerprint import digest
-from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.compute.values import Values
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.resolve import Columns, Resolver
+from kvspark.infer.rows.bad_rows import Indices
 from kvspark.infer.rows.columns import Column, column
 from kvspark.infer.rows.subject import SUBJECT, subject_column
 from kvspark.model.run.device import CPU
@@ -88,27 +89,19 @@ def _mark(cache: Cache, stage: Stage, threads: int, device: str) -> StageCache:
 def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -> Columns:
     """Checks `stage` on rows that share a bucket, and returns those rows."""
     count = len(next(iter(columns.values())))
-    arguments, lengths = resolver.arguments(stage, columns, count, {})
-    rows = _company(lengths, count, most_rows)
-    arguments = [_rows(argument, rows) for argument in arguments]
-    lengths = None if lengths is None else lengths[rows]
-    # Filled up with copies of themselves, alone, and backwards: three companies for one row.
+    given = resolver.given(stage, columns, count)
+    rows = _company(given.lengths, count, most_rows)
+    given = given.take(rows)
     run = partial(resolver.computations.run, stage, rule=resolver.rule)
-    first = run(arguments, lengths, len(rows))
-    again = run(arguments, lengths, len(rows))
-    _compare(stage, first, again, range(len(rows)), "run twice")
-    back = np.arange(len(rows))[::-1]
-    turned = run(
-        [_rows(a, back) for a in arguments],
-        None if lengths is None else lengths[back],
-        len(rows),
-    )
-    _compare(stage, first, turned, back, "among the same rows in another order")
-    alone = np.zeros(1, dtype=np.intp)
-    single = run(
-        [_rows(a, alone) for a in arguments], None if lengths is None else lengths[alone], 1
-    )
-    _compare(stage, first, single, alone, "alone in its micro-batch")
+    first = run(given)
+    places = np.arange(len(rows))
+    # Filled up with copies of themselves, alone, and backwards: three companies for one row.
+    for taken, how in (
+        (places, "run twice"),
+        (places[::-1], "among the same rows in another order"),
+        (places[:1], "alone in its micro-batch"),
+    ):
+        _compare(stage, first, run(given.take(taken)), taken, how)
     return {name: values.take(rows) for name, values in columns.items()}
 
 
@@ -123,15 +116,11 @@ def _company(
     return found[:most_rows]
 
 
-def _rows(argument: Any, rows: Sequence[int] | npt.NDArray[np.intp]) -> Any:
-    return [argument[i] for i in rows] if isinstance(argument, list) else argument[rows]
-
-
 def _compare(
     stage: Stage,
     first: Values,
     other: Values,
-    places: Sequence[int] | npt.NDArray[np.intp],
+    places: Indices,
     how: str,
 ) -> None:
     for spec, expected, got in zip(stage.outputs, first.columns, other.columns, strict=True):

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from kvspark.errors import ModelError, UsageError
 from kvspark.infer.checks.verification import OneSided, OutputCheck, Verdict, Verification
-from kvspark.infer.compute.bad_rows import BadRows
 from kvspark.infer.predict.predict_apart import masked_column
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import compiled_plan
+from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.infer.rows.readable import readable
 from kvspark.model import own
 from kvspark.model.bundle.bundle import Bundle

@@ -19,7 +19,7 @@ import numpy as np
 
 from kvspark.errors import KvsparkError, RowError
 from kvspark.infer.compute.bad_row_reason import said_of
-from kvspark.infer.compute.bad_rows import BadRow, Indices
+from kvspark.infer.rows.bad_rows import BadRow, Indices
 from kvspark.spec import Rows
 
 Results = Sequence[Rows]

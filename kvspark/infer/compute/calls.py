@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kvspark.infer.compute.bad_rows import Indices, Lengths
 from kvspark.infer.compute.row_lengths import apart
+from kvspark.infer.rows.bad_rows import Indices, Lengths
 from kvspark.model.stage.stage import Stage
 from kvspark.spec import Shapes
 

@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import final
 
-import numpy as np
-import numpy.typing as npt
-
 from kvspark.infer.compute.bad_row_rule import BadRowRule
-from kvspark.infer.compute.bad_rows import BadRows
-from kvspark.infer.compute.microbatch import Values, compute
+from kvspark.infer.compute.given_rows import Given
+from kvspark.infer.compute.microbatch import compute
+from kvspark.infer.compute.values import Values
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.computation import Computation
 from kvspark.model.stage.stage import Stage
@@ -38,27 +36,16 @@ class Computations:
             self._opened[stage.name] += 1
         return self._of[stage.name]
 
-    def run(
-        self,
-        stage: Stage,
-        arguments: Sequence[object],
-        lengths: npt.NDArray[np.int64] | None,
-        count: int,
-        rule: BadRowRule,
-        bad: BadRows | None = None,
-    ) -> Values:
-        """The results of `stage` for `count` rows of its own arguments, but for those that are `bad` already."""
+    def run(self, stage: Stage, given: Given, rule: BadRowRule) -> Values:
+        """The results of `stage` for the rows `given`, but for those that are bad already."""
         return compute(
             stage,
             self.of(stage),
-            arguments,
-            lengths,
-            count,
+            given,
             self._bundle.shapes,
+            rule,
             trims=stage is self._bundle.stages[-1],
             computed=self._batched,
-            rule=rule,
-            bad=bad,
         )
 
     def drain(self) -> Mapping[str, int]:

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
-from kvspark.infer.compute.bad_rows import INPUT, BadRow, Indices, Lengths
+from kvspark.infer.rows.bad_rows import INPUT, BadRow, Indices, Lengths
 from kvspark.model.stage.stage import Source
 from kvspark.spec import LengthRule
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from kvspark.errors import UsageError
-from kvspark.infer.compute.bad_rows import ERROR_COLUMN, BadRows, OnBadRow
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.rows.array_columns import numpy_column
+from kvspark.infer.rows.bad_rows import ERROR_COLUMN, BadRows, OnBadRow
 from kvspark.spec import TensorSpec
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from kvspark.errors import RowError, SchemaError, UsageError
-from kvspark.infer.compute.bad_rows import BadRow, BadRows
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.resolve import Columns, Resolver
 from kvspark.infer.rows.arrow import output_array
+from kvspark.infer.rows.bad_rows import BadRow, BadRows
 from kvspark.infer.rows.readable import Readable, read_all, readable
 from kvspark.infer.rows.subject import bound
 from kvspark.infer.stream.window import Window

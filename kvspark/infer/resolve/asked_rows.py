@@ -9,9 +9,9 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.stage.overlap import Ahead
+from kvspark.cache.stage.ahead import Ahead
 from kvspark.cache.stage.stage_cache import Lookup
-from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.compute.values import Values
 
 
 @final

@@ -24,10 +24,10 @@ import numpy as np
 from kvspark.cache.guard.wait_budget import DEADLINES, WaitBudget
 from kvspark.cache.stage.lease import RowLeases
 from kvspark.cache.stage.stage_cache import Reader
-from kvspark.infer.compute.bad_rows import Indices
 from kvspark.infer.compute.calls import Group
-from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.compute.values import Values
 from kvspark.infer.resolve.backoff import Patience
+from kvspark.infer.rows.bad_rows import Indices
 from kvspark.spec import Rows
 from kvspark.stats import StageStats
 

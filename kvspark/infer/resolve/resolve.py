@@ -20,27 +20,25 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.cache.stage.overlap import Ahead
+from kvspark.cache.stage.ahead import Ahead
 from kvspark.cache.stage.stage_cache import Lookup
 from kvspark.cache.stage.stage_caches import StageCaches
 from kvspark.errors import RowError
 from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, SetAside
-from kvspark.infer.compute.bad_rows import BadRow, Indices
 from kvspark.infer.compute.calls import grouped
 from kvspark.infer.compute.computations import Computations
-from kvspark.infer.compute.given_rows import Given
-from kvspark.infer.compute.microbatch import Values
-from kvspark.infer.compute.row_lengths import RowLengths
+from kvspark.infer.compute.given_rows import Given, given_rows
+from kvspark.infer.compute.values import Values, joined, nothing, placed, scattered
 from kvspark.infer.resolve.asked_rows import Asked, known_of
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.keyed_rows import Keyed
 from kvspark.infer.resolve.lease_scheduler import Sharing
 from kvspark.infer.resolve.memo import memos_of_towers
 from kvspark.infer.resolve.planned_entries import planned_entries
+from kvspark.infer.rows.bad_rows import Indices
 from kvspark.infer.rows.columns import Column
 from kvspark.infer.rows.distinct import distinct, row_keys
 from kvspark.infer.rows.subject import SUBJECT, own_columns
-from kvspark.infer.rows.values import joined, nothing, placed, scattered
 from kvspark.model.run.device import CPU
 from kvspark.model.stage.stage import Stage
 from kvspark.stats import StageStats
@@ -207,15 +205,13 @@ class Resolver:
         return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
-        bad: dict[int, BadRow] = {}
-        arguments, lengths = self.arguments(stage, columns, len(keys), bad)
+        given = self.given(stage, columns, len(keys))
         self.computations.of(stage)  # opened outside the measured seconds
-        given = Given(arguments, lengths, len(keys), bad)
         sharing = self._sharing.get(stage.name)
         if sharing is None:
             return self._compute(stage, keys, given)[0]
         rows, bad_rows = given.apart()
-        groups = grouped(lengths, rows, self._bundle.shapes)
+        groups = grouped(given.lengths, rows, self._bundle.shapes)
         if not sharing.concerns(groups):
             return self._compute(stage, keys, given)[0]
         share = sharing.share(groups, keys, partial(self._compute_some, stage, keys, given))
@@ -236,9 +232,7 @@ class Resolver:
     def _compute(self, stage: Stage, keys: Sequence[bytes], given: Given) -> tuple[Values, float]:
         """The results of all rows of `given`, which are inserted, and the seconds of a call."""
         started = time.perf_counter()
-        made = self.computations.run(
-            stage, given.arguments, given.lengths, given.count, self.rule, given.bad
-        )
+        made = self.computations.run(stage, given, self.rule)
         seconds = time.perf_counter() - started
         self._add(
             stage,
@@ -277,37 +271,15 @@ class Resolver:
         self._stats.clear()
         return stats
 
-    def arguments(
-        self, stage: Stage, columns: Columns, count: int, bad: dict[int, BadRow]
-    ) -> tuple[list[object], npt.NDArray[np.int64] | None]:
-        """What `stage` takes for the rows, in the order of its sources, and the rows' lengths.
-
-        Rows that are bad before they reach it go to `bad`.
+    def given(self, stage: Stage, columns: Columns, count: int) -> Given:
+        """What `stage` takes for the `count` rows of `columns`.
 
         Raises:
             RowError: a row is bad, two of its inputs have different lengths say, and is not set aside.
         """
-        results = {}
-        for name in stage.upstream:
-            upstream = self.stages[name]
-            results[name] = self.resolve(upstream, columns, count)
-            bad.update({row: why for row, why in results[name].bad.items() if row not in bad})
-        arguments: list[object] = []
-        lengths = RowLengths(self._bundle.length_rule)
-        for source in stage.sources:
-            if source.stage is None:
-                column = columns[source.tensor.name]
-                arguments.append(column.argument())
-                own = column.lengths
-            else:
-                specs = self.stages[source.stage].outputs
-                position = [spec.name for spec in specs].index(source.tensor.name)
-                arguments.append(results[source.stage].columns[position])
-                own = results[source.stage].lengths if None in source.tensor.shape else None
-            lengths.add(source, own)
-        for row, why in lengths.wrong().items():
-            self.rule.found(row, why, bad)
-        return arguments, lengths.first
+        upstream = [self.stages[name] for name in stage.upstream]
+        results = [(each, self.resolve(each, columns, count)) for each in upstream]
+        return given_rows(stage, columns, results, count, self._bundle.length_rule, self.rule)
 
     def _turned_away(self, stage: Stage, rows: int) -> None:
         self._add(stage, turned_away=rows)

@@ -18,8 +18,7 @@ from typing_extensions import override
 
 from kvspark.cache.entry.lossy import LossyCodec, holds, lossy_named
 from kvspark.errors import UsageError
-from kvspark.infer.compute.microbatch import Values
-from kvspark.infer.rows.values import entry_columns, entry_specs, entry_values
+from kvspark.infer.compute.values import Values, entry_columns, entry_specs, entry_values, taken
 from kvspark.model.stage.stage import Stage
 from kvspark.spec import Rows, TensorSpec
 
@@ -125,9 +124,9 @@ class LossyStageCodec(StageCodec):
         )
         if made.lengths is not None and len(self.specs) > len(stored):
             stored.append(made.lengths)
-        rows = [i for i in range(len(keys)) if fits[i] and i not in made.bad]
+        rows = np.array([i for i in range(len(keys)) if fits[i] and i not in made.bad], np.intp)
         if len(rows) < len(keys):
-            stored = [_taken(column, rows) for column in stored]
+            stored = [taken(column, rows) for column in stored]
         return Kept(replace(made, columns=columns), [keys[i] for i in rows], tuple(stored))
 
     @override
@@ -185,9 +184,3 @@ def _where(fits: npt.NDArray[np.bool_], new: Rows, old: Rows) -> Rows:
     chosen = np.array(new)
     chosen[~fits] = np.asarray(old)[~fits]
     return chosen
-
-
-def _taken(column: Rows, rows: Sequence[int]) -> Rows:
-    if isinstance(column, list):
-        return [column[i] for i in rows]
-    return column[np.asarray(rows, dtype=np.intp)]

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from kvspark.errors import DataError, RowError, SchemaError
-from kvspark.infer.compute.bad_rows import INPUT, BadRow, Indices
+from kvspark.infer.rows.bad_rows import INPUT, BadRow, Indices
 from kvspark.infer.rows.columns import Column, column
 from kvspark.spec import TensorSpec
 

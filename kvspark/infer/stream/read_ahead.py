@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
-from kvspark.cache.stage.overlap import Ahead
+from kvspark.cache.stage.ahead import Ahead
 from kvspark.infer.resolve.keyed_rows import Keyed
 from kvspark.infer.resolve.resolve import Columns, Resolver
 from kvspark.model.stage.stage import Stage

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.errors import RowError
-from kvspark.infer.compute.bad_rows import BadRows, bad_at
-from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.compute.values import Values, scatter
 from kvspark.infer.resolve.resolve import Columns, Resolver
+from kvspark.infer.rows.bad_rows import BadRows, bad_at
 from kvspark.infer.rows.columns import Column, concat_columns
-from kvspark.infer.rows.values import scatter
 from kvspark.infer.stream.read_ahead import Read, read_ahead
 from kvspark.model.stage.stage import Stage
 from kvspark.plan.plan import Plan

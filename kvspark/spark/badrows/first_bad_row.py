@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from kvspark.errors import RowError
-from kvspark.infer.compute.bad_rows import ADVICE, ERROR_COLUMN, INPUT
+from kvspark.infer.rows.bad_rows import ADVICE, ERROR_COLUMN, INPUT
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.spark.badrows.quarantine import LOCATOR, located
 from kvspark.spark.columns.column_map import ColumnMap

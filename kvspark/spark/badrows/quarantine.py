@@ -31,7 +31,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
 
 from kvspark.errors import OutputError, UsageError, ValidationError
-from kvspark.infer.compute.bad_rows import BadRows
+from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.runs.run_report import REPORT_FOLDER
 from kvspark.spark.scoring.bad_rows import BadRowOutput, Scored, limited

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pyspark.sql import functions as F
 
 from kvspark.errors import DataError, RowError
-from kvspark.infer.compute.bad_rows import BadRows
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
+from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.model.run.device import CPU, has_gpu
 from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.first_bad_row import can_locate, is_located, place_in_file

@@ -12,7 +12,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from kvspark.errors import RowError
-from kvspark.infer.compute.bad_rows import INPUT, BadRow
+from kvspark.infer.rows.bad_rows import INPUT, BadRow
 from kvspark.spark.columns.input_values import Fault
 
 

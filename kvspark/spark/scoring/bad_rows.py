@@ -12,8 +12,8 @@ import pyarrow as pa
 from pyspark.sql.types import StringType, StructField, StructType
 
 from kvspark.errors import BadRowsError, UsageError
-from kvspark.infer.compute.bad_rows import ERROR_COLUMN, BadRow, BadRows, OnBadRow
 from kvspark.infer.predict.predict_apart import check_on_bad_row
+from kvspark.infer.rows.bad_rows import ERROR_COLUMN, BadRow, BadRows, OnBadRow
 
 Scored = tuple[pa.RecordBatch, pa.RecordBatch, BadRows]
 """A batch as it was read, the same with its outputs, and which of its rows are bad."""

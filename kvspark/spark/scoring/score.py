@@ -13,8 +13,8 @@ from kvspark.config.cache import CacheConfig
 from kvspark.config.model import Way
 from kvspark.config.reading.arguments import named_as_arguments
 from kvspark.fingerprint import digest
-from kvspark.infer.compute.bad_rows import OnBadRow
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, compiled_plan
+from kvspark.infer.rows.bad_rows import OnBadRow
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.plan.plan import Plan
 from kvspark.spark.columns.arguments import check_arguments, check_table

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kvspark.errors import ModelError, RowError
 from kvspark.infer.compute.bad_row_rule import Refuse, SetAside
-from kvspark.infer.compute.bad_rows import BadRow, Indices
+from kvspark.infer.rows.bad_rows import BadRow, Indices
 
 
 class Calls:

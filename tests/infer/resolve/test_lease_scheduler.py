@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.stage.lease import RowLeases
-from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.compute.values import Values
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.backoff import Patience
 from kvspark.infer.resolve.compiled_plan import compiled_plan

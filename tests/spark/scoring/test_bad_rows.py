@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 
 import kvspark
 from kvspark.errors import BadRowsError, UsageError
-from kvspark.infer.compute.bad_rows import BadRow
 from kvspark.infer.model import Model
+from kvspark.infer.rows.bad_rows import BadRow
 from kvspark.model.features.audio import AudioFeatures
 from kvspark.model.features.image import ImageFeatures
 from kvspark.spark.runs.tally import Tally

@@ -18,10 +18,10 @@ from PIL import Image
 
 from kvspark.cache.cache import Cache
 from kvspark.errors import DataError, RowError, UsageError
-from kvspark.infer.compute.bad_rows import BadRow
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import compiled_plan
+from kvspark.infer.rows.bad_rows import BadRow
 from kvspark.model.features.image import ImageFeatures
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch, TensorSpec

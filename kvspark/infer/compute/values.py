@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
-from kvspark.infer.compute.bad_rows import Indices, bad_at, bad_joined
-from kvspark.infer.compute.microbatch import Values
+from kvspark.infer.rows.bad_rows import BadRows, Indices, Lengths, bad_at, bad_joined
 from kvspark.model.stage.stage import Stage
 from kvspark.spec import Rows, TensorSpec
 
 LENGTH = TensorSpec("length", "int64", ())
 """Stored with the results of a stage that have a varying dimension."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The results of a stage for n rows."""
+
+    columns: tuple[Rows, ...]
+    """One for each output of the stage."""
+    lengths: Lengths | None = None
+    """The rows' lengths before padding, where a dimension varies."""
+    micro_batches: int = 0
+    padding_rows: int = 0
+    bad: BadRows = field(default_factory=dict)
+    """The rows that have no result; in their places are zeros."""
+
+    def good(self, keys: Sequence[bytes]) -> tuple[Values, Sequence[bytes]]:
+        """The rows that have a result, and of `keys` those that are theirs."""
+        if not self.bad:
+            return self, keys
+        rows = np.array([i for i in range(len(keys)) if i not in self.bad], dtype=np.intp)
+        columns = tuple(taken(column, rows) for column in self.columns)
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Values(columns, lengths), [keys[i] for i in rows]
+
+
+def taken(column: Rows, rows: Indices) -> Rows:
+    """The rows at these places."""
+    return [column[i] for i in rows] if isinstance(column, list) else column[rows]
 
 
 def scatter(rows_of: Sequence[Rows], index: npt.NDArray[np.intp], spec: TensorSpec) -> Rows:
