@@ -78,7 +78,9 @@ class Predicting:
         """The outputs for the rows of `columns`, in their order: `{output: array (n, *shape)}`.
 
         `columns` maps each input to an array, a list (of str for text, of bytes for pictures and sounds) or a tensor
-        with n rows; an output with a varying dimension is a list of n arrays. `cache` may be a URL, in the namespace
+        with n rows; an output with a varying dimension is a list of n arrays. Floats are rounded to the input's dtype as
+        numpy rounds them; an integer that it does not hold, or a float that would become infinite, is refused whatever
+        `on_bad_row` says. `cache` may be a URL, in the namespace
         of the model's name. `threads` defaults to torch's own number. Weights that were opened stay open for the
         next call with the same cache, plan and threads.
 
@@ -87,7 +89,7 @@ class Predicting:
         with "quarantine" `_kvspark_error` also holds a `BadRow` for each of them, None for the others.
 
         Raises:
-            DataError: a row is bad and `on_bad_row` is "error"; says which.
+            DataError: a row is bad and `on_bad_row` is "error", or a number does not fit; says which row.
             UsageError: `cache` is neither a cache nor a URL.
             SchemaError: an input is missing or has another type.
         """

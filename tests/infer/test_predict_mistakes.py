@@ -11,8 +11,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from kvspark.errors import KvsparkError, RowError, SchemaError
+from kvspark.errors import DataError, KvsparkError, RowError, SchemaError
 from kvspark.infer.model import Model
+from kvspark.infer.rows.array_columns import arrow_columns
+from kvspark.infer.rows.arrow import tensor_array
+from kvspark.spec import TensorSpec
 from tests.small_models import seeded
 
 LONGEST = 400
@@ -47,6 +50,23 @@ FLOATS: dict[str, tuple[Any, str]] = {
     "dict": ({"a": 1}, "got one dict"),
     "complex": (np.zeros((2, 4), dtype=complex), r"takes an array of shape \(4\), float32"),
     "too-large": ([[1e300] * 4], "row 0 of the batch: .* a number does not fit float32"),
+    "too-large-array": (np.full((1, 4), -1e39), "row 0 of the batch: .* does not fit float32"),
+    "odd-integer": ([*GOOD, [1, 2, 3, 2**24 + 1]], "row 1 of the batch: .* does not fit float32"),
+    "odd-integers": (np.full((1, 4), -(2**24) - 1), "row 0 of the batch: .* does not fit float32"),
+    "odd-among-floats": ([[0.5, 2**24 + 1, 3, 4]], "row 0 of the batch: .* does not fit float32"),
+    "largest-integers": (np.full((1, 4), 2**63 - 1), "row 0 of the batch: .* does not fit"),
+    "largest-unsigned": (np.full((1, 4), 2**64 - 1, "u8"), "row 0 of the batch: .* does not fit"),
+    "odd-tensor": (torch.full((1, 4), 2**24 + 1), "row 0 of the batch: .* does not fit float32"),
+}
+
+ROUNDED: dict[str, tuple[Any, list[float]]] = {
+    "fractions": ([[0.1, 1e-300, 1 / 3, 1e38]], [0.1, 0.0, 1 / 3, 1e38]),
+    "not-finite": ([[float("inf"), float("-inf"), float("nan"), 1]], [np.inf, -np.inf, np.nan, 1]),
+    "large-floats": (np.full((1, 4), 123456789.0), [123456792.0] * 4),
+    "integers-that-fit": ([[2**24, -(2**40), 2**63, 0.5]], [2**24, -(2**40), 2**63, 0.5]),
+    "unsigned": (np.full((1, 4), 2**63, "u8"), [2.0**63] * 4),
+    "small-integers": (np.full((1, 4), 127, "i1"), [127.0] * 4),
+    "booleans": (np.ones((1, 4), bool), [1.0] * 4),
 }
 
 INTEGERS: dict[str, tuple[Any, str]] = {
@@ -75,6 +95,28 @@ def test_floats_of_another_shape_or_kind_are_refused(case: str) -> None:
     with pytest.raises(KvsparkError, match=said):
         linear().predict({"input": values})
     refused(linear(), {"input": values})
+
+
+@pytest.mark.parametrize("case", ROUNDED)
+def test_floats_are_rounded_as_numpy_rounds_them_and_whole_numbers_that_fit_are_kept(
+    case: str,
+) -> None:
+    values, expected = ROUNDED[case]
+    given = arrow_columns({"x": values}, [TensorSpec("x", "float32", (4,))])["x"]
+    assert given.type == pa.list_(pa.float32())
+    made = given.flatten().to_numpy()
+    assert made.tobytes() == np.array(expected, "float32").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fits", "odd"),
+    [("float16", 2048, 2049), ("bfloat16", 256, 257), ("float64", 2**53, 2**53 + 1)],
+)
+def test_a_whole_number_is_not_changed_for_any_float(dtype: str, fits: int, odd: int) -> None:
+    spec = TensorSpec("x", dtype)
+    assert tensor_array(arrow_columns({"x": [fits]}, [spec])["x"], spec) is not None
+    with pytest.raises(DataError):
+        tensor_array(arrow_columns({"x": [odd]}, [spec])["x"], spec)
 
 
 @pytest.mark.parametrize("case", INTEGERS)

@@ -113,15 +113,33 @@ def _row(row: Any, spec: TensorSpec, place: int) -> Any:
         return row
     with np.errstate(all="ignore"):
         made = given.astype(wanted)
-    is_float = wanted.kind == "f"
-    # A float may be rounded, as everywhere in numpy and torch; a whole number may not.
-    is_kept = np.isfinite(made) >= np.isfinite(given) if is_float else made == given
-    if not is_kept.all():
+    if not _is_kept(row, given, made):
         raise RowError(
             f"input {spec.name!r}: a number does not fit {spec.dtype}; round or convert the values first",
             place,
         )
     return made.astype(_column_dtype(spec)).tolist()
+
+
+def _is_kept(row: Any, given: npt.NDArray[Any], made: npt.NDArray[Any]) -> bool:
+    """True if `made` holds the numbers of `row`, of which `given` is the array.
+
+    A float may be rounded, as everywhere in numpy and torch, but not to infinity; an integer may not change.
+    """
+    if made.dtype.kind != "f":
+        return bool((made == given).all())
+    if given.dtype.kind == "f":
+        if (np.isfinite(given) & ~np.isfinite(made)).any():
+            return False
+        # Beside a float numpy makes floats of integers.
+        rounded = np.flatnonzero((made != given) & (given == np.rint(given)))
+        items = np.empty(0) if isinstance(row, np.ndarray) else np.asarray(row, dtype=object)
+        return not any(isinstance(items.flat[at], int | np.integer) for at in rounded if items.size)
+    wide = made.astype(np.float64)  # it holds what half and single precision hold
+    if given.dtype.kind != "b" and (wide >= float(np.iinfo(given.dtype).max) + 1).any():
+        return False
+    with np.errstate(all="ignore"):
+        return bool((wide.astype(given.dtype) == given).all())
 
 
 def _array_of(tensor: Any) -> Any:
