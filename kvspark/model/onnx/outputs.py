@@ -18,14 +18,25 @@ def output_specs(
     """The outputs of `graph`, or the values that are `chosen` instead, in their order.
 
     Raises:
-        ExportError: no column can hold one of them, or the graph has no such value; says what to do.
+        ExportError: no column can hold one of them, one stands there twice, or the graph has no such value; says what
+            to do.
     """
     if chosen is None:
         names = [value.name for value in graph.output]
+        _check_once(names)
     else:
         names = list(dict.fromkeys(names_of("outputs", chosen)))
         _check_known(graph, names)
     return tuple(_spec(graph, name, specs) for name in names)
+
+
+def _check_once(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ExportError(
+            f"output {twice!r} stands {names.count(twice)} times among the outputs of the file, and a column has one "
+            f"name; name each once: Model.from_onnx(path, outputs={[*dict.fromkeys(names)]!r})"
+        )
 
 
 def _check_known(graph: onnx.GraphProto, names: Sequence[str]) -> None:

@@ -97,6 +97,24 @@ def test_outputs_that_are_not_there_are_refused(
         Model.from_onnx(cnn(tmp_path / "m.onnx"), outputs=outputs)
 
 
+def test_an_output_that_stands_twice_is_refused_when_the_model_is_made(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Relu", ["y"], ["z"])],
+        "g",
+        [floats("x", "N", 4)],
+        [floats("y", "N", 3), floats("z", "N", 3), floats("y", "N", 3)],
+        [weight("w", 4, 3)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    onnx.save_model(model, str(tmp_path / "m.onnx"))
+    said = r"output 'y' stands 2 times .*from_onnx\(path, outputs=\['y', 'z'\]\)"
+    with pytest.raises(ExportError, match=said):
+        Model.from_onnx(tmp_path / "m.onnx")
+    once = Model.from_onnx(tmp_path / "m.onnx", outputs=["y", "z"])
+    made = once.predict({"x": np.ones((2, 4), "float32")})
+    assert made["z"].tolist() == np.maximum(made["y"], 0).tolist()
+
+
 def test_weights_that_were_left_behind_are_named(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
     graph = helper.make_graph(
