@@ -46,6 +46,18 @@ def per_token(x: Any) -> Any:
     return np.sqrt(x.astype("float32"))
 
 
+def unlike_zero(x: Any) -> Any:
+    """x: int64 (rows, length) -> the squares of a row's numbers that are not 0, as many as there are."""
+    return [row[row != 0].astype("float32") ** 2 for row in x]
+
+
+def unlike_zero_as_objects(x: Any) -> Any:
+    """The results of `unlike_zero` in an array of objects."""
+    made = np.empty(len(x), dtype=object)
+    made[:] = unlike_zero(x)
+    return made
+
+
 def halved(x: Any) -> Any:
     """Loses rows."""
     return x[: len(x) // 2]

@@ -71,6 +71,24 @@ def test_a_varying_dimension_is_padded_and_trimmed() -> None:
     assert [len(row) for row in made["y"]] == [1 + i * 5 % 17 for i in range(20)]
 
 
+@pytest.mark.parametrize("fn", [callables.unlike_zero, callables.unlike_zero_as_objects])
+def test_rows_of_several_lengths_are_refused_by_that_name_and_one_row_a_call_is_right(
+    fn: Any,
+) -> None:
+    x, y = TensorSpec("x", "int64", (None,)), TensorSpec("y", "float32", (None,))
+    given = [np.array([3, 0, 5]), np.array([0, 0, 7]), np.array([1, 2, 3, 0, 0, 4])]
+    model = Model.from_callable(fn, fingerprint="1", inputs=[x], outputs=[y])
+    said = r"rows of several lengths for 'y' in one call.*micro_batch=MicroBatch\(rows=1\)"
+    for on_bad_row in ("error", "null"):  # it is no fault of a row
+        with pytest.raises(OutputMismatchError, match=said):
+            model.predict({"x": given}, on_bad_row=on_bad_row)
+    alone = Model.from_callable(
+        fn, fingerprint="1", inputs=[x], outputs=[y], micro_batch=MicroBatch(rows=1)
+    )
+    made = alone.predict({"x": given})["y"]
+    assert [row.tolist() for row in made] == [[9, 25], [49], [1, 4, 9, 16]]
+
+
 def test_the_second_run_computes_nothing() -> None:
     cache = Cache.connect("memory://callable", namespace="tests")
     arrays = {"x": pa.array(rows().tolist(), pa.list_(pa.float32()))}

@@ -199,8 +199,19 @@ class CallableComputation(Computation):
             raise OutputMismatchError(
                 f"stage {self._stage.name!r} gave {spec.name!r} with masked values, which no row has; fill them"
             )
-        # A copy: the function may use its own buffer again in the next call.
-        array: Any = np.array(value, order="C")
+        # An array of objects is a list of rows. A copy: the function may use its own buffer again in the next call.
+        is_objects = isinstance(value, np.ndarray) and value.dtype.hasobject
+        try:
+            array: Any = np.array(list(value) if is_objects else value, order="C")
+        except ValueError:
+            if not _is_uneven(value):
+                raise
+            # Of no row in particular: alone, each of them has a result.
+            raise OutputMismatchError(
+                f"stage {self._stage.name!r} gave rows of several lengths for {spec.name!r} in one call, and an array has "
+                "one; fill them up to one length in the function, or make the model with "
+                "micro_batch=MicroBatch(rows=1), which calls it with one row"
+            ) from None
         if array.dtype.newbyteorder("<") == spec.numpy_dtype:
             array = array.astype(spec.numpy_dtype, copy=False)
         if not array.ndim:
@@ -209,6 +220,16 @@ class CallableComputation(Computation):
             )
         rows: Rows = array
         return rows
+
+
+def _is_uneven(value: Any) -> bool:
+    """True for rows in containers that make no array, because some that stand side by side have other lengths."""
+    if not isinstance(value, list | tuple) and not (
+        isinstance(value, np.ndarray) and value.dtype.hasobject
+    ):
+        return False
+    lengths = {len(row) if hasattr(row, "__len__") else -1 for row in value}
+    return len(lengths) > 1 or any(map(_is_uneven, value))
 
 
 def _imported(reference: str) -> Any:
