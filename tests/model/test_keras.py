@@ -187,6 +187,30 @@ def test_a_layer_that_changes_with_every_call_is_named(keras: Any, tmp_path: Pat
         Model.from_keras(tmp_path / "m.keras")
 
 
+def test_a_refusal_names_the_file_and_not_a_class_of_ours(keras: Any, tmp_path: Path) -> None:
+    @keras.saving.register_keras_serializable("kvspark-tests")
+    class Branched(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, given: Any) -> Any:
+            return given * 2 if bool(given.sum() > 0) else given
+
+    @keras.saving.register_keras_serializable("kvspark-tests")
+    class Wide(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, given: Any) -> Any:
+            if given.shape[0] == 2:  # the rows of the examples, and none of Keras's own
+                raise RuntimeError("no such rows")
+            return given
+
+    for layer, said in (
+        (Branched(name="branched"), r"^torch\.export cannot capture m\.keras at .*branched"),
+        (Wide(name="wide"), r"^m\.keras fails on the example inputs at .*wide"),
+    ):
+        inputs = keras.Input((4,), name="x")
+        keras.Model(inputs, layer(inputs)).save(tmp_path / "m.keras")
+        with pytest.raises(ExportError, match=said) as caught:
+            Model.from_keras(tmp_path / "m.keras")
+        assert "KerasNetwork" not in str(caught.value)
+
+
 def test_what_a_layer_adds_to_the_loss_is_left_out(keras: Any, tmp_path: Path) -> None:
     """It counts rows in Python, which torch.export would write into the graph."""
     network = keras.Sequential(

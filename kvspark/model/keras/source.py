@@ -23,6 +23,7 @@ import torch
 from kvspark.errors import ExportError, ModelError
 from kvspark.model.keras.recurrent import unrolled_loops
 from kvspark.model.pretrained.transformer import first_line
+from kvspark.model.torch.export_errors import OWN_FILE
 from kvspark.spec import ITEM_BYTES
 
 _LOG = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def load_keras(
         variable_length = [n for n, one in inputs.items() if tuple(one.shape[1:2]) == (None,)]
     examples = _examples(path, inputs, variable_length)
     network = KerasNetwork(model, by_name=by_name).eval()
+    setattr(network, OWN_FILE, path.name)
     _without_losses(model)
     _check_remembers_nothing(path, model, network, examples)
     return network, examples, tuple(variable_length)

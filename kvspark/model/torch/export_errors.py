@@ -19,6 +19,9 @@ from kvspark.model.run.outputs import call_unchanged
 _MOST = 160
 """Characters of what torch says."""
 
+OWN_FILE = "kvspark_own_file"
+"""An attribute of modules that were read from a file: its name, by which their owner knows them."""
+
 Dims = tuple[dict[int, object], ...]
 """For each input: the dimensions that are free, and how."""
 
@@ -36,9 +39,15 @@ def check_runs(wrapper: torch.nn.Module, examples: tuple[torch.Tensor, ...]) -> 
         raise
     except Exception as failed:  # the module's own code raises what it likes
         raise ExportError(
-            f"{type(module).__name__} fails on the example inputs{_where(module, failed)}: "
+            f"{_called(module)} fails on the example inputs{_where(module, failed)}: "
             f"{_first_line(failed)[:_MOST]}; pass examples that it takes"
         ) from failed
+
+
+def _called(module: torch.nn.Module) -> str:
+    """What its owner calls `module`: its file, where a file was read into a class of ours."""
+    file = getattr(module, OWN_FILE, None)
+    return file if isinstance(file, str) else type(module).__name__
 
 
 def _run(wrapper: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
@@ -60,7 +69,7 @@ def refusal(
     it from one that has another reason; names the module and the line where there is one.
     """
     module = wrapper.get_submodule(WRAPPER)
-    kind = type(module).__name__
+    kind = _called(module)
     fixed = _fixed_size(names, free, export)
     if fixed is not None:
         return _of_one_size(wrapper, kind, fixed, examples)
