@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
@@ -46,17 +47,17 @@ def versions_of(config: JobConfig) -> list[str]:
     target = target_of(config)
     report = report_in(target.path)
     lines = [
-        f"now                   {report['run_id']}: {count_of(report['rows_out'], 'row')}, started {report['started_at']}"
+        f"now                   {report['run_id']}: {count_of(report['rows_out'], 'row')}, started {_time(report['started_at'])}"
         if report
         else f"now                   nothing that a run wrote: {target.path}"
     ]
     versions = target.versions()
     for version in versions:
-        when = version.replaced_at.strftime("%Y-%m-%d %H:%M:%SZ")
+        when = _time(version.replaced_at)
         told = (
             ""
             if version.rows is None
-            else f": {count_of(version.rows, 'row')}, started {version.started_at}"
+            else f": {count_of(version.rows, 'row')}, started {_time(version.started_at)}"
         )
         kept = f" (--to {version.path.name})" if _same(versions, version.label) > 1 else ""
         lines.append(f"{when}  {version.label}{told or ': no output of this job'}{kept}")
@@ -85,6 +86,16 @@ def _chosen(target: Target, to: str | None) -> Version:
             "kept); nothing was changed"
         )
     return found[0]
+
+
+def _time(moment: datetime | str | None) -> str:
+    """A time of a report, ISO 8601 in UTC, or of a folder's name, in the one form of the list."""
+    if isinstance(moment, datetime):
+        return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+    try:
+        return _time(datetime.fromisoformat(str(moment)).astimezone(timezone.utc))
+    except ValueError:  # a report that somebody has edited
+        return str(moment)
 
 
 def _same(versions: Sequence[Version], label: str) -> int:

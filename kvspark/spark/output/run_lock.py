@@ -84,7 +84,8 @@ class RunLock:
             return
         dead = _dead(os.pread(fd, _NOTE_BYTES, 0))
         os.truncate(fd, 0)
-        os.pwrite(fd, _note(self._run_id), 0)
+        with contextlib.suppress(OSError):  # a full disk, on which a rollback needs no room
+            os.pwrite(fd, _note(self._run_id), 0)
         self._fd = fd
         if dead is not None and dead[0] != ROLLBACK:
             with contextlib.suppress(OSError):  # a history is worth no failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -84,10 +85,13 @@ def test_the_list_says_what_there_is(
     assert cli.run(["rollback", str(conf), "--list"]) == 0
     now, newest, oldest = capsys.readouterr().out.splitlines()
     assert now.startswith("now ")
-    assert "second: 10 rows, started 2026-01-01" in now
+    assert "second: 10 rows, started 2026-01-01 00:00:00Z" in now
     assert "first: 10 rows" in newest
     assert "_replaced-out-" in oldest
     assert oldest.endswith("no output of this job")
+    times = re.findall(r"\d{4}-\d\d-\d\d\S*(?: [\d:]+Z)?", f"{now}\n{newest}\n{oldest}")
+    assert len(times) == 4
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", time) for time in times)
 
 
 def test_a_foreign_table_that_was_overwritten_comes_back(tmp_path: Path, conf: Path) -> None:
