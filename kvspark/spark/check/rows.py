@@ -15,6 +15,7 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import KvsparkError, ModelError
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import Plan
+from kvspark.spark.check.bad_sample import bad_sample
 from kvspark.spark.check.run_preflight import checked_sample, first_rows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
@@ -55,6 +56,8 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     yield Finding("ok" if level == "ok" else "warn", "preflight", text), None
     if source.rows == 0:
         return
+    if sets_aside:
+        yield bad_sample(config.input, source, compiled, columns)
     sample, _ = first_rows(source, columns, plan, None, sets_aside=sets_aside)
     if unchecked is None:
         yield _verified(model, sample)

@@ -53,9 +53,15 @@ class InputFaults:
 
     def explained(self, batch: pa.RecordBatch, bad: Mapping[int, BadRow]) -> dict[int, BadRow]:
         """`bad` rows of `batch`, told by the column that is to blame where there is one."""
+        return self.by_column(batch.column(self.place), bad)
+
+    def by_column(
+        self, numbers: pa.Array | pa.ChunkedArray, bad: Mapping[int, BadRow]
+    ) -> dict[int, BadRow]:
+        """`bad` rows told by the column that `numbers` blame, where they blame one."""
         if not bad:
             return dict(bad)
-        codes = batch.column(self.place).to_numpy(zero_copy_only=False)
+        codes = numbers.to_numpy(zero_copy_only=False)
         return {
             row: self.told[int(codes[row]) - 1] if why.stage == INPUT and codes[row] else why
             for row, why in bad.items()

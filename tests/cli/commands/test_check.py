@@ -87,6 +87,44 @@ def test_a_job_that_would_run_is_0_and_nothing_is_written(
 
 
 @pytest.mark.spark
+def test_rows_that_would_be_set_aside_are_counted_with_why(
+    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pq.read_table(folder / "night" / "0.parquet")
+    given: list[Any] = table["x"].to_pylist()
+    x = [None if row in (3, 4) else each for row, each in enumerate(given)]
+    x[7] = given[7][:5]
+    pq.write_table(
+        table.set_column(1, "x", pa.array(x, table["x"].type)), folder / "night" / "0.parquet"
+    )
+    told = "3 of the first 50 rows: input NullValue 2 (input 'x' is null); input WrongValue 1 (input 'x': an array of 5"
+    for policy, effect in (("quarantine", "_kvspark/quarantine)"), ("null", "null outputs)")):
+        assert check(folder, input={"on_bad_row": policy}) == 0
+        (line,) = [one for one in capsys.readouterr().out.splitlines() if "bad rows: " in one]
+        assert line.startswith("warn")
+        assert told in line
+        assert line.endswith(effect)
+    assert check(folder, input={"on_bad_row": "null", "max_bad_rows": 2}) == 65
+    assert "3 of 50 rows are bad and 2 are allowed" in capsys.readouterr().out
+    good = {"on_bad_row": "null", "filter": "id not in (3, 4, 7)"}
+    assert check(folder, input=good) == 0
+    assert "bad rows: none of the first 47 rows" in capsys.readouterr().out
+
+
+@pytest.mark.spark
+def test_a_column_that_would_set_rows_aside_is_named(
+    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = pa.array([None if row == 3 else 1.0 * row for row in range(50)])
+    pq.write_table(pa.table({"id": range(50), "a": numbers}), folder / "night" / "0.parquet")
+    (folder / "night" / "1.parquet").unlink()
+    made = {"x": {"columns": ["a"] * 8, "cast": "float"}}
+    assert check(folder, inputs=made, input={"on_bad_row": "quarantine"}) == 0
+    told = "bad rows: 1 of the first 50 rows: input NullValue 1 (input 'x': column 'a' is null)"
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.spark
 @pytest.mark.redis
 def test_a_cache_that_answers_keeps_nothing_of_a_check(
     spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
