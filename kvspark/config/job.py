@@ -13,98 +13,14 @@ from typing_extensions import Self
 
 from kvspark.config.base import Name, Section, Text, Texts
 from kvspark.config.cache import CacheConfig, with_namespace
-from kvspark.config.inputs import InputColumns
+from kvspark.config.inputs import InputColumns, InputConfig, list_of_one
 from kvspark.config.model import ModelConfig
 from kvspark.config.placeholders import filled_in
 from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
 from kvspark.config.secret import holds_secret
-from kvspark.config.sql.varying import varies, varying
 from kvspark.fingerprint import digest
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
-
-
-def _list_of_one(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _null_as_text(value: object) -> object:
-    # `on_bad_row: null` is YAML for nothing at all.
-    return "null" if value is None else value
-
-
-@final
-class InputConfig(Section):
-    """The table that is read."""
-
-    paths: Texts = Field(min_length=1, description="Parquet files or folders.")
-    filter: Name | None = Field(
-        default=None,
-        description="Rows to score, as a Spark SQL condition. Without it, all rows. It must say the same of the same row "
-        "whenever it is asked: `rand()`, `current_date` and the like are refused; a date is `{{ run.date }}`.",
-    )
-    partitions: dict[str, Text | None] = Field(
-        default_factory=dict,
-        description="Read only these partitions, by column: `{dt: 2026-01-01}`. `{dt: null}` is the "
-        "partition of nulls, `__HIVE_DEFAULT_PARTITION__`. Write values as they are, not as "
-        "in the folder's name (`a/b`, not `a%2Fb`).",
-    )
-    strict_files: bool = Field(
-        default=False, description="Fail on a file of zero bytes. Otherwise the run warns."
-    )
-    merge_schema: bool = Field(
-        default=False,
-        description="Read the union of the columns of all files: null where a file has no such column, "
-        "and the wider of two types (`int` and `bigint`). Otherwise files that do not agree "
-        "are an error.",
-    )
-    fail_on_empty: bool = Field(
-        default=False,
-        description="Fail if no row is left to score. Otherwise an empty table is published.",
-    )
-    id: Annotated[Texts, BeforeValidator(_list_of_one)] = Field(
-        default=(),
-        description="The columns that identify a row in the quarantine table. Without them, its file and "
-        "its place in that file.",
-    )
-    on_bad_row: Annotated[
-        Literal["error", "null", "quarantine"], BeforeValidator(_null_as_text)
-    ] = Field(
-        default="error",
-        description="What becomes of a row that cannot be scored: it fails the run (`error`), its "
-        "outputs are null (`null`), or it is left out and recorded in `_kvspark/quarantine` "
-        "inside the output (`quarantine`).",
-    )
-    max_bad_rows: int | None = Field(
-        default=None,
-        ge=0,
-        description="Fail (exit code 65) and publish nothing if more rows are bad. Without it, any "
-        "number may be bad.",
-    )
-    max_bad_fraction: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="The same, as a fraction of the rows that are read.",
-    )
-
-    @field_validator("filter")
-    @classmethod
-    def _the_filter_keeps_the_same_rows(cls, text: str | None) -> str | None:
-        found = None if text is None else varying(text, is_filter=True)
-        if found is not None:
-            raise ValueError(f"it {varies(*found, is_filter=True)}")
-        return text
-
-    @model_validator(mode="after")
-    def _a_limit_has_something_to_limit(self) -> Self:
-        limits = (self.max_bad_rows, self.max_bad_fraction)
-        if self.on_bad_row == "error" and limits != (None, None):
-            raise ValueError(
-                "max_bad_rows and max_bad_fraction need on_bad_row: null or quarantine; by default the "
-                "first bad row fails the run"
-            )
-        return self
 
 
 @final
@@ -115,7 +31,7 @@ class OutputConfig(Section):
     compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
         default="zstd", description="The Parquet compression."
     )
-    partition_by: Annotated[Texts, BeforeValidator(_list_of_one)] = Field(
+    partition_by: Annotated[Texts, BeforeValidator(list_of_one)] = Field(
         default=(),
         description="Columns whose values become folders (`dt=2026-01-01`), outermost first. Readers see null for an "
         "empty text there, as with every table of Spark.",

@@ -6,18 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from typing_extensions import Unpack
+
 from kvspark.errors import ModelError, UsageError
 from kvspark.infer.predicting import Predicting
 from kvspark.model import own
-from kvspark.model.bundle.bundle import MANIFEST, Bundle, write_one_stage
-from kvspark.model.bundle.describe import html_of, line_of
-from kvspark.model.run.device import DeviceClass
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.manifest import MANIFEST
+from kvspark.model.bundle.write import write_one_stage
 from kvspark.model.trials.tried import tried, tried_late
 from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
     import torch
 
+    from kvspark.infer.open_model import OpenOptions
     from kvspark.model.features.features import Features
 
 
@@ -28,9 +31,6 @@ class Model(Predicting):
     Equal models have equal fingerprints in every process. The caller's module is not changed and
     not kept alive.
     """
-
-    def __init__(self, bundle: Bundle, own_runtime: own.OwnRuntime | None = None) -> None:
-        super().__init__(bundle, own_runtime)
 
     @classmethod
     def from_torch(
@@ -269,31 +269,11 @@ class Model(Predicting):
         return cls(tried(bundle), own.TorchScriptFile(path))
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        max_length: int | None = None,
-        micro_batch: MicroBatch | None = None,
-        dtype: str | None = None,
-        long_texts: str | None = None,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        truncate_dim: int | None = None,
-    ) -> Model:
+    def open(cls, path: str | Path, **options: Unpack[OpenOptions]) -> Model:
         """The model at `path`, a folder, a file or the URI of a registry: as `kvspark.open_model`."""
         from kvspark.infer.open_model import open_model
 
-        return open_model(
-            path,
-            max_length=max_length,
-            micro_batch=micro_batch,
-            dtype=dtype,
-            long_texts=long_texts,
-            prompt=prompt,
-            prompt_name=prompt_name,
-            truncate_dim=truncate_dim,
-        )
+        return open_model(path, **options)
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
@@ -313,28 +293,6 @@ class Model(Predicting):
     def is_saved_at(path: str | Path) -> bool:
         """True if `save` has written a model to the folder `path`."""
         return (Path(path) / MANIFEST).is_file()
-
-    def save(self, path: str | Path) -> None:
-        """Writes the model to the folder `path`, which must not exist or be empty.
-
-        Raises:
-            BundleError: the folder is not empty.
-        """
-        self.bundle.save(path)
-
-    def with_micro_batch(self, micro_batch: MicroBatch) -> Model:
-        """The same model, computed in other shapes: its fingerprints change."""
-        return Model(self.bundle.with_micro_batch(micro_batch), self._own)
-
-    def with_device(self, device: DeviceClass) -> Model:
-        """The same model, its graph stages computed on a `cpu` or a GPU (`cuda`): other fingerprints."""
-        return Model(self.bundle.with_device(device), self._own)
-
-    def __repr__(self) -> str:
-        return f"Model({line_of(self.bundle)})"
-
-    def _repr_html_(self) -> str:
-        return html_of(self.bundle)
 
 
 def explain_miss(a: Model, b: Model) -> str:

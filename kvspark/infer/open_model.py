@@ -15,18 +15,32 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, final
 
 from kvspark.errors import ModelError, UsageError
 from kvspark.infer.mlflow_registry import MLMODEL, checked_uri, download, flavor_of, is_registry_uri
 from kvspark.infer.model import Model
-from kvspark.model.bundle.bundle import MANIFEST, Bundle
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.manifest import MANIFEST
 from kvspark.model.pretrained.folder_kind import TENSORFLOW
 from kvspark.spec import MicroBatch
 
 _TORCHSCRIPT = (".pt", ".jit", ".ts", ".torchscript")
 _PICKLES = (".pkl", ".pickle", ".joblib", ".bin", ".pth", ".ckpt")
 _OLD_KERAS = (".h5", ".hdf5")
+
+
+@final
+class OpenOptions(TypedDict, total=False):
+    """What else `open_model` takes."""
+
+    max_length: int | None
+    micro_batch: MicroBatch | None
+    dtype: str | None
+    long_texts: str | None
+    prompt: str | None
+    prompt_name: str | None
+    truncate_dim: int | None
 
 
 def open_model(
@@ -82,9 +96,10 @@ def _from_registry(name: str, max_length: int | None, micro_batch: MicroBatch | 
             shutil.rmtree(root, ignore_errors=True)
     if root.exists():
         # Only this machine has it: without its manifest nobody takes it for a folder that workers share.
-        assert model.bundle.folder is not None
-        (model.bundle.folder / MANIFEST).unlink()
-        weakref.finalize(model.bundle, shutil.rmtree, root, ignore_errors=True)
+        source = model.bundle.source
+        assert source.folder is not None
+        (source.folder / MANIFEST).unlink()
+        weakref.finalize(source, shutil.rmtree, root, ignore_errors=True)
     return model
 
 
@@ -168,4 +183,5 @@ def _no_length(name: str, max_length: int | None, why: str) -> None:
 
 
 def _lies_in(bundle: Bundle, root: Path) -> bool:
-    return bundle.folder is not None and bundle.folder.resolve().is_relative_to(root.resolve())
+    folder = bundle.source.folder
+    return folder is not None and folder.resolve().is_relative_to(root.resolve())

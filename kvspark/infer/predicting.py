@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
 
 from kvspark.cache.cache_argument import given_cache
 from kvspark.fingerprint import Fingerprint
@@ -15,10 +18,11 @@ from kvspark.infer.rows.bad_rows import OnBadRow
 from kvspark.infer.rows.subject import given_subjects
 from kvspark.model import own
 from kvspark.model.bundle.bundle import Bundle
-from kvspark.model.bundle.describe import Description, describe, explain_miss
+from kvspark.model.bundle.describe import Description, describe, explain_miss, html_of, line_of
+from kvspark.model.run.device import DeviceClass
 from kvspark.model.stage.stage import Stage
 from kvspark.plan.plan import Plan
-from kvspark.spec import TensorSpec
+from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 class Predicting:
     """A bundle that rows can be scored with, and what it was made of where that is at hand."""
 
-    def __init__(self, bundle: Bundle, own_runtime: own.OwnRuntime | None) -> None:
+    def __init__(self, bundle: Bundle, own_runtime: own.OwnRuntime | None = None) -> None:
         self.bundle = bundle
         self._kept = KeptPredictor(bundle)
         self._own = own_runtime
@@ -130,3 +134,25 @@ class Predicting:
 
         arrays = arrow_columns(columns, self.inputs)
         return verify(self.bundle, arrays, origin=self._own, runtime=runtime, tolerance=tolerance)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model to the folder `path`, which must not exist or be empty.
+
+        Raises:
+            BundleError: the folder is not empty.
+        """
+        self.bundle.save(path)
+
+    def with_micro_batch(self, micro_batch: MicroBatch) -> Self:
+        """The same model, computed in other shapes: its fingerprints change."""
+        return type(self)(self.bundle.with_micro_batch(micro_batch), self._own)
+
+    def with_device(self, device: DeviceClass) -> Self:
+        """The same model, its graph stages computed on a `cpu` or a GPU (`cuda`): other fingerprints."""
+        return type(self)(self.bundle.with_device(device), self._own)
+
+    def __repr__(self) -> str:
+        return f"Model({line_of(self.bundle)})"
+
+    def _repr_html_(self) -> str:
+        return html_of(self.bundle)

@@ -123,7 +123,7 @@ def test_a_model_that_was_logged_is_the_same_on_every_way(mlflow: Any) -> None:
         assert opened.fingerprint == model.fingerprint
         assert opened.predict(rows)["scores"].tobytes() == expected
         assert opened.with_micro_batch(MicroBatch(rows=1)).predict(rows)["scores"].shape == (5, 3)
-        folders.append(opened.bundle.folder)
+        folders.append(opened.bundle.source.folder)
         del opened
     # What was downloaded for a model goes with it.
     assert not any(folder.exists() for folder in folders if folder is not None)

@@ -22,7 +22,8 @@ from kvspark.spark.jobs import job as job_module
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.runs.history import read_history
 from kvspark.spark.tables.footer_schema import schema_of
-from kvspark.spark.tables.source import find_files, read_source
+from kvspark.spark.tables.input_files import find_files
+from kvspark.spark.tables.source import read_source
 from tests.spark.publishing import publish, target_at
 from tests.spark.small_jobs import job, write_night
 

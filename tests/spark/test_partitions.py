@@ -11,12 +11,13 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from kvspark.config.job import InputConfig
+from kvspark.config.inputs import InputConfig
 from kvspark.errors import DataError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
+from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.listing import HIVE_NULL, list_files
-from kvspark.spark.tables.source import find_files, read_source
+from kvspark.spark.tables.source import read_source
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published, write_night
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kvspark.config.job import InputConfig
+from kvspark.config.inputs import InputConfig
 from kvspark.errors import DataError
-from kvspark.spark.tables.source import find_files
+from kvspark.spark.tables.input_files import find_files
 from tests.spark.publishing import write_rows
 
 

@@ -22,7 +22,7 @@ def rollback(conf: Path, sets: Sequence[str], to: str | None, *, lists: bool) ->
     The output whose place it takes is kept in turn, so a second rollback goes forward again. How many
     are kept says output.keep; `--list` says which.
     """
-    from kvspark.spark.output.rollback import run_rollback, versions_of
+    from kvspark.spark.jobs.rollback import run_rollback, versions_of
 
     config = load_job_config(conf, sets=sets)
     for line in versions_of(config) if lists else [run_rollback(config, to=to)]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from kvspark.config.cache import CacheConfig
-from kvspark.config.job import InputConfig, JobConfig, OutputConfig, RunConfig
+from kvspark.config.inputs import InputConfig
+from kvspark.config.job import JobConfig, OutputConfig, RunConfig
 from kvspark.config.model import ModelConfig
 from kvspark.demo.head import TrainedHead, is_held_out
 from kvspark.demo.nights.equality import first_difference

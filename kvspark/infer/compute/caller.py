@@ -72,13 +72,11 @@ class Caller:
         whole, wait = self._submitted.pop(int(rows[0]), (None, None))
         submitted = wait if wait is not None and whole is rows else None
         run = submitted or (lambda: self._computation.run(self._filled(bucket, size, rows)))
-        made = self._of_one_row(run, bucket, rows) if self._repeats(size) else run()
+        # A row that has no result alone may have one beside its own copy.
+        repeats = size == 1 and self._rows_are_own
+        made = self._of_one_row(run, bucket, rows) if repeats else run()
         _check(self.stage, made, size)
         return made
-
-    def _repeats(self, size: int) -> bool:
-        """True if a row that has no result alone may have one beside its own copy."""
-        return size == 1 and self._rows_are_own
 
     def _of_one_row(
         self, run: Callable[[], tuple[Rows, ...]], bucket: int, rows: Indices

@@ -69,26 +69,17 @@ def scattered(
     position[found] = np.arange(hits)
     position[~found] = hits + np.arange(len(found) - hits)
     index = position[place_of_row]
-    columns = tuple(
-        scatter([part.columns[i] for part in parts], index, spec)
-        for i, spec in enumerate(stage.outputs)
-    )
-    lengths = [part.lengths for part in parts if part.lengths is not None]
-    cut = np.concatenate(lengths)[index] if lengths and varies(stage) else None
+    columns, lengths = _gathered(stage, parts, index)
     bad = {} if made is None else bad_at(made.bad, index - hits)
-    return Values(columns, cut, bad=bad)
+    return Values(columns, lengths, bad=bad)
 
 
 def joined(stage: Stage, parts: Sequence[Values]) -> Values:
     """The values of `parts`, one after the other."""
     index = np.arange(sum(len(part.columns[0]) for part in parts))
-    columns = tuple(
-        scatter([part.columns[i] for part in parts], index, spec)
-        for i, spec in enumerate(stage.outputs)
-    )
-    known = [part.lengths for part in parts if part.lengths is not None]
+    columns, lengths = _gathered(stage, parts, index)
     bad = bad_joined([(part.bad, len(part.columns[0])) for part in parts])
-    return Values(columns, np.concatenate(known) if known else None, bad=bad)
+    return Values(columns, lengths, bad=bad)
 
 
 def placed(stage: Stage, parts: Sequence[tuple[Indices, Values]]) -> Values:
@@ -97,11 +88,20 @@ def placed(stage: Stage, parts: Sequence[tuple[Indices, Values]]) -> Values:
     order = np.concatenate([rows for rows, _ in parts])
     index = np.empty(len(order), dtype=np.intp)
     index[order] = np.arange(len(order))
-    columns = tuple(
-        scatter([whole.columns[i]], index, spec) for i, spec in enumerate(stage.outputs)
-    )
-    lengths = whole.lengths[index] if whole.lengths is not None and varies(stage) else None
+    columns, lengths = _gathered(stage, [whole], index)
     return Values(columns, lengths, bad=bad_at(whole.bad, index))
+
+
+def _gathered(
+    stage: Stage, parts: Sequence[Values], index: Indices
+) -> tuple[tuple[Rows, ...], Lengths | None]:
+    """The rows at `index` of `parts` laid end to end, and their lengths."""
+    columns = tuple(
+        scatter([part.columns[i] for part in parts], index, spec)
+        for i, spec in enumerate(stage.outputs)
+    )
+    lengths = [part.lengths for part in parts if part.lengths is not None]
+    return columns, np.concatenate(lengths)[index] if lengths and varies(stage) else None
 
 
 def varies(stage: Stage) -> bool:

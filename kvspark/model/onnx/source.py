@@ -10,14 +10,15 @@ from typing import Any
 
 from kvspark.errors import CutError, NotRepeatableError
 from kvspark.fingerprint import digest
-from kvspark.model.bundle.bundle import Bundle, write_bundle
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.write import write_bundle
 from kvspark.model.onnx.cut import LAST, OnnxPiece, cut_onnx
 from kvspark.model.onnx.graph import OnnxGraph, example_arrays, read_graph
 from kvspark.model.onnx.program import encode_piece
 from kvspark.model.run.onnx_computation import MODEL_FILE, open_session
 from kvspark.model.stage.stage import Source, Stage
 from kvspark.model.torch.candidates import MOST_BYTES_PER_ROW
-from kvspark.model.trials.padding import Captured
+from kvspark.model.trials.captured import Captured
 from kvspark.model.trials.tried import tried
 from kvspark.spec import MicroBatch, TensorSpec
 

@@ -67,7 +67,7 @@ class TorchModule(OwnRuntime):
         import torch
 
         from kvspark.model.run.outputs import Named, call_unchanged
-        from kvspark.model.torch.export import unwrapped
+        from kvspark.model.torch.exportable import unwrapped
         from kvspark.model.torch.precision import cast_copy, dtype_named
 
         module = self._module()

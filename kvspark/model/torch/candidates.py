@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kvspark.errors import CutError, ExportError
 from kvspark.model.run.operators import module_paths
 from kvspark.model.torch.cut import INPUT_BORDER, Piece, cut_graph
-from kvspark.model.torch.export import Exported, Tensors, tensor_spec
+from kvspark.model.torch.export import Exported, tensor_spec
+from kvspark.model.torch.exportable import Tensors
 
 MOST_BYTES_PER_ROW = 1 << 20
 """Larger results are slower to fetch than most models are to run; a Redis value should not be larger."""

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from kvspark.model.run.outputs import Named, call_unchanged
-from kvspark.model.torch.export import Exported, live_nodes, unwrapped
-from kvspark.model.trials.padding import Captured
+from kvspark.model.torch.export import Exported, live_nodes
+from kvspark.model.torch.exportable import unwrapped
+from kvspark.model.trials.captured import Captured
 from kvspark.model.trials.trial_values import Array, Values
 from kvspark.spec import TensorSpec
 

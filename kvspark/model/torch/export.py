@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, final
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from kvspark.errors import ExportError
 from kvspark.model.run.operators import WRAPPER, check_repeatable, operator_name, place
@@ -17,12 +17,17 @@ from kvspark.model.run.outputs import Named
 from kvspark.model.stage.names import names_of
 from kvspark.model.torch.context_regions import drop_writes, inline_regions, is_plain
 from kvspark.model.torch.export_errors import Dims, check_runs, refusal
+from kvspark.model.torch.exportable import (
+    Tensors,
+    check_inputs,
+    check_module,
+    dtype_name,
+    unwrapped,
+)
 from kvspark.model.torch.quiet import quiet_failures
 from kvspark.model.torch.recurrent import recurrent_shapes
 from kvspark.model.torch.row_independence import check_companions
 from kvspark.spec import ITEM_BYTES, TensorSpec
-
-Tensors = Mapping[str, torch.Tensor]
 
 _ANY = 1 << 31
 """A size that no tensor has: what is above is no limit."""
@@ -63,8 +68,8 @@ def export_module(
         ExportError: the module is in training mode, or torch.export cannot capture it; says why.
     """
     module = unwrapped(module)
-    _check_module(module)
-    _check_inputs(example_inputs, names_of("variable_length", variable_length))
+    check_module(module)
+    check_inputs(example_inputs, names_of("variable_length", variable_length))
     names = tuple(example_inputs)
     wrapper = Named(module, names, dtype)
     examples = tuple(
@@ -89,17 +94,6 @@ def export_module(
     return exported
 
 
-def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """The module inside wrappers that change its names and none of its bits."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(compiled := getattr(module, "_orig_mod", None), nn.Module):
-            module = compiled  # torch.compile
-        else:
-            return module
-
-
 def _export(
     wrapper: torch.nn.Module, examples: tuple[torch.Tensor, ...], free: Dims
 ) -> torch.export.ExportedProgram:
@@ -108,70 +102,6 @@ def _export(
         warnings.simplefilter("ignore")
         program = torch.export.export(wrapper, examples, dynamic_shapes=(free,))
         return program if is_plain(program.graph_module) else program.run_decompositions({})
-
-
-def _check_module(module: Any) -> None:
-    # Any: the caller may pass anything, whatever the types say.
-    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
-        raise ExportError(
-            f"a {type(module).__qualname__} cannot be exported; pass the torch.nn.Module that it was made of"
-        )
-    if torch.is_autocast_enabled("cpu"):
-        raise ExportError(
-            "torch.autocast is on around the export, which would not be seen when rows are scored; "
-            "leave its block first, or use autocast inside the model's forward"
-        )
-    quantised = [path for path, part in module.named_modules() if _is_quantised(part)]
-    if quantised:
-        raise ExportError(
-            f"{quantised[0] or 'the model'} is a module of torch's eager quantisation, which torch.export "
-            'cannot capture; pass the module as it was before, and dtype="bfloat16" for half the memory, or '
-            "export it to ONNX and quantise that file statically"
-        )
-    training = [path or "the model" for path, part in module.named_modules() if part.training]
-    if training:
-        more = f" (and {len(training) - 1} more modules)" if len(training) > 1 else ""
-        raise ExportError(f"{training[0]} is in training mode{more}; call model.eval() first")
-
-
-def _is_quantised(part: nn.Module) -> bool:
-    """True for what quantize_dynamic and convert put in the place of a module."""
-    origin = type(part).__module__
-    is_float = origin.endswith(
-        ".functional_modules"
-    )  # what a float model has, to be quantised later
-    return origin.startswith("torch.ao.nn.") and ".quantized." in f"{origin}." and not is_float
-
-
-def _check_inputs(example_inputs: Tensors, variable_length: Sequence[str]) -> None:
-    if not isinstance(example_inputs, Mapping):
-        raise ExportError(
-            f"example_inputs is a {type(example_inputs).__name__}; pass a dict of tensors, named as forward "
-            "names its arguments: {'x': tensor}"
-        )
-    if not example_inputs:
-        raise ExportError("example_inputs is empty; pass a dict of tensors with the batch first")
-    for name, tensor in example_inputs.items():
-        # getattr: the caller may pass anything, an array say.
-        if not getattr(tensor, "shape", ()) or not hasattr(tensor, "element_size"):
-            raise ExportError(
-                f"example input {name!r} must be a tensor with the batch first, got "
-                f"{type(tensor).__name__}; torch.as_tensor makes one"
-            )
-        if not len(tensor):
-            raise ExportError(f"example input {name!r} has no rows; give it one or more")
-        if _dtype_name(tensor.dtype) not in ITEM_BYTES:
-            raise ExportError(
-                f"example input {name!r} has dtype {tensor.dtype}, which no column can hold"
-            )
-    if len({len(tensor) for tensor in example_inputs.values()}) != 1:
-        sizes = {name: len(tensor) for name, tensor in example_inputs.items()}
-        raise ExportError(f"the example inputs have different batch sizes: {sizes}")
-    unknown = [name for name in variable_length if name not in example_inputs]
-    if unknown:
-        raise ExportError(
-            f"variable_length names {unknown[0]!r}, which is no example input: {list(example_inputs)}"
-        )
 
 
 def _at_least_two(tensor: torch.Tensor, *, varies: bool) -> torch.Tensor:
@@ -335,14 +265,10 @@ def tensor_spec(name: str, node: fx.Node) -> TensorSpec:
             f"{name!r} has shape {dims} in the graph: a row of it grows with the number of rows, so "
             f"operator {node.target} at {place(node)}, or one before it, mixes rows"
         )
-    dtype = _dtype_name(value.dtype)
+    dtype = dtype_name(value.dtype)
     if dtype not in ITEM_BYTES:
         raise ExportError(
             f"{name!r} has dtype {value.dtype}; expected one of {', '.join(ITEM_BYTES)}"
         )
     shape = tuple(None if _symbols([dim]) else int(dim) for dim in dims[1:])
     return TensorSpec(name, dtype, shape)
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -12,7 +12,8 @@ import torch
 
 from kvspark.errors import CutError, ExportError
 from kvspark.fingerprint import digest
-from kvspark.model.bundle.bundle import Bundle, check_micro_batch, write_bundle
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.write import check_micro_batch, write_bundle
 from kvspark.model.features.features import Features
 from kvspark.model.run.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.run.program import build_program, encode_program, tensor_digest
@@ -21,7 +22,8 @@ from kvspark.model.stage.stage import Source, Stage
 from kvspark.model.torch.candidates import Candidate, choose_cuts, find_candidates
 from kvspark.model.torch.cut import Piece, cut_graph
 from kvspark.model.torch.eager import captured_from
-from kvspark.model.torch.export import Exported, Tensors, export_module, tensor_spec
+from kvspark.model.torch.export import Exported, export_module, tensor_spec
+from kvspark.model.torch.exportable import Tensors
 from kvspark.model.torch.precision import cast_copy, dtype_named
 from kvspark.model.trials.tried import tried
 from kvspark.spec import MicroBatch, TensorSpec

@@ -12,8 +12,8 @@ from typing import final
 
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.trials.attempt import attempt
+from kvspark.model.trials.captured import Captured
 from kvspark.model.trials.chained import Chained
-from kvspark.model.trials.padding import Captured
 from kvspark.model.trials.rounding import difference
 from kvspark.model.trials.trial_values import Array, TrialValues, sources_of
 

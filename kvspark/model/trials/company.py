@@ -18,8 +18,8 @@ import numpy as np
 from kvspark.errors import NotRepeatableError
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.trials.attempt import Results, Run, attempt
+from kvspark.model.trials.captured import Captured
 from kvspark.model.trials.chained import Chained
-from kvspark.model.trials.padding import Captured
 from kvspark.model.trials.rounding import difference
 from kvspark.model.trials.trial_values import KINDS, Array, Key, TrialValues, Values, sources_of
 from kvspark.spec import ROWS_UNIT, TensorSpec

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.trials.apart import with_lengths_apart
+from kvspark.model.trials.captured import Captured
 from kvspark.model.trials.chained import Chained
 from kvspark.model.trials.company import OPAQUE, with_own_rows
-from kvspark.model.trials.padding import Captured, with_tried_lengths
+from kvspark.model.trials.padding import with_tried_lengths
 from kvspark.model.trials.trial_values import Array
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from kvspark.config.job import InputConfig
+from kvspark.config.inputs import InputConfig
 from kvspark.errors import BadRowsError
 from kvspark.spark.badrows.quarantine import check_ids, quarantine_of
 from kvspark.spark.columns.column_map import ColumnMap

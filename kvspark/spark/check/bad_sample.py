@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from kvspark.cache.doctor.finding import Finding
-from kvspark.config.job import InputConfig
+from kvspark.config.inputs import InputConfig
 from kvspark.errors import BadRowsError
 from kvspark.infer.checks.preflight import SAMPLE_ROWS
 from kvspark.infer.resolve.compiled_plan import CompiledPlan

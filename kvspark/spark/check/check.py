@@ -21,9 +21,9 @@ from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
 from kvspark.spark.output.job_target import target_of
 from kvspark.spark.session.failure import explained
+from kvspark.spark.tables.input_files import InputFiles, find_files
 from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tables.nanoseconds import asked_as_long
-from kvspark.spark.tables.source import InputFiles, find_files
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_mad
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
+from kvspark.spark.tables.input_files import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.tables.nanoseconds import asked_as_long
-from kvspark.spark.tables.source import InputFiles, find_files, refuse_known_nulls
 
 
 def column_faults(
@@ -32,7 +32,7 @@ def column_faults(
         if str(error) not in told:
             told.add(str(error))
             yield error
-    yield from _raised(partial(_check_subject, config, schema))
+    yield from _raised(partial(subject_inputs, config.cache, schema))
     if not told:
         added = StructType([*schema.fields, *columns.added(bundle)])
         yield from _raised(partial(check_output, config, added))
@@ -74,12 +74,8 @@ def _fields(types: Mapping[str, DataType], *, without: str = "") -> list[StructF
     return [StructField(name, kind) for name, kind in types.items() if name != without]
 
 
-def _raised(check: Callable[[], None]) -> Iterator[KvsparkError]:
+def _raised(check: Callable[[], object]) -> Iterator[KvsparkError]:
     try:
         check()
     except (DataError, OutputError, UsageError) as error:
         yield error
-
-
-def _check_subject(config: JobConfig, schema: StructType) -> None:
-    subject_inputs(config.cache, schema)

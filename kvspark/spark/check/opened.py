@@ -19,9 +19,9 @@ from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.output.appended import check_added
 from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
+from kvspark.spark.tables.input_files import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.tables.nanoseconds import asked_as_long
 from kvspark.spark.tables.paths import local_path
-from kvspark.spark.tables.source import InputFiles, find_files, refuse_known_nulls
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache

@@ -17,9 +17,9 @@ from kvspark.errors import SchemaError, UsageError
 from kvspark.infer.rows.arrow import arrow_type, check_input_type
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.spark.columns.castable import is_exact
+from kvspark.spark.columns.input_check import check_made
 from kvspark.spark.columns.input_faults import InputFaults
 from kvspark.spark.columns.input_parts import InputOf, MadeInput, input_of
-from kvspark.spark.columns.input_values import check_made
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spec import TensorSpec
 

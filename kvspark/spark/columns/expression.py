@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from kvspark.config.sql.varying import calls, days_in, unfit, varies
 from kvspark.errors import UsageError
 from kvspark.spark.columns.analysis import analysis_text
-from kvspark.spark.weights.ship import is_connect
+from kvspark.spark.session.connect import is_connect
 
 
 def refuse_varying(text: str, what: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import pyspark
-from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from kvspark._version import __version__
-from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.config.job import JobConfig
 from kvspark.config.model import Way
 from kvspark.errors import KvsparkError, WeightsUnavailableError
 from kvspark.infer.resolve.budget import within_budget
@@ -26,11 +25,12 @@ from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.first_bad_row import naming_the_row
 from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
-from kvspark.spark.check.opened import Opened, check_cache, check_output, open_parts
+from kvspark.spark.check.opened import Opened, check_cache, open_parts
 from kvspark.spark.check.run_preflight import checked_sample
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
 from kvspark.spark.jobs.recorded import Record
+from kvspark.spark.jobs.written_rows import write_rows
 from kvspark.spark.output.appended import add_to
 from kvspark.spark.output.job_target import target_of
 from kvspark.spark.output.output_check import Written, check_written
@@ -58,6 +58,7 @@ from kvspark.spark.session.interrupt import telling
 from kvspark.spark.session.session import open_session
 from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tables.source import Source, read_source
+from kvspark.stats import RunStats
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:
@@ -177,14 +178,14 @@ class _Run:
                 rows = spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
-                    _write(df, staged, self._config)
+                    write_rows(df, staged, self._config)
                 spec.shipped.destroy()
                 told.append(tally.stats.line())
             fault_point("staged")
             check_bad_rows(self._config.input, tally.stats, source.rows)
             written = self._validate(staged, source, df.schema, bad_rows)
             fault_point("validated")
-            report = self._report(source, model, compiled.plan, tally, written, trouble)
+            report = self._report(source, model, compiled.plan, _told(tally, trouble), written)
             write_report(report, staged, output=self._target.path)
             fault_point("reported")
             with self._phases.phase("publish") as told:
@@ -220,18 +221,9 @@ class _Run:
         return written
 
     def _report(
-        self,
-        source: Source,
-        model: Model,
-        plan: Plan,
-        tally: Tally,
-        written: Written,
-        trouble: str | None,
+        self, source: Source, model: Model, plan: Plan, stats: RunStats, written: Written
     ) -> RunReport:
         config, path = self._config, self._target.path
-        stats = tally.stats
-        if trouble is not None:
-            stats = replace(stats, degraded=stats.degraded | {trouble})
         stages = stage_reports(model.stages, stats, known_seconds(path, REPORT_FOLDER))
         return RunReport(
             run_id=self._run_id,
@@ -290,24 +282,9 @@ def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
     return plan
 
 
-def _write(df: DataFrame, staged: Path, job: JobConfig) -> None:
-    config = job.output
-    check_output(job, df.schema)  # of what only Spark knows nothing was said before
-    _writer(df, config).partitionBy(*config.partition_by).parquet(str(staged))
-    if config.partition_by and not any(staged.rglob("part-*.parquet")):
-        # Without rows there are no folders, and nothing would say what the columns are.
-        shutil.rmtree(staged)
-        _writer(df, config).parquet(str(staged))
-
-
-def _writer(df: DataFrame, config: OutputConfig) -> DataFrameWriter:
-    return (
-        df.write.mode("errorifexists")
-        .option("compression", config.compression)
-        .option("parquet.page.write-checksum.enabled", "true")
-        # Version 2 lets the files of a failed task be seen.
-        .option("mapreduce.fileoutputcommitter.algorithm.version", "1")
-    )
+def _told(tally: Tally, trouble: str | None) -> RunStats:
+    stats = tally.stats
+    return replace(stats, degraded=stats.degraded | {trouble}) if trouble else stats
 
 
 def _versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from kvspark.errors import UsageError
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.runs.run_report import RunReport
 from kvspark.spark.session.cancel import cancelling
-from kvspark.spark.weights.ship import is_connect
+from kvspark.spark.session.connect import is_connect
 
 log = logging.getLogger(__name__)
 

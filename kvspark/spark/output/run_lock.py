@@ -20,6 +20,7 @@ from typing import final
 
 from kvspark.errors import OutputError, RunLockedError
 from kvspark.spark.runs.history import add_dead
+from kvspark.spark.runs.unpublished import is_at
 
 LOCK_NAME = "lock"
 ROLLBACK = "rollback"
@@ -79,7 +80,7 @@ class RunLock:
             note = os.pread(fd, _NOTE_BYTES, 0)
             os.close(fd)
             raise RunLockedError(_held(self._target, note)) from None
-        if not _is_at(fd, self._path):
+        if not is_at(fd, self._path):
             os.close(fd)
             return
         dead = _dead(os.pread(fd, _NOTE_BYTES, 0))
@@ -90,13 +91,6 @@ class RunLock:
         if dead is not None and dead[0] != ROLLBACK:
             with contextlib.suppress(OSError):  # a history is worth no failure
                 add_dead(self._target, *dead)
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _dead(note: bytes) -> tuple[str, str] | None:

@@ -25,7 +25,6 @@ from there to its own place, in this run or in the next.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -37,8 +36,9 @@ from typing import final
 
 from kvspark.errors import OutputError
 from kvspark.spark.output.exchange import exchange as _exchange
-from kvspark.spark.output.manifest import read_manifest, write_manifest
+from kvspark.spark.output.manifest import write_manifest
 from kvspark.spark.output.occupant import occupant_of
+from kvspark.spark.output.place import Place, sync
 from kvspark.spark.output.run_lock import RunLock
 from kvspark.spark.output.target_place import (
     refuse_kind,
@@ -54,8 +54,6 @@ from kvspark.spark.tables.paths import local_path
 
 log = logging.getLogger(__name__)
 
-_PREVIOUS = "previous"
-_DISPLACED = "displaced"
 _STAGED = re.compile(r".*-[0-9a-f]{8}(\.bad)?")
 
 
@@ -86,19 +84,22 @@ class Target:
                 folder with anything in it that no run of `owner` published there.
         """
         self.path = local_path(path, what="output path")
-        self.is_published = False
-        """True once what was staged is what readers find."""
         self._overwrite = overwrite
         self._owner = owner
         self._keep = keep
-        self._exchange = exchange
         self._folder = self.path.parent / f".kvspark-{self.path.name}"
         self._versions = Versions(self._folder, target=self.path, owner=owner)
+        self._place = Place(self.path, self._folder, self._versions, exchange)
         refuse_name(self.path)
         refuse_overlap(self.path, inputs, needed)
         self.check()
         refuse_surrounding(self.path)
         refuse_parent(self.path)
+
+    @property
+    def is_published(self) -> bool:
+        """True once what was staged is what readers find."""
+        return self._place.is_taken
 
     def check(self) -> None:
         """Does nothing if an output may take the place of what is at the path now.
@@ -126,13 +127,7 @@ class Target:
 
         What had the target's place is put where it is kept, and back if the target is gone.
         """
-        previous = self._folder / _PREVIOUS
-        if previous.is_dir() and not self.path.exists():
-            previous.rename(self.path)
-            log.warning("a run died while it published to %s: its old output is back", self.path)
-        for item in [previous, *self._displaced()]:
-            if item.exists():
-                self._settle(item)
+        self._place.recover()
         leftovers = self.staged()
         for item in leftovers:
             _discard(item)
@@ -161,14 +156,14 @@ class Target:
             OutputError: something that is not ours has come there since, or the file system refused;
                 the target is what it was.
         """
-        self.is_published = False
+        self._place.is_taken = False
         try:
             with held():
                 write_manifest(staged)
                 _sync(staged)
                 fault_point("synced")
                 self.check()
-                self._take_place(staged, staged.name)
+                self._place.take(staged, staged.name)
         except OSError as exc:
             raise self._refused("the new output", exc) from exc
         self._delete_surplus()
@@ -184,7 +179,7 @@ class Target:
         Raises:
             OutputError: `version` is not whole, or as `publish`; the target is what it was.
         """
-        self.is_published = False
+        self._place.is_taken = False
         missing = version.missing()
         if missing:
             raise OutputError(
@@ -194,7 +189,7 @@ class Target:
         self.check()
         try:
             with held():
-                self._take_place(version.path, f"rollback-{secrets.token_hex(4)}")
+                self._place.take(version.path, f"rollback-{secrets.token_hex(4)}")
         except OSError as exc:
             raise self._refused(f"the output of {version.label}", exc) from exc
         self._versions.tidy()
@@ -204,50 +199,6 @@ class Target:
         """Deletes what is staged there, if anything; a warning where that fails."""
         if staged.exists():
             _discard(staged)
-
-    def _take_place(self, folder: Path, name: str) -> None:
-        """Makes `folder` the target; `name` is its own until it is, and of no other."""
-        if not _is_occupied(self.path):
-            folder.rename(self.path)
-            self._is_in_place()
-            fault_point("moved_in")
-            return
-        place = self._folder / _DISPLACED / name
-        place.parent.mkdir(exist_ok=True)
-        folder.rename(place)
-        fault_point("placed")
-        try:
-            displaced = self._swap(place)
-        except OSError:
-            place.rename(folder)
-            self._tidy()
-            raise
-        self._is_in_place()
-        try:
-            self._settle(displaced)
-        except OSError as exc:
-            log.warning("%s stays there until the next run (%s)", displaced, exc.strerror)
-        fault_point("settled")
-
-    def _swap(self, place: Path) -> Path:
-        """Where the old output is, now that what was in `place` is the target."""
-        if self._exchange(place, self.path):
-            fault_point("exchanged")
-            return place
-        previous = self._folder / _PREVIOUS
-        self.path.rename(previous)
-        fault_point("moved_aside")
-        try:
-            place.rename(self.path)
-        except OSError:
-            previous.rename(self.path)
-            raise
-        fault_point("moved_in")
-        return previous
-
-    def _is_in_place(self) -> None:
-        self.is_published = True
-        _sync_path(self.path.parent)
 
     def _refused(self, what: str, exc: OSError) -> OutputError:
         if self.is_published:
@@ -260,23 +211,6 @@ class Target:
             "output is untouched"
         )
 
-    def _settle(self, displaced: Path) -> None:
-        manifest = read_manifest(displaced)
-        if manifest is not None and manifest.attempt == displaced.name:
-            # A run died before this became the target. Its name says so before it is half deleted.
-            displaced.rename(self._folder / displaced.name)
-        else:
-            self._versions.settle(displaced)
-        self._tidy()
-
-    def _tidy(self) -> None:
-        with contextlib.suppress(OSError):
-            (self._folder / _DISPLACED).rmdir()
-
-    def _displaced(self) -> list[Path]:
-        folder = self._folder / _DISPLACED
-        return sorted(folder.iterdir()) if folder.is_dir() else []
-
     def _delete_surplus(self) -> None:
         for old in self._versions.surplus(self._keep):
             # Under another name first: what is half deleted must not be taken for an output.
@@ -284,10 +218,6 @@ class Target:
             fault_point("discarding")
             _discard(place)
         self._versions.tidy()
-
-
-def _is_occupied(path: Path) -> bool:
-    return path.exists() and next(path.iterdir(), None) is not None
 
 
 def _discard(path: Path) -> None:
@@ -304,13 +234,5 @@ def _discard(path: Path) -> None:
 def _sync(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
-            _sync_path(Path(parent) / name)
-        _sync_path(Path(parent))
-
-
-def _sync_path(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            sync(Path(parent) / name)
+        sync(Path(parent))

@@ -17,7 +17,7 @@ from pyspark import AccumulatorParam, TaskContext
 from pyspark.sql import SparkSession
 
 from kvspark.errors import UsageError
-from kvspark.spark.weights.ship import is_connect
+from kvspark.spark.session.connect import is_connect
 from kvspark.stats import NOTHING, RunStats
 
 if TYPE_CHECKING:

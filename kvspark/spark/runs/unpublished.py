@@ -86,12 +86,13 @@ def _locked(output: Path, flags: int) -> Iterator[int | None]:
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd if _is_at(fd, path) else None
+        yield fd if is_at(fd, path) else None
     finally:
         os.close(fd)
 
 
-def _is_at(fd: int, path: Path) -> bool:
+def is_at(fd: int, path: Path) -> bool:
+    """True if the open file is the one at `path`, and not one that was removed since."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:

@@ -22,7 +22,7 @@ from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.runs.tally import Tally
 from kvspark.spark.scoring.worker import TaskSpec, predictor_for
-from kvspark.spark.weights.ship import is_connect
+from kvspark.spark.session.connect import is_connect
 from kvspark.stats import NOTHING
 
 _COUNT = "rows"

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from kvspark._version import __version__
 from kvspark.errors import UsageError
+from kvspark.spark.session.connect import is_connect
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,11 +70,7 @@ def check_worker_python(spark: SparkSession) -> None:
 
 def _program(spark: SparkSession) -> str | None:
     """What Spark starts for a worker; None under Spark Connect, whose server knows."""
-    return None if _is_remote(spark) else str(spark.sparkContext.pythonExec)
-
-
-def _is_remote(spark: SparkSession) -> bool:
-    return type(spark).__module__.startswith("pyspark.sql.connect")
+    return None if is_connect(spark) else str(spark.sparkContext.pythonExec)
 
 
 def _is_local(spark: SparkSession) -> bool:

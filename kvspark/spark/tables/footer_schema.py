@@ -11,7 +11,7 @@ from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import DataType, NullType, StringType, StructField, StructType
 
 from kvspark.spark.tables.footers import Footer
-from kvspark.spark.tables.source import InputFiles
+from kvspark.spark.tables.input_files import InputFiles
 
 _WIDER = {
     pa.uint8(): pa.int16(),

@@ -16,6 +16,7 @@ from typing_extensions import Buffer
 
 from kvspark.errors import BundleError
 from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.files import Listed
 from kvspark.spark.weights.by_broadcast import mapped
 from kvspark.spark.weights.host_files import HostFiles
 from kvspark.spark.weights.transport import Shipped
@@ -28,9 +29,9 @@ class ByArtifact(Shipped):
 
     manifest: bytes
 
-    def path(self, name: str, bundle: Bundle, host: HostFiles) -> Path:
+    def path(self, name: str, listed: Listed, host: HostFiles) -> Path:
         """As `Shipped.path`."""
-        saved = bundle.files[name]
+        saved = listed.files[name]
         # Each executor has an artifact of its own, and a host may have several executors.
         return host.path(saved["sha256"], saved["size_bytes"], lambda: _content(saved["sha256"]))
 

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from kvspark.errors import ModelError
 from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.files import Listed
 from kvspark.spark.weights.allocator import return_freed_memory
 from kvspark.spark.weights.host_files import HostFiles
 from kvspark.spark.weights.transport import Shipped
@@ -37,16 +38,16 @@ class ByBroadcast(Shipped):
     stages: Mapping[str, Broadcast[Files]]
     """The files of each stage, by their names in the manifest."""
 
-    def path(self, name: str, bundle: Bundle, host: HostFiles) -> Path:
+    def path(self, name: str, listed: Listed, host: HostFiles) -> Path:
         """As `Shipped.path`."""
-        stage = bundle.stage_of(name)
+        stage = next(each for each, files in listed.stage_files.items() if name in files)
         # All files of a stage are opened together, and loading a broadcast loads all of them.
-        found = {file: self._path(stage, file, bundle, host) for file in bundle.stage_files[stage]}
+        found = {file: self._path(stage, file, listed, host) for file in listed.stage_files[stage]}
         _let_go(self.stages[stage])
         return found[name]
 
-    def _path(self, stage: str, name: str, bundle: Bundle, host: HostFiles) -> Path:
-        saved = bundle.files[name]
+    def _path(self, stage: str, name: str, listed: Listed, host: HostFiles) -> Path:
+        saved = listed.files[name]
         return host.path(
             saved["sha256"], saved["size_bytes"], lambda: self.stages[stage].value[name]
         )

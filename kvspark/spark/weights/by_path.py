@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import final
 
 from kvspark.errors import UsageError
-from kvspark.model.bundle.bundle import MANIFEST, Bundle
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.files import Listed
+from kvspark.model.bundle.manifest import MANIFEST
 from kvspark.spark.weights.host_files import HostFiles
 from kvspark.spark.weights.transport import Shipped
 
@@ -23,10 +25,10 @@ class ByPath(Shipped):
     manifest: bytes
     folder: str
 
-    def path(self, name: str, bundle: Bundle, host: HostFiles) -> Path:
+    def path(self, name: str, listed: Listed, host: HostFiles) -> Path:
         """As `Shipped.path`."""
         found = Path(self.folder, name)
-        host.check(found, bundle.files[name]["sha256"])
+        host.check(found, listed.files[name]["sha256"])
         return found
 
 
@@ -36,9 +38,10 @@ def by_path(bundle: Bundle) -> ByPath:
     Raises:
         UsageError: it was not loaded from one.
     """
-    if bundle.folder is None or not (bundle.folder / MANIFEST).is_file():
+    folder = bundle.source.folder
+    if folder is None or not (folder / MANIFEST).is_file():
         raise UsageError(
             f"model {bundle.name!r} is in no folder that workers could open: save it to a shared one "
             "and load it from there (Model.save, Model.load), or use weights='broadcast'"
         )
-    return ByPath(bundle.manifest, str(bundle.folder.absolute()))
+    return ByPath(bundle.manifest, str(folder.absolute()))

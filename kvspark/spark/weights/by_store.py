@@ -17,6 +17,7 @@ from kvspark.config.cache import CacheConfig
 from kvspark.errors import UsageError, WeightsUnavailableError
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.bundle.chunks import pieces_of
+from kvspark.model.bundle.files import Listed
 from kvspark.spark.weights.by_broadcast import mapped
 from kvspark.spark.weights.host_files import HostFiles
 from kvspark.spark.weights.transport import Shipped
@@ -39,13 +40,13 @@ class ByStore(Shipped):
     sent_bytes: int
     """What the store did not have yet."""
 
-    def path(self, name: str, bundle: Bundle, host: HostFiles) -> Path:
+    def path(self, name: str, listed: Listed, host: HostFiles) -> Path:
         """As `Shipped.path`.
 
         Raises:
             WeightsUnavailableError: neither the store nor the model's folder has the file.
         """
-        digest, size_bytes = bundle.files[name]["sha256"], bundle.files[name]["size_bytes"]
+        digest, size_bytes = listed.files[name]["sha256"], listed.files[name]["size_bytes"]
         try:
             return host.path(digest, size_bytes, lambda: self._content(digest, size_bytes))
         except WeightsUnavailableError:
@@ -94,8 +95,10 @@ def by_store(bundle: Bundle, config: CacheConfig | None) -> ByStore | None:
                 return None
             sent_bytes += sent
     _LOG.info("sent %d of the model's %d bytes to %s", sent_bytes, size_bytes, config.url)
-    folder = None if bundle.folder is None else str(bundle.folder.absolute())
-    return ByStore(bundle.manifest, config, folder, sent_bytes)
+    folder = bundle.source.folder
+    return ByStore(
+        bundle.manifest, config, None if folder is None else str(folder.absolute()), sent_bytes
+    )
 
 
 def _open(config: CacheConfig) -> Cache:

@@ -13,6 +13,8 @@ from kvspark.config.cache import CacheConfig
 from kvspark.config.model import Way
 from kvspark.errors import UsageError
 from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.files import BundleFiles, Listed
+from kvspark.spark.session.connect import is_connect
 from kvspark.spark.weights.by_artifact import by_artifact
 from kvspark.spark.weights.by_broadcast import by_broadcast
 from kvspark.spark.weights.by_path import by_path
@@ -57,24 +59,18 @@ def ship(
     assert_never(way)
 
 
-def is_connect(spark: SparkSession) -> bool:
-    """True for a session of Spark Connect, which has no SparkContext."""
-    # Its class cannot be imported without grpc.
-    return type(spark).__module__.startswith("pyspark.sql.connect")
-
-
 def _is_encrypted(spark: SparkSession) -> bool:
     return spark.sparkContext.getConf().get("spark.io.encryption.enabled", "false") == "true"
 
 
 @final
-class HostOpener:
-    """Finds the files of a shipped bundle on this host, bringing them here when they are asked for."""
+class HostOpener(BundleFiles):
+    """The files of a shipped bundle on this host."""
 
     def __init__(self, shipped: Shipped) -> None:
         self._shipped = shipped
         self._host = HostFiles()
-        self.bundle = Bundle(shipped.manifest, self._path)
+        self.bundle = Bundle(shipped.manifest, self)
 
     def bring_from(self, shipped: Shipped) -> None:
         """Brings files from `shipped`, the same bundle shipped again, from now on.
@@ -84,5 +80,6 @@ class HostOpener:
         """
         self._shipped = shipped
 
-    def _path(self, name: str) -> Path:
-        return self._shipped.path(name, self.bundle, self._host)
+    def path(self, name: str, listed: Listed) -> Path:
+        """As `BundleFiles.path`; brought here when it is asked for first."""
+        return self._shipped.path(name, listed, self._host)

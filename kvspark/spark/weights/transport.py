@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.files import Listed
 from kvspark.spark.weights.host_files import HostFiles
 
 
@@ -24,8 +24,8 @@ class Shipped(ABC):
     manifest: bytes
 
     @abstractmethod
-    def path(self, name: str, bundle: Bundle, host: HostFiles) -> Path:
-        """The path on this host of the file that `bundle`, made of the manifest, calls `name`.
+    def path(self, name: str, listed: Listed, host: HostFiles) -> Path:
+        """The path on this host of the file that the manifest calls `name`.
 
         Guarantees: it has the manifest's SHA-256, and all workers of the host get the same file,
         where one can be written.

@@ -20,12 +20,13 @@ from kvspark.infer.model import Model
 from kvspark.spark.check import opened as opened_module
 from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs import job as job_module
+from kvspark.spark.jobs import written_rows
 from kvspark.spark.jobs.job import run_score
+from kvspark.spark.jobs.rollback import run_rollback
 from kvspark.spark.output.appended import add_to
-from kvspark.spark.output.rollback import run_rollback
 from kvspark.spark.runs.history import read_history
 from kvspark.spark.tables.footer_schema import schema_of
-from kvspark.spark.tables.source import InputFiles
+from kvspark.spark.tables.input_files import InputFiles
 from tests.spark.publishing import publish, target_at
 from tests.spark.small_jobs import job, write_night
 
@@ -176,7 +177,7 @@ def test_a_column_that_only_spark_knows_is_compared_before_a_row_is_scored(
     monkeypatch.setattr(opened_module, "schema_of", unknown_columns)
     other = config.model_copy(update={"outputs": {"label": "class"}})
     written: list[Path] = []
-    monkeypatch.setattr(job_module, "_writer", lambda *_: written.append(home))
+    monkeypatch.setattr(written_rows, "_writer", lambda *_: written.append(home))
     with pytest.raises(OutputError, match="column 'label' is bigint, and missing"):
         run_score(other, spark=spark)
     assert written == []

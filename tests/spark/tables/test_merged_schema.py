@@ -13,10 +13,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
-from kvspark.config.job import InputConfig
+from kvspark.config.inputs import InputConfig
 from kvspark.errors import DataError, SchemaError
+from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.merged_schema import merged
-from kvspark.spark.tables.source import Source, find_files, read_source
+from kvspark.spark.tables.source import Source, read_source
 
 pytestmark = pytest.mark.spark
 

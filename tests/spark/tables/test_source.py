@@ -13,10 +13,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from kvspark.config.job import InputConfig
+from kvspark.config.inputs import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.listing import list_files, resolve_paths
-from kvspark.spark.tables.source import Source, find_files, read_source
+from kvspark.spark.tables.source import Source, read_source
 from tests.faults.matrix import covers
 
 pytestmark = pytest.mark.spark

@@ -11,7 +11,8 @@ import yaml
 
 from kvspark import cli
 from kvspark.errors import OutputError
-from tests.spark.publishing import content_of, publish, target_at, write_rows
+from kvspark.spark.output.target import Target
+from tests.spark.publishing import OWNER, content_of, publish, target_at, write_rows
 
 
 @pytest.fixture
@@ -157,16 +158,12 @@ def test_as_many_outputs_are_kept_as_the_conf_says(tmp_path: Path, keep: int) ->
     assert (tmp_path / ".kvspark-out").exists() == (keep > 0)
 
 
-def test_old_outputs_are_deleted_after_the_new_one_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_outputs_are_deleted_after_the_new_one_is_published(tmp_path: Path) -> None:
     target = target_at(tmp_path / "out")
     publish(target, "first")
     publish(target, "second")
-    monkeypatch.setattr(target, "_exchange", _refuse)
     with pytest.raises(OutputError, match="the old output is untouched"):
-        publish(target, "third")
-    monkeypatch.undo()
+        publish(Target(str(target.path), owner=OWNER, exchange=_refuse), "third")
     with target.lock("next"):
         target.recover()
     assert content_of(tmp_path / "out") == "second"
@@ -181,7 +178,7 @@ def test_a_rollback_starts_no_spark() -> None:
     import subprocess
 
     program = (
-        "import kvspark.spark.output.rollback, sys; "
+        "import kvspark.spark.jobs.rollback, sys; "
         "print([n for n in ('pyspark', 'torch', 'pyarrow') if n in sys.modules])"
     )
     done = subprocess.run(

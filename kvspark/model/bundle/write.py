@@ -1,0 +1,80 @@
+"""Makes a bundle of stages that write their own files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kvspark.errors import UsageError
+from kvspark.fingerprint import file_sha256
+from kvspark.model.bundle.bundle import Bundle
+from kvspark.model.bundle.files import FolderFiles
+from kvspark.model.bundle.manifest import FORMAT, encoded, stage_json
+from kvspark.model.stage.stage import Stage
+from kvspark.spec import MicroBatch, TensorSpec
+
+
+def check_micro_batch(micro_batch: object) -> None:
+    """Raises UsageError: it is no `MicroBatch`."""
+    if not isinstance(micro_batch, MicroBatch):
+        raise UsageError(
+            f"micro_batch: expected a kvspark.MicroBatch, for example MicroBatch(rows=32), got "
+            f"{type(micro_batch).__name__}"
+        )
+
+
+def write_bundle(
+    *,
+    name: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    micro_batch: MicroBatch,
+    stages: Sequence[tuple[Stage, Callable[[Path], None]]],
+) -> Bundle:
+    """A bundle in a temporary folder that lives as long as it; each stage writes its own files."""
+    check_micro_batch(micro_batch)
+    root = Path(tempfile.mkdtemp(prefix="kvspark-model-"))
+    files: dict[str, dict[str, Any]] = {}
+    items = []
+    for stage, write in stages:
+        folder = root / "stages" / stage.name
+        folder.mkdir(parents=True)
+        write(folder)
+        names = sorted(f"stages/{stage.name}/{path.name}" for path in folder.iterdir())
+        for file in names:
+            files[file] = {
+                "sha256": file_sha256(root / file),
+                "size_bytes": (root / file).stat().st_size,
+            }
+        items.append({**stage_json(stage), "files": names})
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "inputs": [asdict(spec) for spec in inputs],
+        "outputs": [asdict(spec) for spec in outputs],
+        "micro_batch": asdict(micro_batch),
+        "stages": items,
+        "files": files,
+    }
+    written = FolderFiles(root)
+    weakref.finalize(written, shutil.rmtree, root, ignore_errors=True)
+    return Bundle(encoded(manifest), written)
+
+
+def write_one_stage(
+    part: tuple[Stage, Callable[[Path], None]], *, name: str, micro_batch: MicroBatch | None
+) -> Bundle:
+    """The bundle of a model that is one opaque stage."""
+    stage, _ = part
+    return write_bundle(
+        name=name,
+        inputs=[source.tensor for source in stage.sources],
+        outputs=stage.outputs,
+        micro_batch=micro_batch or MicroBatch(),
+        stages=[part],
+    )

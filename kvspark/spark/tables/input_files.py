@@ -1,0 +1,171 @@
+"""The files of an input table, and what their footers say: checked before anything is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from kvspark.config.inputs import InputConfig
+from kvspark.errors import DataError, SchemaError
+from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.tables.footers import Footer, read_footers
+from kvspark.spark.tables.listing import (
+    InputFile,
+    list_files,
+    resolve_paths,
+)
+from kvspark.spark.tables.nanoseconds import refuse_nanoseconds
+from kvspark.wording import count_of
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 3
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class InputFiles:
+    """The files of an input, and what their footers say."""
+
+    roots: tuple[Path, ...]
+    found: tuple[InputFile, ...]
+    """All files, those of zero bytes and of other partitions included."""
+    selected: tuple[InputFile, ...]
+    """The files of the partitions that are read."""
+    footers: tuple[Footer, ...]
+    """Of the selected files; of one other file where none is selected."""
+    merges: bool = False
+    """True if their columns need not agree."""
+
+    @property
+    def partition_columns(self) -> tuple[str, ...]:
+        """The columns that folder names give."""
+        full = next(file for file in self.found if file.size_bytes)
+        return tuple(column for column, _ in full.partition)
+
+
+def find_files(
+    config: InputConfig,
+    *,
+    columns: Sequence[str],
+    defaulted: Collection[str] = (),
+    nanos_as_long: bool | None = None,
+) -> InputFiles:
+    """The files that `config` names; needs no Spark. `columns` are those that the model takes.
+
+    Nulls in those of them that are `defaulted` have a value.
+
+    `nanos_as_long` says whether the session reads time stamps of nanoseconds as numbers; None: ask it.
+
+    Raises:
+        DataError: no file, a file that is not readable Parquet, one of a table that is more than its
+            files (Delta Lake, Iceberg, Hudi), or a column that the model takes is null by a folder's
+            name where a bad row is an error.
+        SchemaError: a column is missing, or files do not agree on a column.
+    """
+    roots = resolve_paths(config.paths)
+    found = list_files(roots)
+    _check_empty(found, config)
+    full = [file for file in found if file.size_bytes]
+    _check_partitions(full, config.partitions)
+    selected = [file for file in full if file.is_in(config.partitions)]
+    wanted = [name for name in columns if name not in dict(full[0].partition)]
+    footers = read_footers([file.path for file in selected or full[:1]], counted=wanted)
+    _check_columns(footers, wanted, merges=config.merge_schema)
+    refuse_nanoseconds(footers, as_long=nanos_as_long)
+    if config.on_bad_row == "error" and config.filter is None:
+        needed = [name for name in columns if name not in defaulted]
+        _refuse_null_partitions(selected, footers, needed)
+    return InputFiles(
+        tuple(roots), tuple(found), tuple(selected), tuple(footers), config.merge_schema
+    )
+
+
+def _check_empty(found: Sequence[InputFile], config: InputConfig) -> None:
+    empty = [file.path for file in found if not file.size_bytes]
+    if len(empty) == len(found):
+        raise DataError(
+            f"input {', '.join(config.paths)} holds no Parquet file with content "
+            f"({len(empty)} of zero bytes); nothing was written, check input.paths"
+        )
+    if empty and config.strict_files:
+        raise DataError(
+            f"{_named(empty)}: zero bytes and input.strict_files is on; nothing was written"
+        )
+    if empty:
+        log.warning("%s: zero bytes, skipped (input.strict_files refuses them)", _named(empty))
+
+
+def _check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str | None]) -> None:
+    there = [column for column, _ in files[0].partition]
+    for column in partitions:
+        if column not in there:
+            raise SchemaError(
+                f"input.partitions names {column!r}, by which the input is not partitioned "
+                f"(partitioned by: {', '.join(there) or 'nothing'}); use input.filter for a "
+                "column inside the files"
+            )
+
+
+def _check_columns(footers: Sequence[Footer], wanted: Sequence[str], *, merges: bool) -> None:
+    first = footers[0]
+    for name in wanted:
+        lacking = [footer.path for footer in footers if name not in footer.columns]
+        if lacking and (not merges or len(lacking) == len(footers)):
+            lacks = next(f for f in footers if name not in f.columns)
+            raise SchemaError(
+                f"input: {missing_column(name, list(lacks.columns))} (files: {_named(lacking)}); nothing was written"
+            )
+    for footer in () if merges else footers[1:]:
+        for name in {**first.columns, **footer.columns}:
+            here, there = first.columns.get(name), footer.columns.get(name)
+            if here != there:
+                raise SchemaError(
+                    f"input files do not agree on column {name!r}: {here or 'missing'} in "
+                    f"{first.path}, {there or 'missing'} in {footer.path}; nothing was written, "
+                    "rewrite one of them, or read what both hold with input.merge_schema: true"
+                )
+
+
+def refuse_known_nulls(footers: Sequence[Footer], columns: Sequence[str]) -> None:
+    """Does nothing if no footer tells of a null in one of `columns`.
+
+    Raises:
+        DataError: one does; names the first column and file.
+    """
+    for footer in footers:
+        for name in columns:
+            refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, str(footer.path))
+
+
+def _refuse_null_partitions(
+    files: Sequence[InputFile], footers: Sequence[Footer], columns: Sequence[str]
+) -> None:
+    for file, footer in zip(
+        files, footers, strict=False
+    ):  # of no selected file there is one footer
+        for name, value in file.partition:
+            if name in columns and value is None:
+                refuse_nulls(name, footer.rows, footer.rows, str(file.path))
+
+
+def refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
+    """Does nothing if column `name` has no nulls among the `rows` that are in `where`.
+
+    Raises:
+        DataError: it has.
+    """
+    if nulls:
+        raise DataError(
+            f"column {name!r}: {count_of(nulls, 'null')} among {count_of(rows, 'row')} in {where}; the model takes "
+            f"none, nothing was written; leave them out with input.filter: {name} is not null, or choose "
+            "input.on_bad_row"
+        )
+
+
+def _named(paths: Sequence[Path]) -> str:
+    more = f" (+{len(paths) - _SHOWN})" if len(paths) > _SHOWN else ""
+    return ", ".join(map(str, paths[:_SHOWN])) + more
