@@ -70,7 +70,8 @@ class ModelConfig(Section):
     )
     micro_batch: MicroBatchConfig | None = Field(
         default=None,
-        description="The shapes in which the model is called. Without it, those of the bundle.",
+        description="The shapes in which all stages of the model are called. Without it, those of the bundle: "
+        "each stage has the rows that its work asks for.",
     )
     weights: Way = Field(
         default="broadcast",

@@ -78,7 +78,7 @@ class Model(Predicting):
             cuts=None if cuts == "auto" else (cuts or ()),
             variable_length=variable_length,
             name=name or type(module).__name__,
-            micro_batch=micro_batch or MicroBatch(),
+            micro_batch=micro_batch,
             dtype=dtype,
         )
         names = tuple(example_inputs)
@@ -172,7 +172,7 @@ class Model(Predicting):
                 cuts=cuts or (),
                 variable_length=variable_length,
                 name=name or Path(path).stem,
-                micro_batch=micro_batch or MicroBatch(),
+                micro_batch=micro_batch,
                 outputs=outputs,
             ),
             own.OnnxFile(path),

@@ -104,7 +104,7 @@ def test_dtype_and_micro_batch_count() -> None:
 
 def test_tokens_of_a_micro_batch_count_only_where_lengths_vary() -> None:
     other = MicroBatch(tokens=256)
-    assert mlp().fingerprint == mlp(micro_batch=other).fingerprint
+    assert mlp(micro_batch=MicroBatch()).fingerprint == mlp(micro_batch=other).fingerprint
     variable = ["input_ids", "attention_mask"]
     one, two = (
         Model.from_torch(

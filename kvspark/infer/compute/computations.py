@@ -42,7 +42,7 @@ class Computations:
             stage,
             self.of(stage),
             given,
-            self._bundle.shapes,
+            self._bundle.shapes_of(stage),
             rule,
             trims=stage is self._bundle.stages[-1],
             computed=self._batched,

@@ -89,7 +89,7 @@ def compiled_plan(
         UsageError: the plan does not fit the model.
     """
     plan = plan or Plan()
-    if plan.micro_batch is not None and plan.micro_batch != bundle.micro_batch:
+    if plan.micro_batch is not None and not bundle.is_in(plan.micro_batch):
         bundle = bundle.with_micro_batch(plan.micro_batch)
     if device is not None and device_class(device) != (bundle.device or CPU):
         bundle = bundle.with_device(device_class(device))

@@ -201,7 +201,9 @@ class Resolver:
 
     def _rows_at_once(self, stage: Stage) -> int:
         size = sum(self.stages[name].bytes_per_row or 0 for name in stage.upstream)
-        full = self._bundle.micro_batch.rows  # whole calls, so that parts cost no padding
+        full = self._bundle.shapes_of(
+            stage
+        ).micro_batch.rows  # whole calls, so that parts cost no padding
         return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
@@ -211,7 +213,7 @@ class Resolver:
         if sharing is None:
             return self._compute(stage, keys, given)[0]
         rows, bad_rows = given.apart()
-        groups = grouped(given.lengths, rows, self._bundle.shapes)
+        groups = grouped(given.lengths, rows, self._bundle.shapes_of(stage))
         if not sharing.concerns(groups):
             return self._compute(stage, keys, given)[0]
         share = sharing.share(groups, keys, partial(self._compute_some, stage, keys, given))

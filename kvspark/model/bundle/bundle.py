@@ -128,7 +128,9 @@ class Bundle:
                 f"the rows of {self.name!r} change each other where they share a call, so it was made for "
                 f"MicroBatch(rows=1); got rows={micro_batch.rows}, leave micro_batch out"
             )
-        return self._with(micro_batch=asdict(micro_batch))
+        stages = json.loads(self.manifest)["stages"]
+        stages = [{k: v for k, v in item.items() if k != "rows"} for item in stages]
+        return self._with(micro_batch=asdict(micro_batch), stages=stages)
 
     def with_own_rows(self, *, only_single: bool) -> Bundle:
         """The same model, whose rows were tried; `only_single`: it takes micro-batches of one row only."""
@@ -143,11 +145,14 @@ class Bundle:
         value = {**json.loads(self.manifest), **changes}
         return Bundle(encoded(value), self.source)
 
-    @property
-    def shapes(self) -> Shapes:
-        """In which shapes it is called."""
+    def is_in(self, micro_batch: MicroBatch) -> bool:
+        """True if all of its stages are called in micro-batches of these shapes."""
+        return all(stage.shape(self.micro_batch) == micro_batch for stage in self.stages)
+
+    def shapes_of(self, stage: Stage) -> Shapes:
+        """In which shapes `stage` is called."""
         rows_are_own = self.knows_its_rows and not self.has_single_rows
-        return Shapes(self.micro_batch, self.length_rule, rows_are_own)
+        return Shapes(stage.shape(self.micro_batch), self.length_rule, rows_are_own)
 
     @property
     def has_lengths(self) -> bool:

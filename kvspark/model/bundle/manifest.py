@@ -23,7 +23,9 @@ def encoded(value: Any) -> bytes:
 
 def stage_json(stage: Stage) -> dict[str, Any]:
     """What a manifest says of `stage`."""
+    rows = {} if stage.rows is None else {"rows": stage.rows}
     return {
+        **rows,
         "name": stage.name,
         "kind": stage.kind,
         "inputs": list(stage.inputs),
@@ -47,6 +49,7 @@ def stage_of(value: Mapping[str, Any]) -> Stage:
         content=bytes.fromhex(value["content"]),
         # A bundle that was written before a stage could have several names one.
         libraries=tuple(value["libraries"]) if "libraries" in value else (value["library"],),
+        rows=value.get("rows"),
     )
 
 

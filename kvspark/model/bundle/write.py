@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from kvspark.spec import MicroBatch, TensorSpec
 
 
 def check_micro_batch(micro_batch: object) -> None:
-    """Raises UsageError: it is no `MicroBatch`."""
-    if not isinstance(micro_batch, MicroBatch):
+    """Raises UsageError: it is no `MicroBatch`, and not None."""
+    if not isinstance(micro_batch, MicroBatch | None):
         raise UsageError(
             f"micro_batch: expected a kvspark.MicroBatch, for example MicroBatch(rows=32), got "
             f"{type(micro_batch).__name__}"
@@ -33,10 +33,13 @@ def write_bundle(
     name: str,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
-    micro_batch: MicroBatch,
+    micro_batch: MicroBatch | None,
     stages: Sequence[tuple[Stage, Callable[[Path], None]]],
 ) -> Bundle:
-    """A bundle in a temporary folder that lives as long as it; each stage writes its own files."""
+    """A bundle in a temporary folder that lives as long as it; each stage writes its own files.
+
+    All of them are called in shapes of `micro_batch`; without it, each with the rows that follow from it.
+    """
     check_micro_batch(micro_batch)
     root = Path(tempfile.mkdtemp(prefix="kvspark-model-"))
     files: dict[str, dict[str, Any]] = {}
@@ -51,13 +54,14 @@ def write_bundle(
                 "sha256": file_sha256(root / file),
                 "size_bytes": (root / file).stat().st_size,
             }
-        items.append({**stage_json(stage), "files": names})
+        own = stage if micro_batch is None else replace(stage, rows=None)
+        items.append({**stage_json(own), "files": names})
     manifest = {
         "format": FORMAT,
         "name": name,
         "inputs": [asdict(spec) for spec in inputs],
         "outputs": [asdict(spec) for spec in outputs],
-        "micro_batch": asdict(micro_batch),
+        "micro_batch": asdict(micro_batch or MicroBatch()),
         "stages": items,
         "files": files,
     }
@@ -75,6 +79,6 @@ def write_one_stage(
         name=name,
         inputs=[source.tensor for source in stage.sources],
         outputs=stage.outputs,
-        micro_batch=micro_batch or MicroBatch(),
+        micro_batch=micro_batch,
         stages=[part],
     )

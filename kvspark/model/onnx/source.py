@@ -34,7 +34,7 @@ def bundle_from_onnx(
     cuts: Sequence[str],
     variable_length: Sequence[str] | None,
     name: str,
-    micro_batch: MicroBatch,
+    micro_batch: MicroBatch | None,
     outputs: Sequence[str] | None = None,
 ) -> Bundle:
     """The bundle of the ONNX file `path`, whose stages give the bits of the uncut session.
@@ -51,7 +51,7 @@ def bundle_from_onnx(
     pieces = cut_onnx(graph, cuts)
     programs = [encode_piece(graph, piece) for piece in pieces]
     uncut = path if outputs is None else graph.model.SerializeToString()
-    _check_pieces(uncut, graph, pieces, programs, micro_batch)
+    _check_pieces(uncut, graph, pieces, programs, micro_batch or MicroBatch())
     parts: list[tuple[Stage, Callable[[Path], None]]] = []
     known: dict[str, Stage] = {}
     for piece, program in zip(pieces, programs, strict=True):

@@ -48,6 +48,8 @@ class Stage:
     """Digest of what it computes with: graph, weights and buffers, or tokenizer files."""
     libraries: tuple[str, ...]
     """The distributions whose builds decide its bits; none where the content answers for them."""
+    rows: int | None = None
+    """Rows of its calls; None for as many as the micro-batch of the model has (`rows_of_call`)."""
     fingerprint: Fingerprint = Fingerprint(b"")
 
     @property
@@ -79,6 +81,10 @@ class Stage:
         """True if an argument has a varying dimension, so that its rows are grouped by bucket."""
         return any(None in source.tensor.shape for source in self.sources)
 
+    def shape(self, micro_batch: MicroBatch) -> MicroBatch:
+        """The micro-batches in which it is called, where those of the model are `micro_batch`."""
+        return micro_batch if self.rows is None else replace(micro_batch, rows=self.rows)
+
     def __repr__(self) -> str:
         size = "bytes vary" if self.bytes_per_row is None else f"{self.bytes_per_row:,} bytes a row"
         reached = ", ".join(self.inputs)
@@ -91,6 +97,7 @@ class Stage:
             ("inputs that reach it", ", ".join(self.inputs)),
             ("takes", ", ".join(self.upstream) or "inputs alone"),
             ("bytes a row", size),
+            ("rows a call", "as the model" if self.rows is None else f"{self.rows:,}"),
             ("fingerprint", self.fingerprint.hex()),
         ]
         return table(("stage", self.name), rows, texts=2)
@@ -123,7 +130,7 @@ def _shape_class(stage: Stage, micro_batch: MicroBatch, rule: LengthRule) -> Can
     if not stage.is_batched:
         return None
     if not stage.has_lengths:
-        return [micro_batch.rows]
+        return [stage.shape(micro_batch).rows]
     shapes: list[Canonical] = [micro_batch.rows, micro_batch.tokens]
     if rule.is_exact:
         shapes.append("exact lengths")

@@ -16,7 +16,7 @@ from kvspark.model.run.operators import WRAPPER, check_repeatable, operator_name
 from kvspark.model.run.outputs import Named
 from kvspark.model.stage.names import names_of
 from kvspark.model.torch.context_regions import drop_writes, inline_regions, is_plain
-from kvspark.model.torch.export_errors import Dims, check_runs, refusal
+from kvspark.model.torch.export_errors import Dims, check_runs, quiet_failures, refusal
 from kvspark.model.torch.exportable import (
     Tensors,
     check_inputs,
@@ -24,7 +24,6 @@ from kvspark.model.torch.exportable import (
     dtype_name,
     unwrapped,
 )
-from kvspark.model.torch.quiet import quiet_failures
 from kvspark.model.torch.recurrent import recurrent_shapes
 from kvspark.model.torch.row_independence import check_companions
 from kvspark.spec import ITEM_BYTES, TensorSpec

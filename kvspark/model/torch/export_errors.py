@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import linecache
+import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
@@ -15,6 +19,9 @@ import torch
 from kvspark.errors import ExportError
 from kvspark.model.run.operators import WRAPPER
 from kvspark.model.run.outputs import call_unchanged
+
+_HINTS = "torch.fx.experimental.symbolic_shapes"
+"""The logger to which torch.export tells more than its error says."""
 
 _MOST = 160
 """Characters of what torch says."""
@@ -178,3 +185,20 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def quiet_failures() -> Iterator[None]:
+    """Inside it stderr is held back: written behind it, or dropped where it ends in an error, which says what is wrong.
+
+    torch.export writes the graph there, as far as it came.
+    """
+    held, hints = io.StringIO(), logging.getLogger(_HINTS)
+    before = hints.level
+    hints.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(held):
+            yield
+    finally:
+        hints.setLevel(before)
+    sys.stderr.write(held.getvalue())

@@ -18,6 +18,7 @@ from kvspark.model.features.features import Features
 from kvspark.model.run.computation import GRAPH_FILE, WEIGHTS_FILE
 from kvspark.model.run.program import build_program, encode_program, tensor_digest
 from kvspark.model.run.weights import write_weights
+from kvspark.model.stage.rows_of_call import rows_of_call
 from kvspark.model.stage.stage import Source, Stage
 from kvspark.model.torch.candidates import Candidate, choose_cuts, find_candidates
 from kvspark.model.torch.cut import Piece, cut_graph
@@ -25,8 +26,9 @@ from kvspark.model.torch.eager import captured_from
 from kvspark.model.torch.export import Exported, export_module, tensor_spec
 from kvspark.model.torch.exportable import Tensors
 from kvspark.model.torch.precision import cast_copy, dtype_named
+from kvspark.model.torch.work import work_of_row
 from kvspark.model.trials.tried import tried
-from kvspark.spec import MicroBatch, TensorSpec
+from kvspark.spec import ROWS_UNIT, MicroBatch, TensorSpec
 
 FEATURES = "features"
 
@@ -46,7 +48,7 @@ def bundle_from_torch(
     cuts: Sequence[str] | None,
     variable_length: Sequence[str],
     name: str,
-    micro_batch: MicroBatch,
+    micro_batch: MicroBatch | None,
     dtype: str | None = None,
 ) -> Bundle:
     """The bundle of `module`, whose stages give the bits of the whole graph; `cuts` None finds them.
@@ -67,7 +69,7 @@ def bundle_from_torch(
         example_inputs,
         variable_length,
         dtype=computed_in,
-        single_rows=micro_batch.rows == 1,
+        single_rows=micro_batch is not None and micro_batch.rows == 1,
     )
     bundle = bundle_from_exported(
         exported,
@@ -89,7 +91,7 @@ def bundle_from_exported(
     features: Features | None,
     cuts: Sequence[str] | None,
     name: str,
-    micro_batch: MicroBatch,
+    micro_batch: MicroBatch | None,
 ) -> Bundle:
     """The bundle of a graph that is there, cut at `cuts`; None finds them.
 
@@ -200,8 +202,16 @@ def _graph_part(
         outputs=_outputs(piece, exported),
         content=digest("kvspark.graph", [program, [tensor_digest(weight) for weight in weights]]),
         libraries=("torch",),
+        rows=_rows(program, weights, sources),
     )
     return stage, partial(_write_graph, program, weights)
+
+
+def _rows(program: bytes, weights: Sequence[torch.Tensor], sources: Sequence[Source]) -> int | None:
+    """The rows of a call that follow from the work of a row; None for the usual ones."""
+    work = work_of_row(program, weights, [source.tensor for source in sources])
+    rows = ROWS_UNIT if work is None else rows_of_call(work)
+    return None if rows == ROWS_UNIT else rows
 
 
 def _outputs(piece: Piece, exported: Exported) -> tuple[TensorSpec, ...]:
