@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import final
 
 from kvspark.cache.doctor.finding import Finding, size_text
@@ -25,8 +25,6 @@ EVICTED_A_DAY = 0.1
 
 _CONF = "see conf/redis/redis.conf"
 _DAY_S = 86_400
-
-Judge = Callable[["_Facts"], Iterator[Finding]]
 
 
 @final

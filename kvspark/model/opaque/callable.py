@@ -18,7 +18,7 @@ from typing import Any, final
 import numpy as np
 
 from kvspark.errors import BundleError, ModelError, OutputMismatchError, UsageError
-from kvspark.fingerprint import digest
+from kvspark.fingerprint import Canonical, digest
 from kvspark.model.run.computation import Computation
 from kvspark.model.stage.stage import Source, Stage
 from kvspark.spec import ITEM_BYTES, Rows, TensorSpec
@@ -50,19 +50,7 @@ def callable_stage(
             "give what changes whenever its results do, a version or a digest of its weights"
         )
     check_specs(reference, inputs, outputs)
-    stage = Stage(
-        name=STAGE_NAME,
-        kind="callable",
-        inputs=tuple(spec.name for spec in inputs),
-        sources=tuple(Source(spec) for spec in inputs),
-        outputs=tuple(outputs),
-        # Names count here: a result that is a dict is told apart by them.
-        content=digest(
-            "kvspark.callable",
-            {"owner": fingerprint, "inputs": named_specs(inputs), "outputs": named_specs(outputs)},
-        ),
-        libraries=(),
-    )
+    stage = opaque_stage("callable", "kvspark.callable", {"owner": fingerprint}, inputs, outputs)
     return stage, partial(_write, reference)
 
 
@@ -89,9 +77,29 @@ def function_reference(fn: Callable[..., Any]) -> str:
     return reference
 
 
-def named_specs(specs: Sequence[TensorSpec]) -> list[list[Any]]:
-    """The specs as canonical values."""
-    return [[spec.name, spec.dtype, list(spec.shape)] for spec in specs]
+def opaque_stage(
+    kind: str,
+    domain: str,
+    owned: Mapping[str, Canonical],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    libraries: tuple[str, ...] = (),
+) -> Stage:
+    """The one stage of a model that cannot be looked into; `owned` is what its owner and its files say of it."""
+    # Names count here: a result that is a dict is told apart by them.
+    specs = {
+        what: [[spec.name, spec.dtype, list(spec.shape)] for spec in some]
+        for what, some in (("inputs", inputs), ("outputs", outputs))
+    }
+    return Stage(
+        name=STAGE_NAME,
+        kind=kind,
+        inputs=tuple(spec.name for spec in inputs),
+        sources=tuple(Source(spec) for spec in inputs),
+        outputs=tuple(outputs),
+        content=digest(domain, {**owned, **specs}),
+        libraries=libraries,
+    )
 
 
 def check_specs(

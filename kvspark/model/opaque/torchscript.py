@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kvspark.errors import BundleError, ModelError, UsageError
-from kvspark.fingerprint import digest, file_sha256
-from kvspark.model.opaque.callable import STAGE_NAME, CallableComputation, check_specs, named_specs
+from kvspark.fingerprint import file_sha256
+from kvspark.model.opaque.callable import CallableComputation, check_specs, opaque_stage
 from kvspark.model.pretrained.transformer import first_line
 from kvspark.model.run.computation import own_threads
-from kvspark.model.stage.stage import Source, Stage
+from kvspark.model.stage.stage import Stage
 from kvspark.spec import TensorSpec
 
 TORCHSCRIPT_FILE = "torchscript.pt"
@@ -42,24 +42,8 @@ def torchscript_stage(
     check_specs(str(path), inputs, outputs)
     opened_torchscript(path)
     content = path.read_bytes()
-    stage = Stage(
-        name=STAGE_NAME,
-        kind="torchscript",
-        inputs=tuple(spec.name for spec in inputs),
-        sources=tuple(Source(spec) for spec in inputs),
-        outputs=tuple(outputs),
-        content=digest(
-            "kvspark.script",
-            {
-                "owner": fingerprint,
-                "sha256": file_sha256(path),
-                # Names count: a result that is a dict is told apart by them.
-                "inputs": named_specs(inputs),
-                "outputs": named_specs(outputs),
-            },
-        ),
-        libraries=("torch",),
-    )
+    owned = {"owner": fingerprint, "sha256": file_sha256(path)}
+    stage = opaque_stage("torchscript", "kvspark.script", owned, inputs, outputs, ("torch",))
     return stage, lambda folder: _write(content, folder)
 
 

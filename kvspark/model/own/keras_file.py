@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, final
 
-from kvspark.model.own.runtime import Array, KeptFile, OwnRuntime, Row, RunRow, batch_of_one, named
+from kvspark.model.own.runtime import Array, FileRuntime, Row, RunRow, batch_of_one, named
 from kvspark.spec import TensorSpec
 
 
 @final
-class KerasFile(OwnRuntime):
+class KerasFile(FileRuntime):
     """The model that `keras.models.load_model` gives, called with one row."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._file = KeptFile(path)
-        self._name = Path(path).name
-
-    @property
-    def name(self) -> str:
-        return f"Keras on {self._name}"
+    library = "Keras"
 
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
         import torch
 
         from kvspark.model.keras.source import check_keras_file, keras_on_torch
 
-        path = self._file.path()
+        path = self.path()
         check_keras_file(path)
         keras = keras_on_torch()
         with keras.device("cpu"), warnings.catch_warnings():

@@ -7,26 +7,20 @@ from pathlib import Path
 from typing import Any, final
 
 from kvspark.errors import ModelError
-from kvspark.model.own.runtime import Array, KeptFile, OwnRuntime, Row, RunRow, batch_of_one
+from kvspark.model.own.runtime import Array, FileRuntime, Row, RunRow, batch_of_one
 from kvspark.spec import TensorSpec
 
 _QUIET = 3
 
 
 @final
-class OnnxFile(OwnRuntime):
+class OnnxFile(FileRuntime):
     """The uncut file, in a session with onnxruntime's own settings."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._file = KeptFile(path)
-        self._name = Path(path).name
-
-    @property
-    def name(self) -> str:
-        return f"onnxruntime on {self._name}"
+    library = "onnxruntime"
 
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
-        path = self._file.path()
+        path = self.path()
         try:
             import onnxruntime
         except ImportError as error:

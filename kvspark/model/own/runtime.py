@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,16 +49,21 @@ class OwnRuntime(ABC):
         """
 
 
-@final
-class KeptFile:
-    """A file as it was when a model was made of it."""
+class FileRuntime(OwnRuntime):
+    """A library, on the file that a model was made of."""
+
+    library: str
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path).absolute()
         self._state = self._now()
 
+    @property
+    def name(self) -> str:
+        return f"{self.library} on {self._path.name}"
+
     def path(self) -> Path:
-        """Where it is.
+        """Where the file is, which is as it was.
 
         Raises:
             ModelError: it is gone, or was written since.

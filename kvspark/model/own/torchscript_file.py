@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, final
 
 from kvspark.model.own.runtime import (
     Array,
-    KeptFile,
-    OwnRuntime,
+    FileRuntime,
     Row,
     RunRow,
     batch_of_one,
@@ -20,23 +18,17 @@ from kvspark.spec import TensorSpec
 
 
 @final
-class TorchScriptFile(OwnRuntime):
+class TorchScriptFile(FileRuntime):
     """The program, loaded and called by torch with one row."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._file = KeptFile(path)
-        self._name = Path(path).name
-
-    @property
-    def name(self) -> str:
-        return f"torch.jit on {self._name}"
+    library = "torch.jit"
 
     def open(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> RunRow:
         import torch
 
         from kvspark.model.opaque.torchscript import opened_torchscript
 
-        module = opened_torchscript(self._file.path())
+        module = opened_torchscript(self.path())
 
         def run(row: Row) -> Mapping[str, Array]:
             given = [torch.from_numpy(batch_of_one(row, spec)) for spec in inputs]
