@@ -16,8 +16,7 @@ from torch import fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from kvspark.errors import CutError, ExportError
-from kvspark.model.run.operators import module_paths
-from kvspark.model.torch.cut import INPUT_BORDER, Piece, cut_graph
+from kvspark.model.torch.cut import INPUT_BORDER, Cutter, Piece
 from kvspark.model.torch.export import Exported, tensor_spec
 from kvspark.model.torch.exportable import Tensors
 
@@ -56,12 +55,13 @@ def find_candidates(exported: Exported, examples: Tensors) -> tuple[Candidate, .
     nodes = list(exported.graph.graph.nodes)
     operations = _operations(exported, examples)
     rows = len(next(iter(examples.values())))
-    modules = sorted({p for n in nodes for p in module_paths(n)}, key=lambda p: (p.count("."), p))
+    cutter = Cutter(exported)
+    modules = sorted(cutter.modules, key=lambda p: (p.count("."), p))
     # A module's own end comes first: it is the name that people would give the place.
     paths = [*modules, *(f"{path}{INPUT_BORDER}" for path in modules)]
     found: dict[tuple[fx.Node, ...], Candidate] = {}
     for path in paths:
-        candidate = _candidate(exported, path, operations, rows)
+        candidate = _candidate(exported, cutter, path, operations, rows)
         if candidate is not None:
             outputs, made = candidate
             found.setdefault(outputs, made)
@@ -103,10 +103,10 @@ def _best(candidates: Sequence[Candidate], cost: Callable[[Candidate], tuple[int
 
 
 def _candidate(
-    exported: Exported, path: str, operations: dict[fx.Node, int], rows: int
+    exported: Exported, cutter: Cutter, path: str, operations: dict[fx.Node, int], rows: int
 ) -> tuple[tuple[fx.Node, ...], Candidate] | None:
     try:
-        *_, piece, last = _two_pieces(exported, path)
+        piece, last = _two_pieces(cutter, path)
     except CutError:
         return None
     before = sum(operations.get(node, 0) for node in piece.part.nodes)
@@ -127,8 +127,8 @@ def _candidate(
     )
 
 
-def _two_pieces(exported: Exported, path: str) -> tuple[Piece, Piece]:
-    before, after = cut_graph(exported, [path])
+def _two_pieces(cutter: Cutter, path: str) -> tuple[Piece, Piece]:
+    before, after = cutter.cut([path])
     return before, after
 
 

@@ -48,65 +48,97 @@ def cut_graph(exported: Exported, cuts: Sequence[str]) -> tuple[Piece, ...]:
     Raises:
         CutError: a path that is no module of the model, or a cut that no set of tensors carries.
     """
-    nodes = list(exported.graph.graph.nodes)
-    live = live_nodes(exported.results)
-    rows = row_symbols(exported.placeholders[0])
-    results = {path: _crossing(nodes, path, live, rows) for path in names_of("cuts", cuts)}
-    order = {node: position for position, node in enumerate(nodes)}
-    paths = sorted(results, key=lambda path: max(order[node] for node in results[path]))
-    cutter = _Cutter(exported, order)
-    while True:
-        pieces = cutter.pieces({path: results[path] for path in paths})
-        if cutter.skipped is None:
-            return tuple(pieces)
-        path, node = cutter.skipped
-        results[path].append(node)
-
-
-def _crossing(
-    nodes: Sequence[fx.Node], cut: str, live: set[fx.Node], rows: frozenset[object]
-) -> list[fx.Node]:
-    path = cut.removesuffix(INPUT_BORDER)
-    inside = {node for node in nodes if node.op == "call_function" and path in module_paths(node)}
-    if not inside:
-        known = sorted({path for node in nodes for path in module_paths(node)})
-        near = difflib.get_close_matches(path, known, 1) or known[:1]
-        hint = f"; did you mean {near[0]!r}" if near else ""
-        raise CutError(f"cut {cut!r} is no module that this model runs{hint}")
-    if cut == path:
-        live_outside = {n for n in nodes if n not in inside and (n in live or n.op == "output")}
-        crossing = _entering(inside, live_outside)
-    else:
-        outside = {n for n in nodes if n not in inside and n.op == "call_function"}
-        crossing = _entering(outside, inside & live)
-    crossing = {node for node in crossing if _has_rows(node, rows)}
-    if not crossing:
-        raise CutError(f"cut {cut!r}: nothing that the model returns needs what crosses there")
-    return [node for node in nodes if node in crossing]
-
-
-def _entering(sources: set[fx.Node], users: set[fx.Node]) -> set[fx.Node]:
-    """The tensors of `sources` that nodes of `users` take."""
-    return {
-        node
-        for node in sources
-        if isinstance(node.meta.get("val"), torch.Tensor) and not users.isdisjoint(node.users)
-    }
+    return Cutter(exported).cut(cuts)
 
 
 @final
-class _Cutter:
-    """Slices stage after stage; stops at the first value that has to become a result as well."""
+class Cutter:
+    """Cuts one graph, as often as it is asked: what is known of its nodes is found once."""
 
-    def __init__(self, exported: Exported, order: Mapping[fx.Node, int]) -> None:
+    def __init__(self, exported: Exported) -> None:
+        nodes = list(exported.graph.graph.nodes)
+        self.modules: dict[str, set[fx.Node]] = {}
+        """The operators inside each module, by its path."""
+        for node in nodes:
+            for path in module_paths(node) if node.op == "call_function" else ():
+                self.modules.setdefault(path, set()).add(node)
         self._exported = exported
-        self._order = order
+        self._order = {node: position for position, node in enumerate(nodes)}
+        self._live = live_nodes(exported.results)
+        self._symbols: dict[fx.Node, str | None] = {}
+        self._has_rows: dict[fx.Node, bool] = {}
         self._is_heavy: dict[fx.Node, bool] = {}
         rows = row_symbols(exported.placeholders[0])
-        for node in order:
-            self._is_heavy[node] = _has_rows(node, rows) and (
+        for node in nodes:
+            self._has_rows[node] = _has_rows(node, rows)
+            self._is_heavy[node] = self._has_rows[node] and (
                 is_heavy(node) or any(self._is_heavy[argument] for argument in node.all_input_nodes)
             )
+
+    def cut(self, cuts: Sequence[str]) -> tuple[Piece, ...]:
+        """The stages for these `cuts`, as `cut_graph` returns them.
+
+        Raises:
+            CutError: as there.
+        """
+        results = {path: self._crossing(path) for path in names_of("cuts", cuts)}
+        order = self._order
+        paths = sorted(results, key=lambda path: max(order[node] for node in results[path]))
+        slicer = _Slicer(self._exported, order, self._is_heavy, self._symbols)
+        while True:
+            pieces = slicer.pieces({path: results[path] for path in paths})
+            if slicer.skipped is None:
+                return tuple(pieces)
+            path, node = slicer.skipped
+            results[path].append(node)
+
+    def _crossing(self, cut: str) -> list[fx.Node]:
+        """The tensors that leave the module of `cut`, or enter it, and that a result needs."""
+        path = cut.removesuffix(INPUT_BORDER)
+        inside = self.modules.get(path)
+        if not inside:
+            known = sorted(self.modules)
+            near = difflib.get_close_matches(path, known, 1) or known[:1]
+            hint = f"; did you mean {near[0]!r}" if near else ""
+            raise CutError(f"cut {cut!r} is no module that this model runs{hint}")
+        live = self._live
+        if cut == path:
+            crossing = {
+                n for n in inside if any(self._takes_from(user, inside) for user in n.users)
+            }
+        else:
+            entering = {node for user in inside & live for node in user.all_input_nodes}
+            crossing = {n for n in entering - inside if n.op == "call_function"}
+        kept = [
+            node
+            for node in crossing
+            if isinstance(node.meta.get("val"), torch.Tensor) and self._has_rows[node]
+        ]
+        if not kept:
+            raise CutError(f"cut {cut!r}: nothing that the model returns needs what crosses there")
+        return sorted(kept, key=self._order.__getitem__)
+
+    def _takes_from(self, user: fx.Node, inside: set[fx.Node]) -> bool:
+        """True if `user` is outside of a module and a result needs it."""
+        return user not in inside and (user in self._live or user.op == "output")
+
+
+@final
+class _Slicer:
+    """Slices stage after stage; stops at the first value that has to become a result as well."""
+
+    def __init__(
+        self,
+        exported: Exported,
+        order: Mapping[fx.Node, int],
+        heavy: Mapping[fx.Node, bool],
+        symbols: dict[fx.Node, str | None],
+    ) -> None:
+        self._exported = exported
+        self._order = order
+        self._is_heavy = heavy
+        self._symbols = symbols
+        """Of the sizes that were looked at so far; shared by all slicers of a graph."""
         self.skipped: tuple[str, fx.Node] | None = None
         """A stage and a node of it that a later stage needs and should not compute again."""
 
@@ -152,8 +184,10 @@ class _Cutter:
         return Slice(tuple(body), tuple(arguments), tuple(outputs), tuple(reads))
 
     def _symbol(self, node: fx.Node) -> str | None:
-        name = str(node.meta["val"])
-        return name if name in self._exported.symbols else None
+        if node not in self._symbols:
+            name = str(node.meta["val"])
+            self._symbols[node] = name if name in self._exported.symbols else None
+        return self._symbols[node]
 
     def _read(self, size: fx.Node, arguments: list[fx.Node]) -> tuple[fx.Node, fx.Node, int]:
         """Where a stage reads `size`; an input of the model is added where no argument has it."""
