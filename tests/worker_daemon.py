@@ -14,9 +14,12 @@ OPTION = "-Dspark.python.daemon.module=tests.worker_daemon"
 
 IMPORTED = (
     "pandas",
+    "pyarrow.pandas_compat",
     "pyarrow.parquet",
     "torch",
     "kvspark.infer.predict.predictor",
+    "kvspark.model.run.program",
+    "kvspark.model.run.weights",
     "kvspark.spark.scoring.score",
     "kvspark.spark.scoring.udf",
     "kvspark.spark.scoring.worker",
@@ -30,6 +33,10 @@ def main() -> None:
         import_module(name)
     from pyspark import daemon
 
+    from kvspark.spark.scoring.worker import forget_zip_finders
+
+    # What a worker imports besides comes from few of the folders of pyspark's zip file.
+    forget_zip_finders()
     # A worker collects garbage behind every task, and need not look through what all of them share.
     gc.collect()
     gc.freeze()

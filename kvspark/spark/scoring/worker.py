@@ -7,9 +7,11 @@ another. The module imports neither torch nor the store's client before the firs
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
+from zipimport import zipimporter
 
 from pyspark import TaskContext
 
@@ -53,6 +55,7 @@ _kept: OrderedDict[tuple[bytes, int, tuple[str, ...]], _Kept] = OrderedDict()
 
 def predictor_for(spec: TaskSpec) -> Predictor:
     """The predictor of this worker for `spec`, made now if it has none."""
+    forget_zip_finders()
     gpus = tuple(task_resources().get("gpu", ()))
     key = (spec.key, task_threads(), gpus)
     if key not in _kept:
@@ -64,6 +67,17 @@ def predictor_for(spec: TaskSpec) -> Predictor:
     _kept.move_to_end(key)
     _kept[key].opener.bring_from(spec.shipped)
     return _kept[key].predictor
+
+
+def forget_zip_finders() -> None:
+    """Takes the finders of zip files out of Python's cache of them; what is imported again makes its own.
+
+    Spark invalidates that cache when a task starts. A finder of a zip file then reads the whole list of
+    its files, and pyspark, which workers import from a zip file, leaves one for each of its folders.
+    """
+    for path, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimporter):
+            sys.path_importer_cache.pop(path, None)
 
 
 def task_threads() -> int:

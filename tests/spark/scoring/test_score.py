@@ -6,12 +6,15 @@ import datetime as dt
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from zipimport import zipimporter
 
 import numpy as np
 import pyarrow as pa
+import pyspark
 import pytest
 from chispa import assert_df_equality
 from pyspark import TaskContext
@@ -227,6 +230,23 @@ def test_a_worker_that_dies_changes_neither_rows_nor_counts(
     assert (tmp_path / "died").exists()
     assert tally.stats.rows == ROWS
     assert tally.stats.stages["output"].computed == ROWS
+
+
+def test_a_worker_keeps_no_finder_whose_zip_file_the_next_task_would_list_again(
+    spark: SparkSession, table: DataFrame, mlp: Model
+) -> None:
+    spec = task_spec(spark, compiled_plan(mlp.bundle), None)
+    columns = ColumnMap({"x": "x"}, {"label": "label"})
+    task = ScoreTask(spec, columns, {"x": 1}, ("id", "x", "label"), "call", None)
+
+    def finders(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        list(task.run(batches))
+        zips = sum(isinstance(each, zipimporter) for each in sys.path_importer_cache.values())
+        yield pa.RecordBatch.from_pylist([{"zips": zips, "pyspark": str(pyspark.__file__)}])
+
+    told = table.mapInArrow(finders, "zips long, pyspark string").collect()
+    assert all(".zip/" in row.pyspark for row in told)
+    assert {row.zips for row in told} == {0}
 
 
 def test_what_nobody_tallied_is_not_counted_for_the_next(
