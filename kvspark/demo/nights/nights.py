@@ -24,7 +24,7 @@ from rich.console import Console
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.config.job import SparkConfig
-from kvspark.demo.classifier import load_trunk
+from kvspark.demo.classifier import encoder_folder, load_trunk
 from kvspark.demo.models import Models
 from kvspark.demo.nights.night import Night, nights_in, shipped_nights
 from kvspark.demo.nights.outcome import Outcome, complaints, table
@@ -53,12 +53,19 @@ def run_demo(nights_dir: Path | None, out: Path) -> int:
     tables = [night.read() for night in nights]
     console = Console()
     steps = Steps(console)
-    with steps.step("check the encoder's weights and export it as a graph"):
-        models = Models(load_trunk())
+    with steps.step("check the encoder's weights"):
+        encoder_folder()
     _clear(out)
-    with steps.step("start Spark"):
-        spark = open_session(SparkConfig(), name=JOB)
-    outcomes, trainings = _Demo(spark, models, out, steps).run(nights, tables)
+    config = CacheConfig(url=f"embedded:{(out / 'cache').absolute()}", namespace=JOB)
+    # In use from the first night to the last, so that its server runs on between them.
+    with closing(Cache.from_config(config)) as cache:
+        cache.check()
+        with steps.step("export the encoder as a graph"):
+            models = Models(load_trunk())
+        with steps.step("start Spark"):
+            spark = open_session(SparkConfig(), name=JOB)
+        demo = _Demo(spark, models, cache, config, out, steps)
+        outcomes, trainings = demo.run(nights, tables)
     _write(out, outcomes, trainings)
     return _tell(console, out, outcomes)
 
@@ -70,6 +77,9 @@ class _Demo:
 
     spark: SparkSession
     models: Models
+    cache: Cache
+    config: CacheConfig
+    """Of the cache."""
     out: Path
     steps: Steps
 
@@ -77,39 +87,33 @@ class _Demo:
         self, nights: Sequence[Night], tables: Sequence[pa.Table]
     ) -> tuple[list[Outcome], list[Training]]:
         """What the nights came to, and how the two heads were made."""
-        config = CacheConfig(url=f"embedded:{(self.out / 'cache').absolute()}", namespace=JOB)
-        # In use from the first night to the last, so that its server runs on between them.
-        with closing(Cache.from_config(config)) as cache:
-            cache.check()
-            with self.steps.step("train the first head on labelled rows, without a cache"):
-                first = train(self.spark, self.models.trunk, first_rows(tables[0]), cache=None)
-            model = self.models.save_with_head(first.head, self.out / "models" / "head-1")
-            outcomes, seen = list[Outcome](), set[str]()
-            for night, rows in zip(nights, tables, strict=True):
-                texts = set(rows["text"].to_pylist())
-                job = self._job(len(outcomes) + 1, night.name, night.path, model)
-                outcomes.append(self._score(job, first, config, new_texts=len(texts - seen)))
-                seen |= texts
-            with self.steps.step("train a new head on the vectors in the cache"):
-                second = train(self.spark, self.models.trunk, all_rows(tables[-1]), cache=cache)
-            model = self.models.save_with_head(second.head, self.out / "models" / "head-2")
-            name = f"{nights[-1].name}, new head"
-            job = self._job(len(outcomes) + 1, name, nights[-1].path, model)
-            outcomes.append(self._score(job, second, config, new_texts=0))
+        with self.steps.step("train the first head on labelled rows, without a cache"):
+            first = train(self.spark, self.models.trunk, first_rows(tables[0]), cache=None)
+        model = self.models.save_with_head(first.head, self.out / "models" / "head-1")
+        outcomes, seen = list[Outcome](), set[str]()
+        for night, rows in zip(nights, tables, strict=True):
+            texts = set(rows["text"].to_pylist())
+            job = self._job(len(outcomes) + 1, night.name, night.path, model)
+            outcomes.append(self._score(job, first, new_texts=len(texts - seen)))
+            seen |= texts
+        with self.steps.step("train a new head on the vectors in the cache"):
+            second = train(self.spark, self.models.trunk, all_rows(tables[-1]), cache=self.cache)
+        model = self.models.save_with_head(second.head, self.out / "models" / "head-2")
+        name = f"{nights[-1].name}, new head"
+        job = self._job(len(outcomes) + 1, name, nights[-1].path, model)
+        outcomes.append(self._score(job, second, new_texts=0))
         return outcomes, [first, second]
 
     def _job(self, number: int, name: str, path: Path, model: Path) -> Job:
         return Job(self.spark, f"night {number}: {name}", path, model, self.out / f"night-{number}")
 
-    def _score(
-        self, job: Job, training: Training, cache: CacheConfig, *, new_texts: int
-    ) -> Outcome:
+    def _score(self, job: Job, training: Training, *, new_texts: int) -> Outcome:
         """One night; its twin without the cache goes first, and pays for a Spark that is cold."""
         self.steps.heading(job.name)
         with self.steps.step("score it without the cache", shows_itself=True):
             off = job.run(None)
         with self.steps.step("score it with the cache", shows_itself=True):
-            run = job.run(cache)
+            run = job.run(self.config)
         with self.steps.step("compare the two outputs, bit for bit"):
             return job.outcome(run, off, training.trained, new_texts=new_texts)
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from kvspark.demo.nights.night import shipped_nights
 from kvspark.demo.nights.nights import run_demo
 from kvspark.errors import UsageError
+from tests.glosses import short_glosses
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis, pytest.mark.slow]
 
@@ -23,7 +23,7 @@ DUPLICATES = 5
 def write_nights(folder: Path, *, rows: int) -> Path:
     """Two nights: some texts change, some rows have the same text, a class appears."""
     folder.mkdir()
-    before = shipped_nights()[0].read().slice(0, rows).to_pydict()
+    before = short_glosses(rows).to_pydict()
     for place in range(DUPLICATES):
         before["text"][20 + place] = before["text"][10]
     after = {name: list(values) for name, values in before.items()}
