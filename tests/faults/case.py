@@ -1,6 +1,6 @@
-"""The run that faults happen to: a model of two cached stages, 2,000 rows, half of them known.
+"""The run that faults happen to: a model of two cached stages, 1,000 rows, half of them known.
 
-It asks the store some 200 times and writes 2,000 entries, so a fault that costs a little each
+It asks the store some 100 times and writes 1,000 entries, so a fault that costs a little each
 time costs a lot. What is right is the run without a cache.
 """
 
@@ -33,7 +33,7 @@ NAMESPACE = "faults"
 USER = "worker"
 PASSWORD_ENV = "KVSPARK_TESTS_FAULTS_PASSWORD"
 PASSWORD = "before"
-BATCHES = 200
+BATCHES = 100
 BATCH_ROWS = 10
 TIMEOUT_MS = 250
 

@@ -21,7 +21,7 @@ from tests.faults.staging import staged
 from tests.faults.wire import Call, Cut, Flip, Twice
 from tests.redis_server import PATIENT_MS
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 START, MIDDLE = 0.0, 0.5
 

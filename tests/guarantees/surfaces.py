@@ -16,6 +16,7 @@ from kvspark.spark.jobs.job import run_score
 from kvspark.spec import BINARY, STRING
 from tests.guarantees.sources import bits
 from tests.redis_server import PATIENT_MS
+from tests.spark.by_id import by_id
 from tests.spark.small_jobs import job, published
 
 Bits = list[bytes | None]
@@ -53,7 +54,7 @@ def by_score(spark: SparkSession) -> Surface:
             cache=cache_of(model, url),
             on_bad_row="null",
         )
-        return [bits(row.made) for row in scored.orderBy("id").collect()]
+        return [bits(row.made) for row in by_id(scored)]
 
     return run
 
@@ -62,7 +63,7 @@ def by_udf(spark: SparkSession) -> Surface:
     def run(model: Model, output: str, rows: Sequence[Any], type_: str, url: str | None) -> Bits:
         made = kvspark.udf(model, output=output, cache=cache_of(model, url), on_bad_row="null")
         scored = frame(spark, rows, type_).select("id", made("value").alias("made"))
-        return [bits(row.made) for row in scored.orderBy("id").collect()]
+        return [bits(row.made) for row in by_id(scored)]
 
     return run
 

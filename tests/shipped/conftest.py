@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from kvspark.demo.classifier import Trunk, load_trunk
-from kvspark.demo.models import Models
-from kvspark.demo.nights.night import shipped_nights
+from kvspark.demo.classifier import MAX_LENGTH, Trunk, encoder_folder, load_trunk
 from kvspark.infer.model import Model
+from kvspark.model.features.text import TextFeatures
 from tests import worker_daemon
+from tests.glosses import short_glosses
 from tests.redis_server import PATIENT_MS
 
 ROOT = Path(__file__).parents[2]
@@ -84,11 +84,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     (home / "dist").mkdir()
     shutil.copy(wheel, home / "dist/kvspark.zip")
     (home / "data").mkdir()
-    rows = pq.read_table(shipped_nights()[0].path).slice(0, ROWS)
-    pq.write_table(rows, home / "data/glosses")
-    trunk = load_trunk()
-    features = Models(trunk).features
-    model = Model.from_torch(Labelled(trunk).eval(), features=features, cuts=["trunk"])
+    pq.write_table(short_glosses(ROWS), home / "data/glosses")
+    features = TextFeatures.from_pretrained(encoder_folder(), max_length=MAX_LENGTH)
+    model = Model.from_torch(Labelled(load_trunk()).eval(), features=features, cuts=["trunk"])
     model.save(home / "models/glosses")
     (home / ".venv").symlink_to(sys.prefix)
     return home

@@ -23,6 +23,7 @@ from kvspark.cache.seal.keyring import write_keys
 from kvspark.config.sealing import KEY_ENV
 from kvspark.demo.project.project import make_project
 from kvspark.infer.model import Model
+from kvspark.store.files.cold import ColdStore
 from tests.redis_server import RedisAddress, running_redis
 from tests.shipped.conftest import ROOT, ROWS, bare_environment, blocks, inline
 
@@ -314,7 +315,9 @@ def test_a_documented_command_runs_as_it_stands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(project)
+    # Nobody else inserts entries or copies them.
     monkeypatch.setattr(purge, "SETTLE_S", 0.0)
+    monkeypatch.setattr(ColdStore, "remembered_s", 0.0)
     for name, value in secured.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KVSPARK__CACHE__SUBJECT", "id")

@@ -1,4 +1,7 @@
-"""What README.md says to type runs as it is pasted: in a clone, and where the wheel is installed."""
+"""What README.md says to type runs as it is pasted: in a clone, and where the wheel is installed.
+
+That the quick start for Python runs where the wheel is installed is the first thing in test_first_hour.py.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +46,6 @@ def test_the_wheel_is_what_is_imported_where_it_is_installed(
     own, shared = done.stdout.splitlines()
     assert own.startswith(str(installed.parent))
     assert not shared.startswith(str(installed.parent))
-
-
-@pytest.mark.spark
-@pytest.mark.slow
-def test_the_python_quick_start_runs_where_the_wheel_is_installed(
-    installed: Path, tmp_path: Path
-) -> None:
-    code = blocks("README.md", "Quick start: Python", "python")[0]
-    done = pasted(["python"], installed, tmp_path, input=code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n|") >= 4
-    assert "churn|" in done.stdout
 
 
 @pytest.fixture(scope="module")

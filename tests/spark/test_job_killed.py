@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +19,6 @@ from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
-from kvspark.spark.session.fault import FAULT_POINT_ENV
 from tests.faults.matrix import KILLS_ENV, covers
 from tests.spark.small_jobs import job, published, write_night
 
@@ -38,12 +39,17 @@ KILLS = int(os.environ.get(KILLS_ENV, "2"))
 behind at each step of a publication is shown without a JVM, in test_target_killed.py."""
 TRIES = 12
 SEED = 20260101
+LOCK, STAGING = "lock", "night-*"
+"""What a run leaves beside its output: its lock before Spark starts, its staging when it scores."""
+WAYS = [(os.killpg, LOCK), (os.kill, STAGING), (os.kill, LOCK), (os.killpg, STAGING)]
+"""The whole machine dies, or the driver alone and its JVM runs on for a moment; some time after a mark."""
+LONGEST_S = 3.0
+"""From a mark on: as long as a run takes to start, or to score and publish, on a machine of today."""
 
 
-def start(folder: Path, night: Path, **environ: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, night: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", JOB, str(folder), str(night)],
-        env={**os.environ, **environ},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # the driver, its JVM and its workers are one group
@@ -52,6 +58,15 @@ def start(folder: Path, night: Path, **environ: str) -> subprocess.Popen[bytes]:
 
 def names_in(path: Path) -> set[str]:
     return {item.name for item in path.iterdir()}
+
+
+def marked(folder: Path, mark: str) -> set[tuple[str, int]]:
+    """What is beside the output, by name and time: a run writes anew into the lock that another has left."""
+    found = set()
+    for path in (folder / ".kvspark-out").glob(mark):
+        with suppress(FileNotFoundError):  # the run has ended meanwhile
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
 
 
 def wait_until_gone(group: int) -> None:
@@ -105,19 +120,16 @@ def nights(spark: SparkSession, tmp_path: Path, mlp: Model) -> Nights:
 def test_a_job_killed_at_random_moments_leaves_the_old_output_and_is_rerun(
     spark: SparkSession, nights: Nights
 ) -> None:
-    started = time.monotonic()
-    assert start(nights.folder, nights.second).wait() == 0
-    whole_s = time.monotonic() - started
-    nights.publish_old(spark)
-
     moments = random.Random(SEED)
     survived: list[pa.Table] = []
     groups: list[int] = []
-    for attempt in range(TRIES):
+    for kill, mark in islice(cycle(WAYS), TRIES):
+        before = marked(nights.folder, mark)
         running = start(nights.folder, nights.second)
-        time.sleep(whole_s * moments.uniform(0.1, 0.9))
-        # The whole machine dies, or the driver alone and its JVM runs on for a moment.
-        kill = os.killpg if attempt % 2 else os.kill
+        while not marked(nights.folder, mark) - before:
+            assert running.poll() is None
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, LONGEST_S))
         kill(running.pid, signal.SIGKILL)
         groups.append(running.pid)
         if running.wait() == 0:  # it was faster this time
@@ -131,16 +143,4 @@ def test_a_job_killed_at_random_moments_leaves_the_old_output_and_is_rerun(
     assert any(table.equals(nights.old) for table in survived)
     for group in groups:
         wait_until_gone(group)
-    nights.rerun(spark)
-
-
-@covers("F39")
-def test_a_job_killed_after_the_swap_has_published_and_is_rerun(
-    spark: SparkSession, nights: Nights
-) -> None:
-    running = start(nights.folder, nights.second, **{FAULT_POINT_ENV: "exchanged"})
-    assert running.wait() == -signal.SIGKILL
-    assert "displaced" in names_in(nights.folder / ".kvspark-out")
-    assert nights.published().equals(nights.new)
-    wait_until_gone(running.pid)
     nights.rerun(spark)

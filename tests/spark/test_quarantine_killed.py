@@ -23,6 +23,7 @@ from kvspark.spark.jobs.job import run_score
 from kvspark.spark.session.fault import FAULT_POINT_ENV
 from kvspark.spec import TensorSpec
 from tests.callables import strict
+from tests.faults.matrix import covers
 from tests.spark.small_jobs import job, published
 from tests.spark.test_job_killed import names_in, wait_until_gone
 
@@ -115,6 +116,7 @@ def test_no_file_and_no_log_holds_what_a_bad_row_holds(folder: Path) -> None:
     assert SECRET.encode() in (night / "rows.parquet").read_bytes()
 
 
+@covers("F39")
 @pytest.mark.parametrize("fault", ["collected", "exchanged"])
 def test_a_killed_run_leaves_an_output_and_its_own_quarantine(
     spark: SparkSession, folder: Path, fault: str
@@ -126,6 +128,7 @@ def test_a_killed_run_leaves_an_output_and_its_own_quarantine(
     running = kvspark(write_conf(folder, second), **{FAULT_POINT_ENV: fault})
     assert running.communicate(timeout=300) is not None
     assert running.returncode == -signal.SIGKILL
+    assert ("displaced" in names_in(folder / ".kvspark-out")) == (fault == "exchanged")
     assert pair(folder / "out") == ((380, 20) if fault == "collected" else (360, 40))
     report = json.loads((folder / "out" / "_kvspark" / "run.json").read_text())
     assert (report["rows_out"], report["rows_quarantined"]) == pair(folder / "out")

@@ -37,7 +37,7 @@ def model() -> Model:
 
 def seen(df: DataFrame, model: Model, inputs: dict[str, InputOf], **options: Any) -> np.ndarray:
     """What the model saw of each row of `df`, in the order of `id`."""
-    made = score(df, model, inputs=inputs, **options).orderBy("id").select("output").toArrow()
+    made = score(df, model, inputs=inputs, **options).select("id", "output").toArrow().sort_by("id")
     return np.array(made["output"].to_pylist())
 
 
@@ -71,7 +71,7 @@ def test_joined_columns_are_what_numpy_stacks(spark: SparkSession, model: Model)
 
 def test_a_udf_sees_the_same(spark: SparkSession, model: Model) -> None:
     df, wanted = numbers(spark)
-    made = df.select("id", kvspark.udf(model, inputs=INPUTS)().alias("y")).orderBy("id").toArrow()
+    made = df.select("id", kvspark.udf(model, inputs=INPUTS)().alias("y")).toArrow().sort_by("id")
     assert same_bits(np.array(made["y"].to_pylist()), wanted)
 
 
@@ -300,7 +300,7 @@ def test_a_tower_is_computed_first_for_distinct_made_inputs(
     inputs: dict[str, InputOf] = {"user": ["u"] * 8, "item": ["i"] * 6}
     cache = kvspark.Cache.connect("memory://", namespace="tabular")
     plan = Plan({"user": StagePlan(cached=True)}, distinct_first=("user",))
-    made = score(users, towers, inputs=inputs, cache=cache, plan=plan).orderBy("id").toArrow()
+    made = score(users, towers, inputs=inputs, cache=cache, plan=plan).toArrow().sort_by("id")
     user = np.repeat(np.arange(40, dtype="float32")[:, None] % 4, 8, axis=1)
     item = np.repeat(np.arange(40, dtype="float32")[:, None], 6, axis=1)
     wanted = towers.predict({"user": user, "item": item}, threads=1)["output"]

@@ -41,6 +41,11 @@ def torch_model() -> tuple[Mlp, Model]:
     return module, Model.from_torch(module, {"x": torch.zeros(2, 8)})
 
 
+@pytest.fixture(scope="module")
+def minilm() -> Model:
+    return Model.from_pretrained(get_model_path(), max_length=8)
+
+
 # ---------------------------------------------------------------- each source beside its own runtime
 
 
@@ -131,16 +136,15 @@ def test_a_function_and_a_torchscript_file_run_themselves(tmp_path: Path) -> Non
 
 
 def test_a_sentence_folder_runs_in_sentence_transformers_where_it_is_installed(
-    monkeypatch: pytest.MonkeyPatch,
+    minilm: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("sentence_transformers")
-    model = Model.from_pretrained(get_model_path(), max_length=8)
-    found = model.verify({"text": TEXTS})
+    found = minilm.verify({"text": TEXTS})
     assert found.runtime.startswith("sentence-transformers on ")
     assert found.ok
     assert found.compared == 4
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    found = model.verify({"text": TEXTS})
+    found = minilm.verify({"text": TEXTS})
     assert found.runtime.startswith("transformers, with the folder's pooling (sentence-transf")
     assert found.ok
     assert found.compared == 4
@@ -283,8 +287,8 @@ def test_a_saved_model_has_no_own_runtime_and_says_so(tmp_path: Path) -> None:
     assert loaded.verify({"x": rows(40, 8)}, runtime=module).verdict == "differs"
 
 
-def test_a_model_of_text_is_verified_from_its_bundle_too(tmp_path: Path) -> None:
-    Model.from_pretrained(get_model_path(), max_length=8).save(tmp_path / "m")
+def test_a_model_of_text_is_verified_from_its_bundle_too(minilm: Model, tmp_path: Path) -> None:
+    minilm.save(tmp_path / "m")
     loaded = Model.load(tmp_path / "m")
     found = loaded.verify({"text": TEXTS})
     assert (found.ok, found.compared, found.is_independent) == (True, 4, False)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import soundfile
 import torch
-from chispa import assert_df_equality
 from PIL import Image
 from pyspark.errors import PythonException
 from pyspark.sql import DataFrame, SparkSession
@@ -88,19 +88,22 @@ def damaged(content: bytes) -> bytes:
 
 def check(df: DataFrame, model: Model, bad: dict[int, str], **names: Any) -> None:
     """`df` scored both ways: the good rows are those of a table without the bad ones."""
-    whole = kvspark.score(df.where(~F.col("id").isin(list(bad))), model, **names)
-    nulled = kvspark.score(df, model, on_bad_row="null", **names)
-    split = kvspark.score(df, model, on_bad_row="quarantine", **names).cache()
-    outputs = [name for name in whole.columns if name not in df.columns]
-    assert split.columns == [*df.columns, *outputs, ERROR]
-    assert nulled.columns == whole.columns
-    good = split.where(F.col(ERROR).isNull()).drop(ERROR)
-    assert_df_equality(good.orderBy("id"), whole.orderBy("id"))
-    assert_df_equality(split.drop(ERROR).orderBy("id"), nulled.orderBy("id"))
-    rest = split.where(F.col(ERROR).isNotNull())
-    assert {row.id: row[ERROR].error for row in rest.collect()} == bad
-    assert all(row[name] is None for row in rest.collect() for name in outputs)
-    split.unpersist()
+    of_good = kvspark.score(df.where(~F.col("id").isin(list(bad))), model, **names)
+    with_nulls = kvspark.score(df, model, on_bad_row="null", **names)
+    with_reasons = kvspark.score(df, model, on_bad_row="quarantine", **names)
+    outputs = [name for name in of_good.columns if name not in df.columns]
+    assert with_reasons.columns == [*df.columns, *outputs, ERROR]
+    assert with_nulls.columns == of_good.columns
+    assert with_reasons.drop(ERROR).schema == with_nulls.schema == of_good.schema
+    errors = with_reasons.withColumn(ERROR, F.col(ERROR)["error"])
+    # Each table is computed once, and sorted here.
+    whole, nulled, split = (made.toArrow().sort_by("id") for made in (of_good, with_nulls, errors))
+    is_good = pc.is_null(split[ERROR])
+    assert split.filter(is_good).drop_columns([ERROR]).equals(whole)
+    assert split.drop_columns([ERROR]).equals(nulled)
+    rest = split.filter(pc.invert(is_good)).to_pylist()
+    assert {row["id"]: row[ERROR] for row in rest} == bad
+    assert all(row[name] is None for row in rest for name in outputs)
 
 
 def test_nulls_and_ragged_rows(spark: SparkSession, mlp: Model) -> None:

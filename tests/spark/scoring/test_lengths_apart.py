@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 import kvspark
 from tests.infer.test_lengths_apart import LENGTHS, Crossed, by_module, made_of, rows_of
 from tests.small_models import seeded
+from tests.spark.by_id import by_id
 
 pytestmark = pytest.mark.spark
 
@@ -21,9 +22,9 @@ def test_score_and_udf_give_the_rows_of_predict_where_lengths_differ(spark: Spar
     table = [(i, *(rows[name][i].tolist() for name in NAMES)) for i in range(len(LENGTHS))]
     kind = "array<array<float>>"
     df = spark.createDataFrame(table, f"id long, source {kind}, target {kind}").repartition(2)
-    scored = kvspark.score(df, model).orderBy("id").collect()
+    scored = by_id(kvspark.score(df, model))
     by_udf = df.select("id", kvspark.udf(model)(*NAMES).alias("y")).select("id", "y.*")
-    for by in (scored, by_udf.orderBy("id").collect()):
+    for by in (scored, by_id(by_udf)):
         for i, row in enumerate(by):
             assert np.array(row["pooled"], "float32").tobytes() == expected["pooled"][i].tobytes()
             assert np.array(row["tokens"], "float32").tobytes() == expected["tokens"][i].tobytes()

@@ -14,6 +14,7 @@ import kvspark
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.scoring.score import score
+from tests.spark.by_id import by_id
 from tests.spark.conftest import features
 
 pytestmark = pytest.mark.spark
@@ -21,20 +22,20 @@ pytestmark = pytest.mark.spark
 
 def test_one_output_is_a_column(table: DataFrame, mlp: Model) -> None:
     label = kvspark.udf(mlp, output="label")
-    by_udf = table.select("id", label("x").alias("label")).orderBy("id").collect()
-    assert by_udf == score(table, mlp).select("id", "label").orderBy("id").collect()
+    by_udf = by_id(table.select("id", label("x").alias("label")))
+    assert by_udf == by_id(score(table, mlp).select("id", "label"))
 
 
 def test_an_array_output_is_a_column(table: DataFrame, mlp: Model) -> None:
     scores = kvspark.udf(mlp, output="scores")
-    by_udf = table.select("id", scores("x").alias("scores")).orderBy("id").collect()
-    assert by_udf == score(table, mlp).select("id", "scores").orderBy("id").collect()
+    by_udf = by_id(table.select("id", scores("x").alias("scores")))
+    assert by_udf == by_id(score(table, mlp).select("id", "scores"))
 
 
 def test_several_outputs_are_a_struct(table: DataFrame, mlp: Model) -> None:
     both = kvspark.udf(mlp)
-    by_udf = table.select("id", both("x").alias("y")).select("id", "y.*").orderBy("id").collect()
-    assert by_udf == score(table, mlp).select("id", "scores", "label").orderBy("id").collect()
+    by_udf = by_id(table.select("id", both("x").alias("y")).select("id", "y.*"))
+    assert by_udf == by_id(score(table, mlp).select("id", "scores", "label"))
 
 
 def test_several_inputs_come_in_the_order_of_the_model(spark: SparkSession, towers: Model) -> None:
@@ -65,16 +66,16 @@ def test_nan_stays_nan_and_null_stays_null(spark: SparkSession) -> None:
     model = Model.from_torch(WithNan().eval(), {"x": torch.ones(2, 3)}, name="nan")
     rows = [(0, [1.0, -1.0, 4.0]), (1, [-4.0, 9.0, 0.25]), (2, None), (3, [1.0, 1.0, 1.0])]
     df = spark.createDataFrame(rows, "id int, x array<float>").coalesce(1)
-    right = score(df, model, on_bad_row="null").drop("x").orderBy("id").toArrow()
+    right = score(df, model, on_bad_row="null").drop("x").toArrow().sort_by("id")
     made = df.select("id", kvspark.udf(model, on_bad_row="null")("x").alias("y")).select(
         "id", "y.*"
     )
-    by_udf = made.orderBy("id").toArrow()
+    by_udf = made.toArrow().sort_by("id")
     assert repr(by_udf.to_pylist()) == repr(right.to_pylist())
     assert repr(by_udf["number"].to_pylist()) == "[1.0, nan, None, 1.0]"
     for name in ("number", "array"):
         alone = kvspark.udf(model, output=name, on_bad_row="null")
-        column = df.select("id", alone("x").alias("y")).orderBy("id").toArrow()["y"]
+        column = df.select("id", alone("x").alias("y")).toArrow().sort_by("id")["y"]
         assert repr(column.to_pylist()) == repr(right[name].to_pylist())
 
 
@@ -125,9 +126,9 @@ def test_a_bad_row_has_no_outputs_where_that_is_asked_for(
     if output is None:
         by_udf = by_udf.select("id", "y.*")
     by_score = score(df, mlp, on_bad_row="null").select("id", *names)
-    expected = by_score.orderBy("id").collect()
+    expected = by_id(by_score)
     assert [row[1] is None for row in expected] == [False, True, False, True]
-    assert [tuple(row) for row in by_udf.orderBy("id").collect()] == [tuple(r) for r in expected]
+    assert [tuple(row) for row in by_id(by_udf)] == [tuple(r) for r in expected]
 
 
 def test_whole_numbers_beside_a_bad_row_stay_exact(spark: SparkSession) -> None:

@@ -19,7 +19,7 @@ from tests.store.clock import Clock
 from tests.store.lease_contract import LeaseContract
 from tests.store.store_contract import StoreContract
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 TIMEOUT_S = 0.4
 """Where it is under test."""

@@ -31,7 +31,7 @@ from tests.store.calls import delete, get_many, read, set_many
 from tests.store.clock import Clock
 from tests.store.parts import in_order
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 PATIENT_S = 20.0
 SIZE_BYTES = 40

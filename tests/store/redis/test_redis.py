@@ -25,7 +25,7 @@ from tests.store.lease_contract import LeaseContract
 from tests.store.redis.redis_stores import over_socket, over_tcp
 from tests.store.store_contract import StoreContract
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 TIMEOUT_S = 0.6
 SLACK_S = 2.0
