@@ -21,6 +21,7 @@ from tests.small_models import seeded
 
 LENGTHS = (1, 2, 3, 5, 8, 9, 21)
 MOST_APART = 1e-5
+LONG, LONGEST = 900, 1000
 IDS = {"ids": torch.ones(2, 8, dtype=torch.int64)}
 
 
@@ -127,6 +128,25 @@ def test_a_row_of_no_length_has_the_modules_result_or_is_a_bad_row() -> None:
     assert bad.message == "input 'ids' has length 0; the model takes lengths from 1"
 
 
+def _attended(net: Net, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Attention whose mask leaves nothing of a row of padding alone: its result there is NaN."""
+    del net
+    score = x[..., 0].masked_fill(ids == 0, float("-inf"))
+    return (score.softmax(1).unsqueeze(-1) * x).sum(1)
+
+
+def test_a_row_of_no_length_is_not_padded_where_that_changes_it() -> None:
+    net = seeded(Net(_attended)).eval()
+    model = Model.from_torch(net, IDS, variable_length=["ids"])
+    rule = model.bundle.length_rule
+    assert (rule.is_exact, rule.shortest, rule.pads_empty) == (False, 0, False)
+    shape = model.bundle.micro_batch
+    assert [rule.length_in_call(length, shape) for length in (0, 1, 5)] == [0, 4, 8]
+    made = model.predict({"ids": [[], [3, 4, 5]]})["output"]
+    assert (made[0] == 0).all()
+    assert np.abs(made[1] - net(torch.tensor([[3, 4, 5]])).detach().numpy()[0]).max() < MOST_APART
+
+
 def test_a_padded_length_ends_where_positions_end() -> None:
     net = seeded(Net(_positions, nn.Embedding(50, 4))).eval()
     model = Model.from_torch(net, IDS, variable_length=["ids"])
@@ -175,6 +195,31 @@ def test_a_function_is_tried_too(function: Callable[..., np.ndarray], tmp_path: 
     assert model.predict({"x": rows})["y"].tolist() == pytest.approx([7 / 3, 3.0])
     model.save(tmp_path / "m")
     assert Model.load(tmp_path / "m").bundle.length_rule == model.bundle.length_rule
+
+
+def mean_of_long(x: np.ndarray) -> np.ndarray:
+    """Rows that are longer than others lose their own mean, which padding changes."""
+    return x - x.mean(axis=1, keepdims=True) if x.shape[1] > LONG else x * 2
+
+
+def length_of_longest(x: np.ndarray) -> np.ndarray:
+    """Rows that are longer than all that have much padding are multiplied by their length."""
+    return x * np.float32(x.shape[1]) if x.shape[1] > LONGEST else x * 2
+
+
+@pytest.mark.parametrize(
+    ("function", "length"), [(mean_of_long, LONG + 3), (length_of_longest, LONGEST + 3)]
+)
+def test_long_rows_are_tried_too(function: Callable[..., np.ndarray], length: int) -> None:
+    model = Model.from_callable(
+        function,
+        fingerprint="1",
+        inputs=[TensorSpec("x", "float32", (None,))],
+        outputs=[TensorSpec("y", "float32", (None,))],
+    )
+    row = np.arange(length, dtype="float32")
+    (made,) = model.predict({"x": [row]})["y"]
+    assert made.tolist() == function(row[None])[0].tolist()
 
 
 def test_a_script_is_tried_too(tmp_path: Path) -> None:
