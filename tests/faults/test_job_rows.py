@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.faults.matrix import covers
 from tests.faults.proxy import FaultProxy
 from tests.faults.wire import BlackHole, Drip, Fault, Flip, Say, Swap
 from tests.redis_server import running_redis
+from tests.small_disk import small_disk as mounted
 from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
@@ -185,14 +185,8 @@ def test_an_interrupted_run_leaves_no_worker_behind_and_the_session_usable(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"]
-    mounted = subprocess.run(["mount", *options, str(disk)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a full disk needs the right to mount a small one")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
 
 
 @covers("F43")

@@ -72,10 +72,20 @@ class _Server(Finder):
         self._store: RedisStore | None = None
         self._used: FileLock | None = None
         self._not_before = 0.0
+        self._why = f"{folder} did not start"
+        """What was wrong when it did not start."""
 
     @override
     def store(self, deadline: Deadline) -> RedisStore:
-        return self._store or self._arrive()
+        if self._store is not None:
+            return self._store
+        if time.monotonic() < self._not_before:
+            raise StoreUnavailableError(f"a moment ago: {self._why}")
+        try:
+            return self._arrive()
+        except StoreUnavailableError as exc:
+            self._why = str(exc)
+            raise
 
     @override
     def other(self, failed: RedisStore, deadline: Deadline) -> RedisStore | None:
@@ -95,8 +105,6 @@ class _Server(Finder):
     def _arrive(self) -> RedisStore:
         now = time.monotonic()
         ends = now + START_S
-        if now < self._not_before:
-            raise StoreUnavailableError(f"{self._folder} did not start a moment ago")
         self._not_before = now + PAUSE_S
         try:
             self._folder.make()

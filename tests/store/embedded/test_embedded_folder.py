@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from kvspark.errors import StoreUnavailableError, UsageError
 from kvspark.store.embedded import embedded
 from kvspark.store.embedded.embedded import EmbeddedStore
 from kvspark.store.embedded.server_dir import SOCKET_PATH_BYTES
+from tests.small_disk import fill, small_disk
 from tests.store.calls import get_many, ping, set_many
 from tests.store.embedded.embedded_processes import processes, server_of, settle
 
@@ -176,3 +178,37 @@ def test_more_than_the_bound_evicts_and_takes_every_write(folder):
     found = get_many(store, [key for key, _ in entries])
     assert 0 < sum(value is not None for value in found) < 1_000
     store.close()
+
+
+def test_a_full_disk_is_told_also_a_moment_later(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        store = EmbeddedStore(disk / "cache")
+        for said in ("^embedded:", "^a moment ago: embedded:"):
+            with pytest.raises(StoreUnavailableError, match=f"{said}.*No space left on device"):
+                get_many(store, [b"a"])
+
+
+def test_a_full_disk_loses_nothing_that_was_saved(tmp_path):
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        folder = disk / "cache"
+        store = EmbeddedStore(folder)
+        set_many(store, [(b"a", b"1")], ttl_s=None)
+        store.close()
+        settle(folder)
+        filler = fill(disk)
+        full = EmbeddedStore(folder)
+        with contextlib.suppress(StoreUnavailableError):
+            assert get_many(full, [b"a"]) == [b"1"]
+        full.close()
+        for process in processes(
+            folder
+        ):  # it cannot save, and is killed when it has tried long enough
+            if "unixsocket" in " ".join(process.cmdline()):
+                process.kill()
+        settle(folder)
+        filler.unlink()
+        later = EmbeddedStore(folder)
+        assert get_many(later, [b"a"]) == [b"1"]
+        later.close()
+        settle(folder)
