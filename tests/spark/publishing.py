@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from kvspark.spark.output.appended import add_to
 from kvspark.spark.output.exchange import exchange
 from kvspark.spark.output.target import Target
 from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport
@@ -88,6 +91,24 @@ def publish(target: Target, content: str, *, owner: str = OWNER) -> None:
         target.publish(staged)
 
 
+def append(target: Target, content: str) -> None:
+    """One run that adds its rows, which say its id, to what is there."""
+    with target.lock(content):
+        target.recover()
+        staged = target.stage(content)
+        for number in range(2):
+            write_rows(staged / f"part-{number}-{secrets.token_hex(4)}.parquet", content)
+        report_of(target.path, content).write(staged / REPORT_FOLDER)
+        add_to(target.path, staged, content)
+        target.publish(staged)
+
+
+def rows_of(folder: Path) -> dict[str, int]:
+    """How many rows in `folder` say what."""
+    said = ds.dataset(folder, format="parquet").to_table()["content"].to_pylist()
+    return dict(Counter(said))
+
+
 def roll_back(target: Target) -> None:
     """Back to what was replaced last."""
     with target.lock("rollback"):
@@ -120,5 +141,7 @@ if __name__ == "__main__":
     chosen = target_at(Path(place), means, overwrite=overwrites == "1")
     if do == "publish":
         publish(chosen, said)
+    elif do == "append":
+        append(chosen, said)
     else:
         roll_back(chosen)

@@ -9,7 +9,17 @@ import pytest
 from kvspark.spark.output.target import Target
 from kvspark.spark.runs.history import read_history
 from tests.faults.matrix import covers
-from tests.spark.publishing import content_of, killed, publish, roll_back, target_at, write_rows
+from tests.spark.publishing import (
+    ROWS,
+    append,
+    content_of,
+    killed,
+    publish,
+    roll_back,
+    rows_of,
+    target_at,
+    write_rows,
+)
 
 EXCHANGE = ("placed", "exchanged", "settled")
 RENAME = ("placed", "moved_aside", "moved_in", "settled")
@@ -60,6 +70,26 @@ def test_a_run_killed_while_it_publishes_leaves_old_or_new_and_every_version(
     assert content_of(out) == "fourth"
     assert kept(target) == (["second"] if fault in BEFORE else ["third"])
     assert {item.name for item in tmp_path.iterdir()} == {"out", ".kvspark-out"}
+
+
+@pytest.mark.parametrize(
+    ("how", "fault"), [("exchange", "synced"), ("exchange", "published"), *SWAPS]
+)
+def test_a_run_killed_while_it_adds_rows_has_added_all_or_none_and_is_repeated(
+    tmp_path: Path, how: str, fault: str
+) -> None:
+    out = tmp_path / "out"
+    target = target_at(out, how)
+    append(target, "first")
+    killed("append", out, how, "second", fault)
+    cleaned(target)
+    after = {"first": 2 * ROWS} if fault in BEFORE else {"first": 2 * ROWS, "second": 2 * ROWS}
+    assert rows_of(out) == after
+    for night in ("second", "third"):
+        append(target, night)
+    assert rows_of(out) == dict.fromkeys(["first", "second", "third"], 2 * ROWS)
+    roll_back(target)
+    assert rows_of(out) == dict.fromkeys(["first", "second"], 2 * ROWS)
 
 
 def test_a_first_publish_killed_before_it_leaves_nothing(tmp_path: Path) -> None:

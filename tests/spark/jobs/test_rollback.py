@@ -109,6 +109,23 @@ def test_a_foreign_table_that_was_overwritten_comes_back(tmp_path: Path, conf: P
     assert len(list(tmp_path.glob("_replaced-*"))) == 1
 
 
+def test_a_rollback_while_a_run_is_under_way_is_told_by_whom_and_changes_nothing(
+    tmp_path: Path, conf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_nights(tmp_path, "first", "second")
+    target = target_at(tmp_path / "out")
+    with target.lock("tonight"):
+        staged = target.stage("tonight")
+        write_rows(staged / "part-0.parquet", "third")
+        assert cli.run(["rollback", str(conf)]) == 75
+        assert "run tonight holds it since" in capsys.readouterr().err
+        assert cli.run(["rollback", str(conf), "--list"]) == 0
+        assert staged.is_dir()
+    assert content_of(tmp_path / "out") == "second"
+    assert cli.run(["rollback", str(conf)]) == 0
+    assert content_of(tmp_path / "out") == "first"
+
+
 def test_an_output_that_somebody_deleted_comes_back(tmp_path: Path, conf: Path) -> None:
     publish_nights(tmp_path, "first", "second")
     (tmp_path / "out").rename(tmp_path / "elsewhere")
