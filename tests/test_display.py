@@ -130,8 +130,11 @@ def test_boxes_do_not_overlap_and_arrows_go_to_the_right() -> None:
     for place, (x, y, w, h) in enumerate(boxes):
         for x2, y2, w2, h2 in boxes[place + 1 :]:
             assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
-    starts = re.findall(r'd="M(\d+) \d+ C.* (\d+) \d+" fill="none"', html)
+    starts = re.findall(r'd="M(\d+) \d+ C[^"]* (\d+) \d+" fill="none"', html)
     assert all(int(start) < int(end) for start, end in starts)
+    sides = {x + w for x, _, w, _ in boxes}
+    assert len(starts) == len(edges)
+    assert all(int(start) in sides for start, _ in starts)
 
 
 def test_a_plan_tells_what_is_cached_and_what_is_not_by_default(towers: Model) -> None:

@@ -129,6 +129,13 @@ def test_what_was_deleted_and_what_is_another_namespace_s_is_not_lifted(config, 
     assert in_the_server(config)[0].sum() == ROWS - 100
 
 
+def test_where_nothing_is_left_to_lift_the_server_is_not_called_full(config, server):
+    filled(config.model_copy(update={"namespace": "other"}))
+    server.ask("FLUSHALL")
+    done = warmed(config)
+    assert (done.entries, done.present, done.is_full) == (0, 0, False)
+
+
 def test_an_erased_row_is_not_lifted(config, server):
     filled(config)
     with closing(Cache.from_config(config)) as cache:

@@ -14,19 +14,23 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvspark.cache.cache import Cache
 from kvspark.cache.stage.lease import RowLeases
+from kvspark.errors import RowError
 from kvspark.infer.compute.values import Values
+from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.backoff import Patience
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.resolve.lease_scheduler import IN_VAIN_S, Sharing
 from kvspark.plan.plan import Plan, StagePlan
-from kvspark.spec import TensorSpec
+from kvspark.spec import MicroBatch, TensorSpec
+from tests import callables
 from tests.infer.sharing_process import (
     CALL,
     SHARED,
@@ -267,6 +271,32 @@ def test_a_store_that_is_away_leaves_all_rows_to_who_asks(server):
     assert cache.drain().errors
     predictor = Predictor(compiled_plan(model().bundle), cache=cache)
     assert checksum(predictor.predict(rows())) == EXPECTED
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("row", [0, 3, 70])
+def test_a_bad_row_is_named_by_its_place_where_others_have_taken_rows(server, row):
+    strict = Model.from_callable(
+        callables.strict,
+        fingerprint="v1",
+        inputs=[TensorSpec("x", "float32", (4,))],
+        outputs=[TensorSpec("y", "float32", (4,))],
+        micro_batch=MicroBatch(rows=CALL),
+    )
+    x = np.abs(np.random.default_rng(4).normal(size=(3 * CALL, 4))).astype("float32")
+    x[row] *= -1
+    # Each second row is known: the rows that are left have other places among themselves.
+    for each in (x[1::2], x):
+        predictor = Predictor(
+            compiled_plan(strict.bundle), cache=Cache.from_config(config(server.url, 0.0))
+        )
+        columns = {"x": pa.array(each.tolist(), pa.list_(pa.float32()))}
+        if (each >= 0).all():
+            predictor.predict(columns)
+            continue
+        with pytest.raises(RowError) as caught:
+            predictor.predict(columns)
+        assert caught.value.row == (row if len(each) == len(x) else row // 2)
 
 
 @pytest.mark.redis

@@ -10,6 +10,7 @@ import pytest
 
 from kvspark.config.cache import CacheConfig
 from kvspark.errors import StoreError, StoreFullError, StoreUnavailableError
+from kvspark.store.deadline import Deadline
 from kvspark.store.endpoint import Endpoint
 from kvspark.store.memory.memory import MemoryStore
 from kvspark.store.opening.url import open_store
@@ -168,6 +169,16 @@ def test_two_shared_tiers_do_without_one_of_them(server, redis):
     assert clock.seconds < 2 * TIMEOUT_S + SLACK_S
     server.signal(signal.SIGCONT)
     assert store.drain() == {"timeout": 1}
+
+
+def test_the_leases_of_tiers_are_those_of_the_store_that_others_reach(redis):
+    deadline = Deadline.after(TIMEOUT_S)
+    first, second = over(MemoryStore(), redis).leases(), over(redis).leases()
+    assert first is not None
+    assert second is not None
+    assert first.claim_many([b"a"], deadline, ttl_s=60) == [True]
+    assert second.claim_many([b"a", b"b"], deadline, ttl_s=60) == [False, True]
+    assert over(MemoryStore()).leases() is None
 
 
 def test_a_full_server_is_told_once_and_written_to_no_more(server, redis):
