@@ -40,7 +40,7 @@ def explained(exc: Exception) -> KvsparkError | None:
     if found := _FULL.search(text):
         return OutputError(
             f"{found.group().lower()} while the output was staged; nothing was published, make "
-            "room or choose another output path"
+            "room where the output and spark.local.dir are, or choose other places"
         )
     if _UNREADABLE.search(text):
         file = _FILE.search(text)
