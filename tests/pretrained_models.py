@@ -1,4 +1,4 @@
-"""Small classifiers in folders of transformers, trained for seconds on real text and real digits.
+"""Small classifiers of one layer in folders of transformers, trained for seconds on real text and real digits.
 
 The text is the glosses of WordNet that the demo ships, the digits are scikit-learn's. Every folder is
 written by save_pretrained, as a user's own would be.
@@ -7,6 +7,7 @@ written by save_pretrained, as a user's own would be.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ EPOCHS = 1
 
 def glosses() -> tuple[list[str], list[int]]:
     """Texts, and 1 for a noun's among the three most frequent labels, else its place behind them."""
+    texts, places = _glosses()
+    return list(texts), list(places)
+
+
+@cache
+def _glosses() -> tuple[list[str], list[int]]:
     table = pq.read_table(GLOSSES).slice(0, ROWS)
     names = [str(name) for name in table["label"].to_pylist()]
     frequent = sorted(set(names), key=lambda name: (-names.count(name), name))[:3]
@@ -35,6 +42,19 @@ def glosses() -> tuple[list[str], list[int]]:
 
 def tokenizer(texts: list[str], *, max_length: int = 48) -> Any:
     """A WordPiece tokenizer of 1,000 pieces."""
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_trained_tokenizer(tuple(texts))),
+        model_max_length=max_length,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+
+
+@cache
+def _trained_tokenizer(texts: tuple[str, ...]) -> str:
+    """Its file: a tokenizer remembers how it was used last."""
     made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer()
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -45,14 +65,8 @@ def tokenizer(texts: list[str], *, max_length: int = 48) -> Any:
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        model_max_length=max_length,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
+    text: str = made.to_str()
+    return text
 
 
 def trained(network: Any, batches: Iterator[dict[str, torch.Tensor]]) -> Any:
@@ -75,7 +89,7 @@ def text_config(kind: str, **options: Any) -> Any:
     sizes = {
         "vocab_size": 1_000,
         "hidden_size": 32,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "intermediate_size": 64,
         "max_position_embeddings": 64,
@@ -116,7 +130,7 @@ def save_token_classifier(folder: Path) -> Path:
     texts, _ = glosses()
     tokens = tokenizer(texts)
     config = transformers.DistilBertConfig(
-        vocab_size=1_000, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=64
+        vocab_size=1_000, dim=32, n_layers=1, n_heads=4, hidden_dim=64, max_position_embeddings=64
     )
     network = transformers.DistilBertForTokenClassification(config)
 
@@ -137,6 +151,12 @@ def save_token_classifier(folder: Path) -> Path:
 
 def digits() -> tuple[list[bytes], list[int]]:
     """1,797 digits as PNG files of 8 x 8 pixels in three channels, and what they are."""
+    contents, labels = _digits()
+    return list(contents), list(labels)
+
+
+@cache
+def _digits() -> tuple[list[bytes], list[int]]:
     found = load_digits()
     contents = []
     for grey in (found.images * 15.9).astype(np.uint8):
@@ -155,7 +175,7 @@ def image_classifier(kind: str) -> tuple[Any, Any]:
             image_size=16,
             patch_size=4,
             hidden_size=32,
-            num_hidden_layers=2,
+            num_hidden_layers=1,
             num_attention_heads=4,
             intermediate_size=64,
             num_labels=10,

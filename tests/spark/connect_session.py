@@ -18,6 +18,7 @@ from kvspark.errors import UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.runs.tally import Tally
 from tests.redis_server import PATIENT_MS
+from tests.spark.by_id import by_id
 
 
 def main(folder: Path, store: str) -> dict[str, Any]:
@@ -42,9 +43,9 @@ def main(folder: Path, store: str) -> dict[str, Any]:
     ]
     for name, arguments in ways:
         scored = df.transform(kvspark.score, model, **arguments)
-        told["scores"][name] = [row.scores for row in scored.orderBy("id").collect()]
+        told["scores"][name] = [row.scores for row in by_id(scored)]
     made = df.select("id", kvspark.udf(model, output="scores")("x").alias("scores"))
-    told["scores"]["udf"] = [row.scores for row in made.orderBy("id").collect()]
+    told["scores"]["udf"] = [row.scores for row in by_id(made)]
     columns, joined = _joined(df, model)
     told["scores"].update(joined)
     chance = {"x": [{"expr": "rand()", "cast": "float"}] * 8}
@@ -65,10 +66,10 @@ def _joined(df: DataFrame, model: Model) -> tuple[DataFrame, dict[str, Any]]:
         "x": ["a", {"column": "b", "cast": "float"}, {"expr": "a"}, *["a"] * 5]
     }
     joined = columns.transform(kvspark.score, model, inputs=inputs)
-    scored = [row.scores for row in joined.orderBy("id").collect()]
+    scored = [row.scores for row in by_id(joined)]
     bound = kvspark.udf(model, output="scores", inputs=inputs)
-    bound_rows = columns.select("id", bound().alias("scores")).orderBy("id")
-    by_udf = [row.scores for row in bound_rows.collect()]
+    bound_rows = columns.select("id", bound().alias("scores"))
+    by_udf = [row.scores for row in by_id(bound_rows)]
     return columns, {"joined": scored, "joined udf": by_udf}
 
 
