@@ -48,6 +48,8 @@ class StageStats:
     seconds_waited: float = 0.0
     """For rows that another worker was computing, with nothing else to do."""
 
+    rested: int = 0
+    """Distinct rows that were not looked up, because computing them costs less."""
     turned_away: int = 0
     """Distinct rows that were computed and not written: above the share."""
 

@@ -64,6 +64,11 @@ class PlanConfig(Section):
         description="Stages that are computed for the distinct values of their inputs before rows are "
         "scored, so that no two workers compute the same value. For expensive towers.",
     )
+    watch: bool = Field(
+        default=True,
+        description="Leave the store alone at a stage where look-ups and inserts have cost two seconds more than "
+        "they saved, and try again now and then. Each worker decides by what it measures.",
+    )
     lossy_tolerance: float = Field(
         default=0.02,
         ge=0,

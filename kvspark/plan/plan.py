@@ -69,6 +69,8 @@ class Plan:
     """Bytes of a worker's memory that hold the latest results of towers: of stages that some of the
     model's inputs do not reach, so that they are asked for again and again."""
 
+    watch: bool = True
+    """A stage whose look-ups and inserts cost more than they save is computed without them for a while."""
     lossy_tolerance: float = 0.02
     """What a lossy codec may change of an output in the probe, as a part of its largest number."""
 

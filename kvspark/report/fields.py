@@ -74,6 +74,7 @@ STAGE_FIELDS = {
     "recalled": "Distinct rows whose results the worker still had in memory; the store was not asked.",
     "leased": "Distinct rows that another worker computed meanwhile (cache.lease_from_ms).",
     "seconds_waited": "Seconds for which workers waited for such rows and had nothing else to do.",
+    "rested": "Distinct rows that were neither looked up nor written: that cost more than it saved (plan.watch).",
     "turned_away": "Distinct rows that were computed and not written: above the share that fits into "
     "cache.budget_bytes.",
     "seconds_per_row": "Seconds of one worker to compute a row: measured in this run, else in the one "

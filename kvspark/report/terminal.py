@@ -97,6 +97,11 @@ def _lines(report: RunReport) -> list[str]:
         lines.append(
             f"{count_of(leased, 'row')} came from another worker ({waited_s:.1f} s waited)"
         )
+    lines += [
+        f"{stage.rested:,} rows of {escape(name)} were not looked up: computing them costs less (plan.watch)"
+        for name, stage in report.stats.stages.items()
+        if stage.rested
+    ]
     turned_away = sum(stage.turned_away for stage in report.stats.stages.values())
     if turned_away:
         lines.append(

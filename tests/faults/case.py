@@ -96,8 +96,10 @@ def _batches() -> Batches:
 
 
 def _run(batches: Batches, cache: Cache | None) -> Ran:
-    # So few that look-ups of the second stage and writes happen all the time.
-    predictor = Predictor(compiled_plan(_model().bundle, Plan(max_pending_rows=200)), cache=cache)
+    # So few that look-ups of the second stage and writes happen all the time; and not watched, so that a
+    # busy machine sends as many commands as an idle one.
+    plan = Plan(max_pending_rows=200, watch=False)
+    predictor = Predictor(compiled_plan(_model().bundle, plan), cache=cache)
     started = time.perf_counter()
     tables = [
         pa.table({"batch": pa.array([tag] * len(outputs["label"])), **outputs})

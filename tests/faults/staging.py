@@ -15,7 +15,7 @@ from tests.faults import case
 from tests.faults.proxy import FaultProxy
 from tests.redis_server import RedisAddress, running_redis
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 """For the server to get where a fault wants it."""
 
 

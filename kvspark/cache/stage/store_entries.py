@@ -51,12 +51,15 @@ class StoreReader:
             self.guard.count(decoded.reasons)
             if MISPLACED in decoded.reasons:
                 self.guard.distrust()
+        saved_us = decoding.saved_us()
         if self.guard.is_owed:
-            self.guard.weigh(decoding.saved_us() / 1e6)
+            self.guard.weigh(saved_us / 1e6)
         if decoding.present and not self.format.is_fixed:
             self._value_bytes = decoding.size_bytes // decoding.present
         is_answered = self.guard.failures == failures
-        return Lookup(decoded.found, decoded.columns, decoding.size_bytes, is_answered)
+        return Lookup(
+            decoded.found, decoded.columns, decoding.size_bytes, is_answered, saved_us=saved_us
+        )
 
 
 @final

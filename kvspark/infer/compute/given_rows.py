@@ -28,6 +28,8 @@ class Given:
     count: int
     bad: dict[int, BadRow]
     """Rows that are bad before the stage sees them."""
+    upstream_s: float = 0.0
+    """Seconds that the results of the stages before took, looked up or computed."""
 
     def take(self, rows: Indices) -> Given:
         """Of the rows at these places."""
@@ -36,6 +38,7 @@ class Given:
             None if self.lengths is None else self.lengths[rows],
             len(rows),
             bad_at(self.bad, rows),
+            self.upstream_s * len(rows) / max(1, self.count),
         )
 
     def apart(self) -> tuple[Indices, Indices]:

@@ -9,6 +9,7 @@ from kvspark.cache.stage.admission import admitted
 from kvspark.cache.stage.overlap import Overlap
 from kvspark.cache.stage.stage_cache import StageCache
 from kvspark.cache.stage.stage_caches import StageCaches
+from kvspark.cache.stage.worth import Worth, watched
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage
@@ -36,8 +37,11 @@ def planned_entries(
             identity = each.identity(place_of(each.stage, threads, device))
             specs, codec = each.codec.specs, each.codec.store_codec
             keyspace = partial(cache.keyspace, identity, specs, codec=codec)
+            worth = Worth() if compiled.plan.watch else None
             stored = keyspace()
             if overlap is not None:
-                stored = overlap.around(stored, keyspace(guard=overlap.guard), name)
+                beside = watched(keyspace(guard=overlap.guard), worth)
+                stored = overlap.around(stored, beside, name)
+            stored = watched(stored, worth)
             entries[name] = admitted(stored, each.plan.share, partial(turned_away, each.stage))
     return entries

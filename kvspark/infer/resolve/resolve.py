@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import final
 
@@ -177,7 +178,8 @@ class Resolver:
     ) -> tuple[npt.NDArray[np.bool_], Values]:
         """What a look-up of `count` rows has found."""
         hits = int(lookup.found.sum())
-        self._add(stage, lookups=count, hits=hits, bytes_read=lookup.size_bytes)
+        self._add(stage, lookups=count - lookup.rested, rested=lookup.rested)
+        self._add(stage, hits=hits, bytes_read=lookup.size_bytes)
         return lookup.found, self._compiled.stages[stage.name].codec.values(lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
@@ -201,9 +203,8 @@ class Resolver:
 
     def _rows_at_once(self, stage: Stage) -> int:
         size = sum(self.stages[name].bytes_per_row or 0 for name in stage.upstream)
-        full = self._bundle.shapes_of(
-            stage
-        ).micro_batch.rows  # whole calls, so that parts cost no padding
+        # Whole calls, so that parts cost no padding.
+        full = self._bundle.shapes_of(stage).micro_batch.rows
         return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
@@ -247,7 +248,8 @@ class Resolver:
         space = self.entries.get(stage.name)
         if space is not None and self.is_exact(stage):
             started = time.perf_counter()
-            cost_us = int(seconds / max(1, given.count) * 1e6)
+            # A hit spares the stages before as well.
+            cost_us = int((seconds + given.upstream_s) / max(1, given.count) * 1e6)
             written = space.writer.insert(kept.keys, kept.columns, cost_us=cost_us)
             self._add(stage, bytes_written=written, seconds_insert=time.perf_counter() - started)
         return kept.values, seconds / max(1, made.micro_batches)
@@ -280,8 +282,14 @@ class Resolver:
             RowError: a row is bad, two of its inputs have different lengths say, and is not set aside.
         """
         upstream = [self.stages[name] for name in stage.upstream]
+        before_s = self._seconds()
         results = [(each, self.resolve(each, columns, count)) for each in upstream]
-        return given_rows(stage, columns, results, count, self._bundle.length_rule, self.rule)
+        given = given_rows(stage, columns, results, count, self._bundle.length_rule, self.rule)
+        return replace(given, upstream_s=self._seconds() - before_s)
+
+    def _seconds(self) -> float:
+        """Seconds in look-ups and in stages, since the last drain."""
+        return sum(each.seconds_lookup + each.seconds_compute for each in self._stats.values())
 
     def _turned_away(self, stage: Stage, rows: int) -> None:
         self._add(stage, turned_away=rows)

@@ -120,6 +120,7 @@ def plan_of(config: JobConfig) -> Plan:
         max_held_bytes=config.plan.max_held_bytes,
         distinct_first=config.plan.distinct_first,
         memo_bytes=config.plan.memo_bytes,
+        watch=config.plan.watch,
         lossy_tolerance=config.plan.lossy_tolerance,
     )
 

@@ -16,6 +16,7 @@ def take_stock(stages: Sequence[Stage], stats: RunStats, cache: Cache) -> None:
     for stage in stages:
         counted = stats.stages.get(stage.name, StageStats())
         if counted.lookups or counted.bytes_written:
-            entries = counted.computed - counted.turned_away if counted.bytes_written else 0
+            left_out = counted.turned_away + counted.rested
+            entries = max(0, counted.computed - left_out) if counted.bytes_written else 0
             uses[stage.fingerprint] = Use(stage.name, entries, counted.bytes_written)
     cache.registry().add(uses)

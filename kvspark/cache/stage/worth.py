@@ -1,0 +1,157 @@
+"""Whether the cache of one stage pays, watched while a run goes on.
+
+A look-up that takes longer than computing makes a run slower than one without a cache, and no store is
+to blame. So what a stage's cache takes is a debt:
+
+    + what look-ups and inserts took
+    - what the rows that were found would have taken to compute, as their entries say
+    - `COMES_AGAIN` of what the rows that were inserted took to compute
+    - `SHARE` of the time that passes
+
+Above `LIMIT_S` the stage rests: nothing is hashed, looked up or inserted, until time has paid the debt.
+Then the store is asked again, until it has cost as much again. So of a run of T seconds at most `LIMIT_S` +
+`SHARE` * T are lost in each worker. A store that is slow or away is told by the guard (`wait_budget`): of a
+call no more is counted here than a healthy store takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import final
+
+import numpy as np
+
+from kvspark.cache.guard.call import SLOWEST_BYTES_PER_S
+from kvspark.cache.guard.wait_budget import FREE_S
+from kvspark.cache.stage.stage_cache import Digester, Lookup, Reader, StageCache, Writer
+from kvspark.fingerprint import DIGEST_BYTES
+from kvspark.spec import Rows
+from kvspark.store.windows import WINDOW_KEYS
+
+LIMIT_S = 2.0
+"""What is lost before a stage rests: one look-up of cold rows is no reason."""
+
+SHARE = 0.01
+COMES_AGAIN = 0.5
+"""The chance that a row which is inserted is asked for again."""
+
+
+@final
+class Worth:
+    """The debt of one stage in one worker. Who changes it beside another thread may lose a call's part."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._debt_s = 0.0
+        self._since = clock()
+        self._is_resting = False
+
+    def rests(self) -> bool:
+        """True while the stage's store should be left alone."""
+        now = self.clock()
+        self._paid(SHARE * (now - self._since))
+        self._since = now
+        if self._debt_s <= 0:
+            self._is_resting = False
+        elif self._debt_s > LIMIT_S:
+            self._is_resting = True
+        return self._is_resting
+
+    def took(self, seconds: float, *, rows: int, size_bytes: int, worth_s: float) -> None:
+        """Counts a call for `rows` that took `seconds`, and saves `worth_s` of computing."""
+        healthy_s = -(-rows // WINDOW_KEYS) * FREE_S + size_bytes / SLOWEST_BYTES_PER_S
+        self._debt_s += min(seconds, healthy_s)
+        self._paid(worth_s)
+
+    def _paid(self, seconds: float) -> None:
+        self._debt_s = max(0.0, self._debt_s - seconds)
+
+
+def watched(cache: StageCache, worth: Worth | None) -> StageCache:
+    """`cache`, left alone while `worth` says so; without it, as it is, and so where workers lease its rows."""
+    if worth is None or cache.leases is not None:
+        return cache
+    return replace(
+        cache,
+        digester=_WatchedDigester(cache.digester, worth),
+        reader=_WatchedReader(cache.reader, worth),
+        writer=_WatchedWriter(cache.writer, worth),
+    )
+
+
+@final
+class _WatchedDigester:
+    """Names rows by their digests, and where the stage rests by themselves: hashing takes as long as a small stage."""
+
+    def __init__(self, digester: Digester, worth: Worth) -> None:
+        self._digester = digester
+        self._worth = worth
+
+    def of(self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None) -> list[bytes]:
+        """A name for each row, equal for equal rows only."""
+        if not self._worth.rests():
+            return self._digester.of(rows, subjects)
+        if subjects is None:
+            return [_undigested(row) for row in rows]
+        pairs = zip(subjects, rows, strict=True)
+        return [_undigested(len(who).to_bytes(8, "little") + who + row) for who, row in pairs]
+
+
+def _undigested(row: bytes) -> bytes:
+    """A name of `row` that is no digest: it has another length. Its end tells rows of two lengths apart."""
+    return row + b"\0" if len(row) != DIGEST_BYTES - 1 else row + b"\1\1"
+
+
+def _are_digests(names: Sequence[bytes]) -> bool:
+    """False if some rows were named while the stage rested; they may meet others in one window."""
+    return all(len(name) == DIGEST_BYTES for name in names)
+
+
+@final
+class _WatchedReader:
+    """Looks rows up where that pays."""
+
+    def __init__(self, reader: Reader, worth: Worth) -> None:
+        self._reader = reader
+        self._worth = worth
+
+    def lookup(self, digests: Sequence[bytes]) -> Lookup:
+        """What is known of the digests."""
+        if self._worth.rests() or not _are_digests(digests):
+            nothing = self._reader.lookup([])
+            found = np.zeros(len(digests), dtype=bool)
+            return replace(nothing, found=found, rested=len(digests))
+        started = self._worth.clock()
+        lookup = self._reader.lookup(digests)
+        self._worth.took(
+            self._worth.clock() - started,
+            rows=len(digests),
+            size_bytes=lookup.size_bytes,
+            worth_s=lookup.saved_us / 1e6,
+        )
+        return lookup
+
+
+@final
+class _WatchedWriter:
+    """Inserts rows where that pays."""
+
+    def __init__(self, writer: Writer, worth: Worth) -> None:
+        self._writer = writer
+        self._worth = worth
+
+    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        """Bytes that were written."""
+        if self._worth.rests() or not _are_digests(digests):
+            return 0
+        started = self._worth.clock()
+        written = self._writer.insert(digests, columns, cost_us=cost_us)
+        self._worth.took(
+            self._worth.clock() - started,
+            rows=len(digests),
+            size_bytes=written,
+            worth_s=COMES_AGAIN * len(digests) * cost_us / 1e6,
+        )
+        return written
