@@ -116,14 +116,14 @@ def entry_specs(stage: Stage) -> tuple[TensorSpec, ...]:
 
 def entry_columns(stage: Stage, values: Values) -> tuple[Rows, ...]:
     """What the entries of `values` hold."""
-    if not varies(stage) or values.lengths is None:
+    if values.lengths is None or not varies(stage):
         return values.columns
     return (*values.columns, values.lengths)
 
 
 def entry_values(stage: Stage, columns: tuple[Rows, ...]) -> Values:
     """The values that entries hold as `columns`."""
-    if not varies(stage):
+    if len(columns) == len(stage.outputs):
         return Values(columns)
     return Values(columns[:-1], np.asarray(columns[-1], dtype=np.int64))
 

@@ -19,15 +19,15 @@ def planned_entries(
     compiled: CompiledPlan,
     cache: StageCaches | None,
     overlap: Overlap | None,
-    turned_away: Callable[[Stage, int], None],
+    count: Callable[..., None],
     *,
     threads: int,
     device: str,
 ) -> dict[str, StageCache]:
     """The entries in `cache` of each stage that the plan caches; none without one.
 
-    With an `overlap` rows are inserted beside the computation. `turned_away` is told how many rows of a stage were
-    computed and not written.
+    With an `overlap` rows are inserted beside the computation. `count` is told of a stage how many of its rows
+    were `turned_away`: computed and not written.
     """
     if cache is None:
         return {}
@@ -43,5 +43,9 @@ def planned_entries(
                 beside = watched(keyspace(guard=overlap.guard), worth)
                 stored = overlap.around(stored, beside, name)
             stored = watched(stored, worth)
-            entries[name] = admitted(stored, each.plan.share, partial(turned_away, each.stage))
+            entries[name] = admitted(stored, each.plan.share, _turned_away(count, each.stage))
     return entries
+
+
+def _turned_away(count: Callable[..., None], stage: Stage) -> Callable[[int], None]:
+    return lambda rows: count(stage, turned_away=rows)

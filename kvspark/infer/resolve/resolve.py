@@ -11,10 +11,10 @@ computes the rest.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import final
 
@@ -65,13 +65,14 @@ class Resolver:
         self.rule: BadRowRule = Refuse()
         self.stages = {name: each.stage for name, each in compiled.stages.items()}
         self.computations = Computations(bundle, threads=threads, device=device)
-        self._stats: dict[str, StageStats] = defaultdict(StageStats)
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        """Of each stage, by the fields of `StageStats`."""
         self.memos = memos_of_towers(bundle, plan.memo_bytes)
         self._sharing: dict[str, Sharing] = {}
         self._serial = 0  # of the last row that was known by a number alone
         self.overlap = None if cache is None else cache.overlap()
         self.entries = planned_entries(
-            compiled, cache, self.overlap, self._turned_away, threads=threads, device=device
+            compiled, cache, self.overlap, self._add, threads=threads, device=device
         )
         for name, space in self.entries.items():
             if space.leases is not None and self.stages[name].is_batched:
@@ -177,9 +178,9 @@ class Resolver:
         self, stage: Stage, count: int, lookup: Lookup
     ) -> tuple[npt.NDArray[np.bool_], Values]:
         """What a look-up of `count` rows has found."""
-        hits = int(lookup.found.sum())
-        self._add(stage, lookups=count - lookup.rested, rested=lookup.rested)
-        self._add(stage, hits=hits, bytes_read=lookup.size_bytes)
+        asked, hits = count - lookup.rested, int(lookup.found.sum())
+        self._add(stage, lookups=asked, hits=hits, bytes_read=lookup.size_bytes)
+        self._add(stage, rested=lookup.rested)
         return lookup.found, self._compiled.stages[stage.name].codec.values(lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
@@ -188,7 +189,7 @@ class Resolver:
         In parts, where the results of the stages before it would take more memory than the plan
         lets rows wait in: 4,096 pictures of 100 KB are 2.5 GB as tensors.
         """
-        step = self._rows_at_once(stage)
+        step = self._rows_at_once(stage, len(keys))
         if len(keys) <= step:
             return self._make(stage, keys, columns)
         parts = []
@@ -201,10 +202,13 @@ class Resolver:
                 raise error.at(start + (error.row or 0)) from error.__cause__
         return joined(stage, parts)
 
-    def _rows_at_once(self, stage: Stage) -> int:
+    def _rows_at_once(self, stage: Stage, count: int) -> int:
+        full = self._bundle.shapes_of(
+            stage
+        ).micro_batch.rows  # whole calls, so that parts cost no padding
+        if count <= full:
+            return full
         size = sum(self.stages[name].bytes_per_row or 0 for name in stage.upstream)
-        # Whole calls, so that parts cost no padding.
-        full = self._bundle.shapes_of(stage).micro_batch.rows
         return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
@@ -218,7 +222,7 @@ class Resolver:
         if not sharing.concerns(groups):
             return self._compute(stage, keys, given)[0]
         share = sharing.share(groups, keys, partial(self._compute_some, stage, keys, given))
-        self._stats[stage.name] += share.stats
+        self._counts[stage.name].update(asdict(share.stats))
         if len(bad_rows):
             share.parts.append((bad_rows, self._compute_some(stage, keys, given, bad_rows)[0]))
         return placed(stage, share.parts)
@@ -265,14 +269,14 @@ class Resolver:
     def flush(self) -> None:
         """Waits for a while for what was inserted behind."""
         for name, stats in self.overlap.flush().items() if self.overlap else ():
-            self._stats[name] += stats
+            self._counts[name].update(asdict(stats))
 
     def drain(self) -> dict[str, StageStats]:
         """What happened since the last drain, by stage, for all stages."""
         for name, count in self.computations.drain().items():
-            self._stats[name] += StageStats(weights_loaded=count)
-        stats = {name: self._stats[name] for name in self.stages}
-        self._stats.clear()
+            self._counts[name]["weights_loaded"] += count
+        stats = {name: StageStats(**self._counts[name]) for name in self.stages}
+        self._counts.clear()
         return stats
 
     def given(self, stage: Stage, columns: Columns, count: int) -> Given:
@@ -289,10 +293,7 @@ class Resolver:
 
     def _seconds(self) -> float:
         """Seconds in look-ups and in stages, since the last drain."""
-        return sum(each.seconds_lookup + each.seconds_compute for each in self._stats.values())
-
-    def _turned_away(self, stage: Stage, rows: int) -> None:
-        self._add(stage, turned_away=rows)
+        return sum(c["seconds_lookup"] + c["seconds_compute"] for c in self._counts.values())
 
     def _add(self, stage: Stage, **counts: float) -> None:
-        self._stats[stage.name] += StageStats(**counts)  # type: ignore[arg-type]  # the counts of StageStats
+        self._counts[stage.name].update(counts)

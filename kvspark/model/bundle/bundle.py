@@ -79,6 +79,11 @@ class Bundle:
         self.stages = fingerprinted(
             stages, self.micro_batch, self.length_rule, self.device or "cpu"
         )
+        rows_are_own = self.knows_its_rows and not self.has_single_rows
+        self._shapes = {
+            stage.name: Shapes(stage.shape(self.micro_batch), self.length_rule, rows_are_own)
+            for stage in stages
+        }
         self.source = source
 
     @classmethod
@@ -151,8 +156,7 @@ class Bundle:
 
     def shapes_of(self, stage: Stage) -> Shapes:
         """In which shapes `stage` is called."""
-        rows_are_own = self.knows_its_rows and not self.has_single_rows
-        return Shapes(stage.shape(self.micro_batch), self.length_rule, rows_are_own)
+        return self._shapes[stage.name]
 
     @property
     def has_lengths(self) -> bool:
