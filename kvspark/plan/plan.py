@@ -68,7 +68,6 @@ class Plan:
     memo_bytes: int = 64 << 20
     """Bytes of a worker's memory that hold the latest results of towers: of stages that some of the
     model's inputs do not reach, so that they are asked for again and again."""
-
     watch: bool = True
     """A stage whose look-ups and inserts cost more than they save is computed without them for a while."""
     lossy_tolerance: float = 0.02

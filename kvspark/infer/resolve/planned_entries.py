@@ -38,11 +38,11 @@ def planned_entries(
             specs, codec = each.codec.specs, each.codec.store_codec
             keyspace = partial(cache.keyspace, identity, specs, codec=codec)
             worth = Worth() if compiled.plan.watch else None
-            stored = keyspace()
+            stored = watched(keyspace(), worth)
             if overlap is not None:
+                # Inside of it, so that a call is counted once, by the thread that makes it.
                 beside = watched(keyspace(guard=overlap.guard), worth)
                 stored = overlap.around(stored, beside, name)
-            stored = watched(stored, worth)
             entries[name] = admitted(stored, each.plan.share, _turned_away(count, each.stage))
     return entries
 

@@ -178,9 +178,9 @@ class Resolver:
         self, stage: Stage, count: int, lookup: Lookup
     ) -> tuple[npt.NDArray[np.bool_], Values]:
         """What a look-up of `count` rows has found."""
-        asked, hits = count - lookup.rested, int(lookup.found.sum())
-        self._add(stage, lookups=asked, hits=hits, bytes_read=lookup.size_bytes)
-        self._add(stage, rested=lookup.rested)
+        rested, hits = lookup.rested, int(lookup.found.sum())
+        counts = {"lookups": count - rested, "rested": rested, "hits": hits}
+        self._add(stage, **counts, bytes_read=lookup.size_bytes)
         return lookup.found, self._compiled.stages[stage.name].codec.values(lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
@@ -203,12 +203,11 @@ class Resolver:
         return joined(stage, parts)
 
     def _rows_at_once(self, stage: Stage, count: int) -> int:
-        full = self._bundle.shapes_of(
-            stage
-        ).micro_batch.rows  # whole calls, so that parts cost no padding
+        full = self._bundle.shapes_of(stage).micro_batch.rows
         if count <= full:
             return full
         size = sum(self.stages[name].bytes_per_row or 0 for name in stage.upstream)
+        # Whole calls, so that parts cost no padding.
         return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:

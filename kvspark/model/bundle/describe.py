@@ -156,7 +156,7 @@ def _differences(a: Bundle, mine: Stage, b: Bundle, theirs: Stage) -> list[str]:
             ("kind", mine.kind, theirs.kind),
             ("dtypes and shapes of its results", _specs(mine), _specs(theirs)),
             ("what it takes", _takes(mine), _takes(theirs)),
-            ("micro-batch", a.micro_batch, b.micro_batch),
+            ("micro-batch", a.shapes_of(mine).micro_batch, b.shapes_of(theirs).micro_batch),
             ("lengths", _lengths(a), _lengths(b)),
         )
         if left != right

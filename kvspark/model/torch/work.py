@@ -41,8 +41,8 @@ def work_of_row(
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counted, operators:
             run(*given)
-    except (NotImplementedError, RuntimeError):
-        return None  # an operator whose results hang on values
+    except Exception:  # noqa: BLE001 - an operator that needs values raises what it likes; 32 rows are right too
+        return None
     return Work(
         operations=counted.get_total_flops() / _ROWS,
         moved_bytes=operators.moved_bytes / _ROWS,

@@ -74,6 +74,33 @@ def test_rows_have_the_same_bits_before_a_stage_rests_and_after(model: Model, pe
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_stage_rests_beside_a_thread_that_inserts_as_well(model: Model) -> None:
+    cache = Cache.connect("memory://beside", namespace="watched", overlap_bytes=1 << 24)
+    alone, _ = scored(model, Plan(), None)
+    watched, stats = scored(model, Plan(max_pending_rows=50), cache)
+    assert watched == alone
+    assert stats.stages["output"].rested > 0
+
+
+def test_a_row_that_a_thread_inserts_is_counted_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def noted(
+        self: worth.Worth, seconds: float, *, rows: int, size_bytes: int, worth_s: float
+    ) -> None:
+        del self, seconds, size_bytes, worth_s
+        counted.append(rows)
+
+    monkeypatch.setattr(worth.Worth, "took", noted)
+    cache = Cache.connect("memory://counted", namespace="watched", overlap_bytes=1 << 24)
+    stages = {"trunk": StagePlan(cached=False), "output": StagePlan(cached=True)}
+    scored(model, Plan(stages), cache)
+    assert sum(counted) == 2 * BATCHES * ROWS  # looked up, and inserted
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_plan_that_does_not_watch_asks_for_every_row(model: Model) -> None:
     cache = Cache.connect("memory://unwatched", namespace="watched")
     _, first = scored(model, Plan(watch=False), cache)

@@ -13,6 +13,7 @@ from kvspark.infer.model import Model
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.stage.stage import Stage
+from kvspark.model.torch import work
 from kvspark.model.torch.work import work_of_row
 from kvspark.plan.plan import Plan
 from kvspark.spec import MicroBatch, TensorSpec
@@ -72,6 +73,16 @@ def test_a_micro_batch_that_is_given_holds_for_every_stage(rows: int) -> None:
     assert given.fingerprint != free.fingerprint
 
 
+def test_a_miss_after_an_upgrade_is_explained_by_the_rows_of_a_call() -> None:
+    free = Model.from_torch(seeded(Mlp()), X, cuts=["trunk"])
+    old = free.with_micro_batch(MicroBatch())
+    told = free.explain_miss(old)
+    assert (
+        "trunk: differs in micro-batch (MicroBatch(rows=1024, tokens=2048) / MicroBatch(rows=32"
+        in told
+    )
+
+
 def test_a_bundle_without_rows_is_called_as_the_version_that_wrote_it_called_it(
     tmp_path: Path,
 ) -> None:
@@ -121,6 +132,16 @@ def test_a_program_whose_sizes_hang_on_values_is_not_counted() -> None:
     program = {"format": 1, "arguments": 1, "weights": [], "nodes": [line], "outputs": [{"n": 0}]}
     encoded = json.dumps(program).encode()
     assert work_of_row(encoded, [], [TensorSpec("x", "float32", (8,))]) is None
+
+
+def test_an_operator_that_fails_without_values_is_no_reason_to_refuse_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> object:
+        raise AssertionError("a formula of torch that does not know this shape")
+
+    monkeypatch.setattr(work._Operators, "__torch_dispatch__", fails)
+    assert rows_of(Model.from_torch(seeded(Mlp()), X, cuts=())) == {"output": 32}
 
 
 def test_rows_that_vary_in_size_are_not_counted() -> None:
