@@ -24,6 +24,8 @@ class CompiledStage:
     plan: StagePlan
     codec: StageCodec
     """Between its results and its entries."""
+    upstream: tuple[Stage, ...]
+    """The stages whose results it takes."""
     lineage: tuple[str, ...]
     """Its own name, and those of all stages before it."""
     rounding: bytes
@@ -53,13 +55,16 @@ class CompiledPlan:
         lossy: dict[str, tuple[Fingerprint, str]] = {}
         for stage in bundle.stages:
             name, planned = stage.name, plan.stages[stage.name]
-            before = [each for source in stage.upstream for each in stages[source].lineage]
+            upstream = [stages[source] for source in stage.upstream]
+            before = [each for source in upstream for each in source.lineage]
             lineage = tuple(dict.fromkeys([name, *before]))
             if lossy_named(planned.codec) is not None:
                 lossy[name] = stage.fingerprint, planned.codec
             rounding = _rounding([lossy[each] for each in lineage if each in lossy])
             codec = stage_codec(stage, planned.codec)
-            stages[name] = CompiledStage(stage, planned, codec, lineage, rounding)
+            stages[name] = CompiledStage(
+                stage, planned, codec, tuple(each.stage for each in upstream), lineage, rounding
+            )
         return cls(bundle, plan, stages)
 
     @property

@@ -206,7 +206,8 @@ class Resolver:
         full = self._bundle.shapes_of(stage).micro_batch.rows
         if count <= full:
             return full
-        size = sum(self.stages[name].bytes_per_row or 0 for name in stage.upstream)
+        upstream = self._compiled.stages[stage.name].upstream
+        size = sum(each.bytes_per_row or 0 for each in upstream)
         # Whole calls, so that parts cost no padding.
         return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
 
@@ -284,7 +285,7 @@ class Resolver:
         Raises:
             RowError: a row is bad, two of its inputs have different lengths say, and is not set aside.
         """
-        upstream = [self.stages[name] for name in stage.upstream]
+        upstream = self._compiled.stages[stage.name].upstream
         before_s = self._seconds()
         results = [(each, self.resolve(each, columns, count)) for each in upstream]
         given = given_rows(stage, columns, results, count, self._bundle.length_rule, self.rule)
