@@ -67,7 +67,8 @@ class PlanConfig(Section):
     watch: bool = Field(
         default=True,
         description="Leave the store alone at a stage where look-ups and inserts have cost two seconds more than "
-        "they saved, and try again now and then. Each worker decides by what it measures.",
+        "they saved, or take longer than computing, and try again now and then. Each worker decides by what "
+        "it measures.",
     )
     lossy_tolerance: float = Field(
         default=0.02,

@@ -3,20 +3,22 @@
 A look-up that takes longer than computing makes a run slower than one without a cache, and no store is
 to blame. So what a stage's cache takes is a debt:
 
-    + what look-ups and inserts took
+    + what hashing, look-ups and inserts took
     - what the rows that were found would have taken to compute, as their entries say
     - `COMES_AGAIN` of what the rows that were inserted took to compute
     - `SHARE` of the time that passes
 
 Above `LIMIT_S` the stage rests: nothing is hashed, looked up or inserted, until time has paid the debt.
 Then the store is asked again, until it has cost as much again. So of a run of T seconds at most `LIMIT_S` +
-`SHARE` * T are lost in each worker. A store that is slow or away is told by the guard (`wait_budget`): of a
-call no more is counted here than a healthy store takes.
+`SHARE` * T are lost in each worker. Where looking a row up takes longer than computing it, no hit rate pays,
+and any debt will do. A store that is slow or away is told by the guard (`wait_budget`): of a call no more is
+counted here than a healthy store takes.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import final
@@ -37,6 +39,12 @@ SHARE = 0.01
 COMES_AGAIN = 0.5
 """The chance that a row which is inserted is asked for again."""
 
+_CALLS = 4
+"""Of the last calls the fastest counts: the first one connects, or starts what torch starts once."""
+
+_CALL_ROWS = 256
+"""A call of fewer rows says little of what a row takes: mostly the call is measured."""
+
 
 @final
 class Worth:
@@ -47,6 +55,11 @@ class Worth:
         self._debt_s = 0.0
         self._since = clock()
         self._is_resting = False
+        self._hashed_s = 0.0
+        """Of rows that are not looked up yet."""
+        self._fetching_s: deque[float] = deque(maxlen=_CALLS)
+        """Seconds a row of the last look-ups."""
+        self._computing_s: deque[float] = deque(maxlen=_CALLS)
 
     def rests(self) -> bool:
         """True while the stage's store should be left alone."""
@@ -55,15 +68,43 @@ class Worth:
         self._since = now
         if self._debt_s <= 0:
             self._is_resting = False
-        elif self._debt_s > LIMIT_S:
+        elif self._debt_s > LIMIT_S or self._is_hopeless():
             self._is_resting = True
         return self._is_resting
 
-    def took(self, seconds: float, *, rows: int, size_bytes: int, worth_s: float) -> None:
-        """Counts a call for `rows` that took `seconds`, and saves `worth_s` of computing."""
+    def hashed(self, seconds: float) -> None:
+        """Counts what naming rows took, with the look-up that follows."""
+        self._hashed_s += seconds
+
+    def looked_up(
+        self, seconds: float, *, rows: int, size_bytes: int, hits: int = 0, saved_s: float = 0.0
+    ) -> None:
+        """Counts a look-up of `rows` that took `seconds` and found `hits`, which took `saved_s` to compute."""
+        hashed_s, self._hashed_s = self._hashed_s, 0.0
+        self._debt_s += hashed_s
+        self._took(seconds, rows, size_bytes)
+        self._paid(saved_s)
+        if rows >= _CALL_ROWS:
+            self._fetching_s.append((hashed_s + seconds) / rows)
+        if hits >= _CALL_ROWS:
+            self._computing_s.append(saved_s / hits)
+
+    def inserted(self, seconds: float, *, rows: int, size_bytes: int, row_s: float) -> None:
+        """Counts an insert that took `seconds`, of `rows` that took `row_s` each to compute."""
+        self._took(seconds, rows, size_bytes)
+        self._paid(COMES_AGAIN * rows * row_s)
+        if rows >= _CALL_ROWS:
+            self._computing_s.append(row_s)
+
+    def _took(self, seconds: float, rows: int, size_bytes: int) -> None:
         healthy_s = -(-rows // WINDOW_KEYS) * FREE_S + size_bytes / SLOWEST_BYTES_PER_S
         self._debt_s += min(seconds, healthy_s)
-        self._paid(worth_s)
+
+    def _is_hopeless(self) -> bool:
+        """True if a row that is found takes as long as one that is computed."""
+        if min(len(self._fetching_s), len(self._computing_s)) < _CALLS // 2:
+            return False
+        return min(self._fetching_s) >= min(self._computing_s)
 
     def _paid(self, seconds: float) -> None:
         self._debt_s = max(0.0, self._debt_s - seconds)
@@ -92,7 +133,10 @@ class _WatchedDigester:
     def of(self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None) -> list[bytes]:
         """A name for each row, equal for equal rows only."""
         if not self._worth.rests():
-            return self._digester.of(rows, subjects)
+            started = self._worth.clock()
+            digests = self._digester.of(rows, subjects)
+            self._worth.hashed(self._worth.clock() - started)
+            return digests
         if subjects is None:
             return [_undigested(row) for row in rows]
         pairs = zip(subjects, rows, strict=True)
@@ -125,11 +169,12 @@ class _WatchedReader:
             return replace(nothing, found=found, rested=len(digests))
         started = self._worth.clock()
         lookup = self._reader.lookup(digests)
-        self._worth.took(
+        self._worth.looked_up(
             self._worth.clock() - started,
             rows=len(digests),
             size_bytes=lookup.size_bytes,
-            worth_s=lookup.saved_us / 1e6,
+            hits=int(lookup.found.sum()),
+            saved_s=lookup.saved_us / 1e6,
         )
         return lookup
 
@@ -148,10 +193,10 @@ class _WatchedWriter:
             return 0
         started = self._worth.clock()
         written = self._writer.insert(digests, columns, cost_us=cost_us)
-        self._worth.took(
+        self._worth.inserted(
             self._worth.clock() - started,
             rows=len(digests),
             size_bytes=written,
-            worth_s=COMES_AGAIN * len(digests) * cost_us / 1e6,
+            row_s=cost_us / 1e6,
         )
         return written

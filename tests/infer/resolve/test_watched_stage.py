@@ -87,13 +87,11 @@ def test_a_row_that_a_thread_inserts_is_counted_once(
 ) -> None:
     counted: list[int] = []
 
-    def noted(
-        self: worth.Worth, seconds: float, *, rows: int, size_bytes: int, worth_s: float
-    ) -> None:
-        del self, seconds, size_bytes, worth_s
+    def noted(self: worth.Worth, seconds: float, rows: int, size_bytes: int) -> None:
+        del self, seconds, size_bytes
         counted.append(rows)
 
-    monkeypatch.setattr(worth.Worth, "took", noted)
+    monkeypatch.setattr(worth.Worth, "_took", noted)
     cache = Cache.connect("memory://counted", namespace="watched", overlap_bytes=1 << 24)
     stages = {"trunk": StagePlan(cached=False), "output": StagePlan(cached=True)}
     scored(model, Plan(stages), cache)
