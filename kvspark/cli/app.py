@@ -14,21 +14,22 @@ from collections.abc import Sequence
 
 import click
 
-from kvspark.cli.commands.check import check
-from kvspark.cli.commands.compact import compact
-from kvspark.cli.commands.demo import demo
-from kvspark.cli.commands.doctor import doctor
-from kvspark.cli.commands.explain import explain
-from kvspark.cli.commands.init import init
-from kvspark.cli.commands.keygen import keygen
-from kvspark.cli.commands.purge import purge
-from kvspark.cli.commands.report import report
-from kvspark.cli.commands.rollback import rollback
-from kvspark.cli.commands.score import score
-from kvspark.cli.commands.warm import warm
 from kvspark.cli.frame.closed_pipe import EXIT_CODE, is_closed_pipe, silence
 from kvspark.cli.frame.group import commands
 from kvspark.cli.frame.interrupts import ignore_signals, interruptible
+from kvspark.cli.job.check import check
+from kvspark.cli.job.demo import demo
+from kvspark.cli.job.explain import explain
+from kvspark.cli.job.init import init
+from kvspark.cli.job.plan import plan
+from kvspark.cli.job.report import report
+from kvspark.cli.job.rollback import rollback
+from kvspark.cli.job.score import score
+from kvspark.cli.store.compact import compact
+from kvspark.cli.store.doctor import doctor
+from kvspark.cli.store.keygen import keygen
+from kvspark.cli.store.purge import purge
+from kvspark.cli.store.warm import warm
 from kvspark.config.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
 from kvspark.spark.session.interrupt import Interrupted, interrupt_in
@@ -41,6 +42,7 @@ for _command in (
     explain,
     init,
     keygen,
+    plan,
     purge,
     report,
     rollback,

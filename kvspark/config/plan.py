@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, Literal, final
 
 from pydantic import Field, field_validator
 
@@ -44,14 +44,43 @@ class StageConfig(Section):
 
 
 @final
+class ExpectConfig(Section):
+    """What the next runs will be like, where the history of the output does not say it yet."""
+
+    again: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The share of rows that the next run asks for again. The history of the output says it from the "
+        "second run of a model on.",
+    )
+    retrained: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="The chance that the last stage is trained anew before the next run. It counts as one run of "
+        "the history.",
+    )
+    runs: int = Field(default=1, ge=0, description="How many next runs count.")
+
+
+@final
 class PlanConfig(Section):
     """Which stages are remembered, and how much work is gathered before the model is called."""
 
+    mode: Literal["off", "rule", "measured"] = Field(
+        default="measured",
+        description="Who decides for stages that are not named in `plan.stages`: what was measured before the run "
+        "(`kvspark plan` shows it), the rule there, or nobody: `off` caches none.",
+    )
+    expect: ExpectConfig = Field(
+        default_factory=ExpectConfig, description="What the next runs will be like."
+    )
     stages: dict[str, StageConfig] = Field(
         default_factory=dict,
-        description="What the cache does for each stage, by name. A stage that is not named is cached if "
-        "it is the last one, or if its results have one size. A stage that only joins cached "
-        "towers, at less than the cost of a look-up, is not cached.",
+        description="What the cache does for each stage, by name. A stage that is not named is cached if that "
+        "pays (`plan.mode`). By rule it is cached if it is the last one, or if its results have one size. A stage "
+        "that only joins cached towers, at less than the cost of a look-up, is not cached.",
     )
     max_pending_rows: int = Field(
         default=4096, gt=0, description="How many rows may wait for full micro-batches."
@@ -82,3 +111,9 @@ class PlanConfig(Section):
         description="Bytes of each worker for the latest results of towers: stages that some inputs of "
         "the model do not reach.",
     )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _off_is_no_boolean(cls, mode: Any) -> Any:
+        # YAML reads a bare off as false.
+        return "off" if mode is False else mode

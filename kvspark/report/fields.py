@@ -32,7 +32,7 @@ RUN_FIELDS = {
     "bad_rows": "Rows without a result: by stage (`input` where the value itself is bad), and there by "
     "error. Empty with input.on_bad_row: error, which fails the run at the first.",
     "seconds": "Seconds on the clock of each phase: open (Spark and model), read (listing and footers), "
-    "preflight, score, validate, publish. `publish` is 0 in the file, which is part of what is published.",
+    "preflight, plan, score, validate, publish. `publish` is 0 in the file, which is part of what is published.",
     "total_seconds": "The sum of all phases.",
     "seconds_saved": "About how many seconds of workers the cache saved: hits, times what computing a "
     "row takes, less the time that look-ups, inserts and waiting took. Below 0 the cache cost more than it "
@@ -42,6 +42,8 @@ RUN_FIELDS = {
     "on_bad_row": "input.on_bad_row of the conf.",
     "rows_quarantined": "Rows that are not in the output but in `_kvspark/quarantine` inside it.",
     "lossy": "The codec of each stage whose results were rounded on request; outputs are not exact then.",
+    "plan": "What was measured before the run and which stages are cached therefore, as `kvspark plan --json` "
+    "prints it; null where the plan is the rule's (plan.mode, or fewer than 10,000 rows).",
 }
 
 HISTORY_FIELDS = {
@@ -49,7 +51,7 @@ HISTORY_FIELDS = {
     "its machine stopped). Only published runs changed the output.",
     "exit_code": "The exit code of the command; 0 where it published, null where it died.",
     "code": "The KVS code of the error that ended the run; null without one. `kvspark explain CODE`.",
-    "phase": "The phase in which the run ended: open, read, preflight, score, validate, publish; null before "
+    "phase": "The phase in which the run ended: open, read, preflight, plan, score, validate, publish; null before "
     "the first, and where it published or died.",
     "message": "The line that the run ended with; null where it published.",
 }

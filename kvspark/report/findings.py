@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from kvspark.cache.doctor.finding import Finding, Level
-from kvspark.report.terminal import say
+from kvspark.report.lines import say
 
 _INDENT = 7
 _COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "bad": "red", "unseen": "dim"}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 from kvspark.report.advice import told_cache
+from kvspark.report.lines import say, size
+from kvspark.report.plan_table import outcome_lines
 from kvspark.spark.badrows.quarantine import QUARANTINE_FOLDER
 from kvspark.spark.badrows.run_bad_rows import counted
 from kvspark.spark.runs.run_report import RunReport
@@ -41,29 +40,6 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(output, highlight=False, soft_wrap=True)
 
 
-def say(console: Console, markup: str, *, indent: int = 0) -> None:
-    """Prints a line, broken between words where it is longer than the terminal is wide.
-
-    All lines but the first stand `indent` characters further right.
-    """
-    text = Text.from_markup(markup)
-    for place, line in enumerate(text.divide(_breaks(text.plain, console.width, indent))):
-        line.rstrip()
-        if place:
-            line.pad_left(indent)
-        console.print(line, highlight=False, soft_wrap=True)
-
-
-def _breaks(text: str, width: int, indent: int) -> list[int]:
-    """Where lines of at most `width` characters end in `text`; a longer word has one of its own."""
-    breaks, start, room = [], 0, width
-    for word in re.finditer(r"\S+", text):
-        if word.end() - start > room and word.start() > start:
-            breaks.append(word.start())
-            start, room = word.start(), width - indent
-    return breaks
-
-
 def _stages(report: RunReport, *, is_short: bool) -> Table:
     count = _short if is_short else "{:,}".format
     space = (0, 1, 0, 0) if is_short else (0, 1)
@@ -91,23 +67,9 @@ def _lines(report: RunReport) -> list[str]:
     rows = f"{count_of(report.rows_in, 'row')} in, {count_of(report.rows_out, 'row')} out"
     lines = [f"{rows}, {report.total_seconds:.1f} s ({rate:,.0f} rows/s)"]
     lines += [escape(line) for line in told_cache(report)]
-    leased = sum(stage.leased for stage in report.stats.stages.values())
-    if leased:
-        waited_s = sum(stage.seconds_waited for stage in report.stats.stages.values())
-        lines.append(
-            f"{count_of(leased, 'row')} came from another worker ({waited_s:.1f} s waited)"
-        )
-    lines += [
-        f"{stage.rested:,} rows of {escape(name)} were not looked up: computing them costs less (plan.watch)"
-        for name, stage in report.stats.stages.items()
-        if stage.rested
-    ]
-    turned_away = sum(stage.turned_away for stage in report.stats.stages.values())
-    if turned_away:
-        lines.append(
-            f"{turned_away:,} computed rows were not written: they were not admitted "
-            "(cache.budget_bytes)"
-        )
+    if report.plan is not None:
+        lines += [escape(line) for line in outcome_lines(report.plan, report.stats)]
+    lines += _apart(report)
     if report.lossy:
         codecs = ", ".join(f"{stage} {codec}" for stage, codec in report.lossy.items())
         lines.append(f"[yellow]not exact[/yellow]: rounded on request ({escape(codecs)})")
@@ -128,6 +90,29 @@ def _lines(report: RunReport) -> list[str]:
     return lines
 
 
+def _apart(report: RunReport) -> list[str]:
+    """Rows that went another way than look-up, computation, insert."""
+    stages, lines = report.stats.stages, []
+    leased = sum(stage.leased for stage in stages.values())
+    if leased:
+        waited_s = sum(stage.seconds_waited for stage in stages.values())
+        lines.append(
+            f"{count_of(leased, 'row')} came from another worker ({waited_s:.1f} s waited)"
+        )
+    lines += [
+        f"{stage.rested:,} rows of {escape(name)} were not looked up: computing them costs less (plan.watch)"
+        for name, stage in stages.items()
+        if stage.rested
+    ]
+    turned_away = sum(stage.turned_away for stage in stages.values())
+    if turned_away:
+        lines.append(
+            f"{turned_away:,} computed rows were not written: they were not admitted "
+            "(cache.budget_bytes)"
+        )
+    return lines
+
+
 def _bad_rows(report: RunReport) -> str:
     count = report.stats.bad_row_count
     where = (
@@ -137,16 +122,6 @@ def _bad_rows(report: RunReport) -> str:
     )
     noun = "bad row" if count == 1 else "bad rows"
     return f"[yellow]{count:,} {noun}[/yellow]: {escape(counted(report.stats))}; {escape(where)}"
-
-
-def size(size_bytes: int) -> str:
-    """A number of bytes for people: 512 B, 1.5 MiB."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} GiB"
 
 
 def _short(count: int) -> str:

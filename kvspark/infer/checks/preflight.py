@@ -2,23 +2,24 @@
 
 A stage that does not must not be cached: its entries would depend on who asked first. What has been
 checked is remembered in the cache, under the stage's own fingerprint, so a night that re-uses a
-trunk does not open it only to check it again.
+trunk does not open it only to check it again. So is how long a row took.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from kvspark.cache.stage.stage_cache import NoWriter, StageCache
+from kvspark.cache.read_only import ReadOnly
 from kvspark.errors import NotRepeatableError
-from kvspark.fingerprint import digest
+from kvspark.infer.checks.stage_seconds import StageSeconds
 from kvspark.infer.compute.values import Values
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.resolve import Columns, Resolver
@@ -26,19 +27,30 @@ from kvspark.infer.rows.bad_rows import Indices
 from kvspark.infer.rows.columns import Column, column
 from kvspark.infer.rows.subject import SUBJECT, subject_column
 from kvspark.model.run.device import CPU
-from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage
-from kvspark.spec import TensorSpec
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
-    from kvspark.cache.guard.guard import Guard
 
 SAMPLE_ROWS = 64
 """Rows from which those of one length bucket are taken: enough to fill most of a micro-batch."""
 
-_CHECKED = TensorSpec("checked", "bool")
-_MARK = [b""]
+
+@final
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a preflight found: that every stage may be cached, and what its rows take."""
+
+    checked: tuple[str, ...] = ()
+    """The stages that were checked now."""
+    compute_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds to compute one row of each stage in a full call, measured now or by an earlier preflight."""
+
+    @property
+    def told(self) -> str:
+        """What was checked, in words."""
+        names = ", ".join(self.checked)
+        return f"checked {names}" if names else "all stages were checked before"
 
 
 def preflight(
@@ -48,8 +60,8 @@ def preflight(
     cache: Cache | None = None,
     threads: int = 1,
     device: str = CPU,
-) -> tuple[str, ...]:
-    """The names of the stages that were checked now, on some rows of `arrays`.
+) -> Preflight:
+    """What checking each stage on some rows of `arrays` shows.
 
     Stages that an earlier preflight has checked under the same fingerprint, on a machine with the
     same arithmetic, are left out. Reads the cache, and writes nothing but what was checked.
@@ -60,7 +72,7 @@ def preflight(
     """
     bundle = compiled.bundle
     threads = bundle.micro_batch.threads(threads)
-    reading = None if cache is None else _Reading(cache)
+    reading = None if cache is None else ReadOnly(cache)
     resolver = Resolver(compiled, reading, threads=threads, device=device)
     columns: dict[str, Column] = {
         spec.name: column(arrays[spec.name][:SAMPLE_ROWS], spec) for spec in bundle.inputs
@@ -68,27 +80,31 @@ def preflight(
     if SUBJECT in arrays:
         columns[SUBJECT] = subject_column(arrays[SUBJECT][:SAMPLE_ROWS])
     if not len(next(iter(columns.values()))):
-        return ()
-    checked = []
+        return Preflight()
+    checked, compute_s = [], {}
     for stage in (stage for stage in bundle.stages if stage.is_batched):
-        mark = None if cache is None else _mark(cache, stage, threads, device)
-        if mark is not None and mark.lookup(mark.digests(_MARK)).found[0]:
+        mark = None if cache is None else StageSeconds(cache, stage, threads, device)
+        known_s = None if mark is None else mark.known()
+        if known_s is not None:
+            compute_s[stage.name] = known_s
             continue
         most_rows = bundle.shapes_of(stage).micro_batch.rows
-        columns = dict(_check(resolver, stage, columns, most_rows))
+        rows, seconds = _check(resolver, stage, columns, most_rows)
+        columns = dict(rows)
         checked.append(stage.name)
+        compute_s[stage.name] = seconds
         if mark is not None:
-            mark.insert(mark.digests(_MARK), (np.ones(1, dtype=bool),), cost_us=0)
-    return tuple(checked)
+            mark.remember(seconds)
+    for name, counted in resolver.drain().items():
+        if counted.computed:  # of stages that are not called in micro-batches
+            compute_s.setdefault(name, counted.seconds_compute / counted.computed)
+    return Preflight(tuple(checked), compute_s)
 
 
-def _mark(cache: Cache, stage: Stage, threads: int, device: str) -> StageCache:
-    identity = digest("kvspark.checked", [stage.fingerprint, place_of(stage, threads, device)])
-    return cache.keyspace(identity, (_CHECKED,))
-
-
-def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -> Columns:
-    """Checks `stage` on rows that share a bucket, and returns those rows."""
+def _check(
+    resolver: Resolver, stage: Stage, columns: Columns, most_rows: int
+) -> tuple[Columns, float]:
+    """Checks `stage` on rows that share a bucket; returns those rows, and seconds of a row in a full call."""
     count = len(next(iter(columns.values())))
     given = resolver.given(stage, columns, count)
     rows = _company(given.lengths, count, most_rows)
@@ -99,14 +115,18 @@ def _check(resolver: Resolver, stage: Stage, columns: Columns, most_rows: int) -
     run = partial(resolver.computations.run, stage, rule=resolver.rule)
     first = run(given)
     _compare(stage, first, first, own, "at another place of its micro-batch")
+    seconds = []
     # Filled up with copies of themselves, alone, and backwards: three companies for one row.
     for taken, how in (
         (places, "run twice"),
         (places[::-1], "among the same rows in another order"),
         (places[:1], "alone in its micro-batch"),
     ):
-        _compare(stage, first, run(given.take(taken)), taken, how)
-    return {name: values.take(rows) for name, values in columns.items()}
+        started = perf_counter()
+        again = run(given.take(taken))
+        seconds.append((perf_counter() - started) / (len(taken) + again.padding_rows))
+        _compare(stage, first, again, taken, how)
+    return {name: values.take(rows) for name, values in columns.items()}, min(seconds)
 
 
 def _company(
@@ -135,25 +155,3 @@ def _compare(
                     "written. A model whose rows depend on each other or on chance cannot be cached: "
                     "take the operator out, or run with the cache off"
                 )
-
-
-@final
-class _Reading:
-    """A cache whose entries are read and not written."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-
-    def keyspace(
-        self,
-        identity: bytes,
-        specs: tuple[TensorSpec, ...],
-        *,
-        codec: str = "raw",
-        guard: Guard | None = None,
-    ) -> StageCache:
-        space = self._cache.keyspace(identity, specs, codec=codec, guard=guard)
-        return replace(space, writer=NoWriter(), leases=None)
-
-    def overlap(self) -> None:
-        """Nothing is written, and nothing is looked up twice."""

@@ -101,7 +101,7 @@ class _Check:
             raise UsageError("run.require_cache is on and there is no cache; name one in cache.url")
         if self._model is None:
             return
-        self._plan = plan_of(self._config).for_bundle(self._model.bundle)
+        self._plan = plan_of(self._config, self._model.bundle)
         if self._config.cache is None:
             yield Looked(Finding("ok", "plan", "nothing is remembered: the conf has no cache"))
             return

@@ -6,7 +6,7 @@ A session takes seconds to start. What is wrong with any of these is said before
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
@@ -63,7 +63,7 @@ def open_parts(config: JobConfig) -> Opened:
     try:
         model = open_model(config)
         columns = column_map(model.bundle, config.inputs, config.outputs)
-        plan = plan_of(config).for_bundle(model.bundle)
+        plan = plan_of(config, model.bundle)
         as_long = asked_as_long(config.spark.conf)
         files = find_files(
             config.input, columns=columns.reads, defaulted=columns.defaulted, nanos_as_long=as_long
@@ -108,8 +108,22 @@ def open_model(config: JobConfig) -> Model:
     return model if config.model.device is None else model.with_device(config.model.device)
 
 
-def plan_of(config: JobConfig) -> Plan:
-    """The plan that `config` writes out."""
+def plan_of(config: JobConfig, bundle: Bundle) -> Plan:
+    """The plan that `config` writes out for the model `bundle`, with the rule's choice for all other stages.
+
+    Raises:
+        UsageError: it does not fit the model.
+    """
+    plan = _written(config).for_bundle(bundle)
+    if config.plan.mode != "off":
+        return plan
+    off = {
+        n: replace(s, cached=False) for n, s in plan.stages.items() if n not in config.plan.stages
+    }
+    return plan.with_stages({**plan.stages, **off})
+
+
+def _written(config: JobConfig) -> Plan:
     stages = {
         name: StagePlan(stage.cached, stage.codec, stage.share or 1.0)
         for name, stage in config.plan.stages.items()

@@ -51,15 +51,14 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     compiled = CompiledPlan.of(model.bundle, plan)
     cores = spark.sparkContext.defaultParallelism
     sets_aside = config.input.on_bad_row != "error"
-    text, unchecked = checked_sample(source, compiled, columns, None, sets_aside=sets_aside)
-    level = "ok" if unchecked is None else "warn"
-    yield Finding("ok" if level == "ok" else "warn", "preflight", text), None
+    checked = checked_sample(source, compiled, columns, None, sets_aside=sets_aside)
+    yield Finding("ok" if checked.unchecked is None else "warn", "preflight", checked.told), None
     if source.rows == 0:
         return
     if sets_aside:
         yield bad_sample(config.input, source, compiled, columns)
     sample, _ = first_rows(source, columns, plan, None, sets_aside=sets_aside)
-    if unchecked is None:
+    if checked.unchecked is None:
         yield _verified(model, sample)
         yield _expected(compiled, source, sample, cores), None
     if config.cache is not None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import and_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import pyarrow as pa
 from pyspark.sql import functions as F
+from pyspark.sql.types import BinaryType
 
 from kvspark.errors import DataError, RowError
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
@@ -28,6 +31,25 @@ if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
 
 
+_NO_GPU = "nothing was checked: tasks compute on GPUs, and the driver has none"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first rows of an input, and what checking them showed."""
+
+    told: str
+    unchecked: str | None = None
+    """Why nothing was checked; None if it was."""
+    arrays: Mapping[str, pa.Array] = field(default_factory=dict)
+    """By model input; without rows that are bad, as far as the check has seen any."""
+    compute_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds to compute one row of each stage."""
+    threads: int = 1
+    """With which a task computes."""
+
+
 def checked_sample(
     source: Source,
     compiled: CompiledPlan,
@@ -35,7 +57,7 @@ def checked_sample(
     cache: Cache | None,
     *,
     sets_aside: bool,
-) -> tuple[str, str | None]:
+) -> Sample:
     """What the check of a few rows found, and why there was none where they are all bad, or no GPU is here.
 
     With `sets_aside`, bad rows are left out of the check.
@@ -46,11 +68,11 @@ def checked_sample(
         DataError: a row is bad and not set aside.
     """
     if source.rows == 0:
-        return "no rows", None
+        return Sample("no rows")
     device, plan = compiled.device, compiled.plan
     if device != CPU and not has_gpu():
-        return "nothing was checked: tasks compute on GPUs, and the driver has none", "unchecked"
-    from kvspark.infer.checks.preflight import preflight
+        return Sample(_NO_GPU, "unchecked")
+    from kvspark.infer.checks.preflight import SAMPLE_ROWS, preflight
     from kvspark.infer.predict.predict_apart import bad_rows, good_rows
     from kvspark.infer.predict.predictor import Predictor
 
@@ -62,6 +84,7 @@ def checked_sample(
         checked = check(arrays)
     except DataError as exc:
         predictor = Predictor(compiled, threads=threads)
+        arrays = {name: array[:SAMPLE_ROWS] for name, array in arrays.items()}
         if not sets_aside:
             log.debug("what the model says of the first bad row", exc_info=True)
             # What a model raised may quote the row, and logs show causes.
@@ -69,13 +92,13 @@ def checked_sample(
         arrays = good_rows(predictor, arrays)
         checked = check(arrays)
     if not len(next(iter(arrays.values()))):
-        return f"none of {count_of(count, 'row')} can be scored", "unchecked"
-    told = f"checked {', '.join(checked)}" if checked else "all stages were checked before"
+        return Sample(f"none of {count_of(count, 'row')} can be scored", "unchecked")
+    sample = Sample(checked.told, None, arrays, checked.compute_s, threads)
     if not plan.lossy:
-        return told, None
+        return sample
     predictor = Predictor(compiled.uncached(), threads=threads, device=device)
     arrays = good_rows(predictor, arrays) if sets_aside else arrays  # all, not the first few
-    return told + _probed(compiled, arrays, cache, threads, device), None
+    return replace(sample, told=sample.told + _probed(compiled, arrays, cache, threads, device))
 
 
 def _threads(source: Source) -> int:
@@ -128,7 +151,10 @@ def first_rows(
     from kvspark.infer.checks.lossy_probe import PROBE_ROWS
     from kvspark.infer.checks.preflight import SAMPLE_ROWS
 
-    most = PROBE_ROWS if plan.lossy else SAMPLE_ROWS
+    types = {f.name: f.dataType for f in source.df.schema.fields}
+    # Pictures and sounds are large, and of a cache's hits a few of them tell enough.
+    is_large = any(isinstance(types.get(c), BinaryType) for c in columns.inputs.values())
+    most = SAMPLE_ROWS if is_large and not plan.lossy else PROBE_ROWS
     subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
     names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
     inputs = {**columns.inputs, **subject}

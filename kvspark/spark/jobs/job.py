@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import platform
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import pyspark
 from pyspark.sql import SparkSession
@@ -20,15 +20,10 @@ from kvspark._version import __version__
 from kvspark.config.job import JobConfig
 from kvspark.config.model import Way
 from kvspark.errors import KvsparkError, WeightsUnavailableError
-from kvspark.infer.resolve.budget import within_budget
-from kvspark.infer.resolve.compiled_plan import CompiledPlan
-from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.first_bad_row import naming_the_row
 from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
-from kvspark.spark.check.opened import Opened, check_cache, open_parts
-from kvspark.spark.check.run_preflight import checked_sample
-from kvspark.spark.columns.column_map import ColumnMap
-from kvspark.spark.columns.prepared import ready
+from kvspark.spark.jobs.planned import Planned, planned
+from kvspark.spark.jobs.prepared_run import PreparedRun, prepared
 from kvspark.spark.jobs.recorded import Record
 from kvspark.spark.jobs.written_rows import write_rows
 from kvspark.spark.output.appended import add_to
@@ -38,7 +33,7 @@ from kvspark.spark.output.target import Target
 from kvspark.spark.output.target_interrupted import interrupted_run
 from kvspark.spark.runs.history import write_report
 from kvspark.spark.runs.phases import Phases
-from kvspark.spark.runs.registry_update import take_stock
+from kvspark.spark.runs.registry_update import remember_seconds, take_stock
 from kvspark.spark.runs.rows_done import RowsDone
 from kvspark.spark.runs.run_report import (
     REPORT_FOLDER,
@@ -51,19 +46,13 @@ from kvspark.spark.runs.tally import Tally
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import task_spec, with_outputs
 from kvspark.spark.scoring.spread import spread
-from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.failure import explained
 from kvspark.spark.session.fault import fault_point
 from kvspark.spark.session.interrupt import telling
-from kvspark.spark.session.session import open_session
 from kvspark.spark.tables.listing import resolve_paths
-from kvspark.spark.tables.source import Source, read_source
+from kvspark.spark.tables.source import Source
 from kvspark.stats import RunStats
 from kvspark.wording import count_of
-
-if TYPE_CHECKING:
-    from kvspark.cache.cache import Cache
-    from kvspark.infer.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -117,37 +106,13 @@ class _Run:
         self._started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
     def publish(self, spark: SparkSession | None) -> RunReport:
-        config = self._config
+        config, phases = self._config, self._phases
         with ExitStack() as held:
-            with self._phases.phase("open") as told:
-                opened = open_parts(config)  # before the session, which takes seconds to start
-                columns, plan, cache = opened.columns, opened.plan, opened.cache
-                if cache is not None:
-                    held.enter_context(closing(cache))
-                trouble = check_cache(config, cache)
-                spark = spark or open_session(config.spark, name=config.run.name)
-                device = on_task_devices(spark, opened.model.bundle).device
-                model = opened.model if device is None else opened.model.with_device(device)
-                told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
-            with self._phases.phase("read") as told:
-                source, columns = _read(spark, config, opened)
-                told.append(
-                    f"{count_of(source.rows, 'row')} in {count_of(len(source.files), 'file')}"
-                )
-            plan = _affordable(config, model, plan, source.rows)
-            compiled = CompiledPlan.of(model.bundle, plan)
-            with self._phases.phase("preflight") as told:
-                sets_aside = config.input.on_bad_row != "error"
-                text, unchecked = checked_sample(
-                    source, compiled, columns, cache, sets_aside=sets_aside
-                )
-                told.append(text)
-            if unchecked is not None:
-                # What nobody has checked is not remembered, nor rounded; the first rows are bad, others
-                # may not be.
-                trouble = None if cache is None else unchecked
-                compiled = compiled.uncached()
-            score = partial(self._score, source, model, columns, compiled, cache, trouble)
+            made = prepared(config, phases, held, spark)
+            with phases.phase("plan") as told:
+                run = planned(config, made, self._target.path)
+                told.append(run.told if made.cache is not None else "no cache")
+            score = partial(self._score, made, run)
             try:
                 return score(weights=config.model.weights)
             except Exception as exc:
@@ -157,24 +122,15 @@ class _Run:
                 log.warning("the store has lost the weights: once more, by broadcast")
                 return score(weights="broadcast")
 
-    def _score(
-        self,
-        source: Source,
-        model: Model,
-        columns: ColumnMap,
-        compiled: CompiledPlan,
-        cache: Cache | None,
-        trouble: str | None,
-        *,
-        weights: Way,
-    ) -> RunReport:
-        spark = source.df.sparkSession
+    def _score(self, made: PreparedRun, run: Planned, *, weights: Way) -> RunReport:
+        source, model, columns = made.source, made.model, made.columns
+        spark, compiled = source.df.sparkSession, run.compiled
         tally, staged = Tally(spark), self._target.stage(self._run_id)
         given, bad_rows = bad_rows_of(self._config.input, source, columns, staged)
         try:
             done = RowsDone(spark, tally, source.rows)
             with self._phases.phase("score") as told, done.shown("score"):
-                spec = task_spec(spark, compiled, cache, weights)
+                spec = task_spec(spark, compiled, made.cache, weights)
                 rows = spread(given, source.rows, columns)
                 df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
@@ -185,14 +141,16 @@ class _Run:
             check_bad_rows(self._config.input, tally.stats, source.rows)
             written = self._validate(staged, source, df.schema, bad_rows)
             fault_point("validated")
-            report = self._report(source, model, compiled.plan, _told(tally, trouble), written)
+            report = self._report(made, run, _told(tally, made.trouble), written)
             write_report(report, staged, output=self._target.path)
             fault_point("reported")
             with self._phases.phase("publish") as told:
                 self._target.publish(staged)
                 told.append(str(self._target.path))
-            if cache is not None:
-                take_stock(model.stages, tally.stats, cache)
+            if made.cache is not None:
+                take_stock(model.stages, tally.stats, made.cache)
+                if made.sample.unchecked is None:
+                    remember_seconds(compiled, tally.stats, made.cache, made.sample.threads)
         finally:
             bad_rows.discard()
             self._target.discard(staged)
@@ -221,9 +179,10 @@ class _Run:
         return written
 
     def _report(
-        self, source: Source, model: Model, plan: Plan, stats: RunStats, written: Written
+        self, made: PreparedRun, run: Planned, stats: RunStats, written: Written
     ) -> RunReport:
         config, path = self._config, self._target.path
+        source, model = made.source, made.model
         stages = stage_reports(model.stages, stats, known_seconds(path, REPORT_FOLDER))
         return RunReport(
             run_id=self._run_id,
@@ -248,38 +207,9 @@ class _Run:
             versions=_versions(),
             on_bad_row=config.input.on_bad_row,
             rows_quarantined=written.quarantined,
-            lossy=plan.lossy,
+            lossy=run.compiled.plan.lossy,
+            plan=run.table,
         )
-
-
-def _read(spark: SparkSession, config: JobConfig, opened: Opened) -> tuple[Source, ColumnMap]:
-    """The rows with the inputs that are made of their columns, and where these are."""
-    columns, bundle = opened.columns, opened.model.bundle
-    source = read_source(
-        spark,
-        config.input,
-        columns=columns.reads,
-        defaulted=columns.defaulted,
-        files=opened.files,
-        check=partial(ready, columns, bundle),
-    )
-    df, columns = ready(columns, bundle, source.df)
-    return replace(source, df=df), columns
-
-
-def _affordable(config: JobConfig, model: Model, plan: Plan, rows: int) -> Plan:
-    """`plan` with the shares that the cache's budget affords, where it has one."""
-    budget_bytes = None if config.cache is None else config.cache.budget_bytes
-    if budget_bytes is None:
-        return plan
-    chosen = {name for name, stage in config.plan.stages.items() if stage.share is not None}
-    plan = within_budget(plan, model.stages, rows=rows, budget_bytes=budget_bytes, chosen=chosen)
-    for name, stage in plan.stages.items():
-        if stage.cached and stage.share < 1:
-            log.info(
-                "stage %s: %.0f %% of its rows fit into the cache's budget", name, 100 * stage.share
-            )
-    return plan
 
 
 def _told(tally: Tally, trouble: str | None) -> RunStats:

@@ -128,7 +128,7 @@ def _purged(
     whose = _subjects_of(values, config.cache.subject)
     identities: dict[bytes, list[bytes]] = {}
     for each in _on_every_device(open_model(config).bundle):
-        identities |= identities_of_rows(each, values, plan_of(config))
+        identities |= identities_of_rows(each, values, plan_of(config, each))
     return purge.rows(identities, whose)
 
 

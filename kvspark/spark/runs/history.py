@@ -66,7 +66,7 @@ class PastRun:
     code: str | None = None
     """The KVS code of the error."""
     phase: str | None = None
-    """Where it ended: `open`, `read`, `preflight`, `score`, `validate`, `publish`; None before the first."""
+    """Where it ended: `open`, `read`, `preflight`, `plan`, `score`, `validate`, `publish`; None before the first."""
     message: str | None = None
     """The line that the run ended with."""
 

@@ -11,6 +11,7 @@ from typing import Any, final
 from kvspark.display import heading
 from kvspark.errors import CacheRequiredError, DataError
 from kvspark.model.stage.stage import Stage
+from kvspark.plan.table import PlanTable
 from kvspark.stats import NOTHING, RunStats, StageStats
 
 FORMAT = 1
@@ -72,6 +73,8 @@ class RunReport:
 
     lossy: Mapping[str, str] = field(default_factory=dict)
     """The lossy codec of each stage that has one: outputs are not those of the exact model."""
+    plan: PlanTable | None = None
+    """What was measured before the run, and the plan that followed; None where the plan is the rule's."""
 
     @property
     def total_seconds(self) -> float:
@@ -90,7 +93,8 @@ class RunReport:
 
     def to_json(self) -> dict[str, Any]:
         """This value as plain JSON types."""
-        value = asdict(replace(self, stats=NOTHING))
+        value = asdict(replace(self, stats=NOTHING, plan=None))
+        value["plan"] = None if self.plan is None else self.plan.to_json()
         stats = self.stats.to_json()
         value["stages"] = {
             stage.name: {
@@ -124,7 +128,8 @@ class RunReport:
             **{name: value[name] for name in ("cache_errors", "degraded")},
             "bad_rows": value.get("bad_rows", {}),
         }
-        known = {each.name for each in fields(cls)} - {"stages", "stats", "inputs"}
+        known = {each.name for each in fields(cls)} - {"stages", "stats", "inputs", "plan"}
+        plan = value.get("plan")  # reports of 0.1 before measured plans have none
         return cls(
             **{name: value[name] for name in value if name in known},
             inputs=tuple(value["inputs"]),
@@ -133,6 +138,7 @@ class RunReport:
                 for n, s in stages.items()
             ),
             stats=RunStats.from_json(stats),
+            plan=None if plan is None else PlanTable.from_json(plan),
         )
 
     def check_cache_was_used(self, *, is_required: bool) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from kvspark.cache.cache import Cache
 from kvspark.errors import NotRepeatableError
-from kvspark.infer.checks.preflight import preflight
+from kvspark.infer.checks.preflight import Preflight, preflight
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import compiled_plan
@@ -60,21 +60,30 @@ def test_a_model_that_is_not_row_wise_is_refused(module: torch.nn.Module) -> Non
 
 
 def test_a_row_wise_model_passes() -> None:
-    assert preflight(compiled_plan(plain(Mlp, "trunk").bundle), ROWS) == ("trunk", "output")
-    assert preflight(
-        compiled_plan(encoder(per_token=True).bundle), token_rows(list(range(64)))
-    ) == (
-        "layer",
-        "head",
-    )
+    assert preflight(compiled_plan(plain(Mlp, "trunk").bundle), ROWS).checked == ("trunk", "output")
+    found = preflight(compiled_plan(encoder(per_token=True).bundle), token_rows(list(range(64))))
+    assert found.checked == ("layer", "head")
 
 
 def test_what_was_checked_is_not_checked_again() -> None:
     cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
     bundle = plain(Mlp, "trunk").with_micro_batch(MicroBatch(rows=64)).bundle
-    assert preflight(compiled_plan(bundle), ROWS, cache=cache) == ("trunk", "output")
-    assert preflight(compiled_plan(bundle), ROWS, cache=cache) == ()
-    assert preflight(compiled_plan(bundle), ROWS, cache=cache, threads=2) == ("trunk", "output")
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache).checked == ("trunk", "output")
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache).checked == ()
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache, threads=2).checked == (
+        "trunk",
+        "output",
+    )
+
+
+def test_what_a_row_takes_is_told_and_remembered() -> None:
+    cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
+    bundle = plain(Mlp, "trunk").bundle
+    first = preflight(compiled_plan(bundle), ROWS, cache=cache)
+    again = preflight(compiled_plan(bundle), ROWS, cache=cache)
+    assert first.compute_s.keys() == {"trunk", "output"}
+    assert all(seconds > 0 for seconds in first.compute_s.values())
+    assert again == Preflight((), first.compute_s)
 
 
 def test_a_preflight_leaves_no_row_in_the_cache() -> None:
@@ -90,5 +99,5 @@ def test_no_rows_check_nothing_and_leave_no_mark() -> None:
     cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
     empty = {"x": pa.array([], pa.list_(pa.float32()))}
     bundle = plain(Mlp, "trunk").bundle
-    assert preflight(compiled_plan(bundle), empty, cache=cache) == ()
-    assert preflight(compiled_plan(bundle), ROWS, cache=cache) == ("trunk", "output")
+    assert preflight(compiled_plan(bundle), empty, cache=cache).checked == ()
+    assert preflight(compiled_plan(bundle), ROWS, cache=cache).checked == ("trunk", "output")

@@ -214,4 +214,4 @@ def test_each_phase_says_one_line(
     with caplog.at_level(logging.INFO, logger="kvspark.spark.runs.phases"):
         run_score(job(folder, write_night(folder / "night")), spark=spark)
     told = [record.getMessage().split(":")[0] for record in caplog.records]
-    assert told == ["open", "read", "preflight", "score", "validate", "publish"]
+    assert told == ["open", "read", "preflight", "plan", "score", "validate", "publish"]

@@ -1,1 +1,0 @@
-"""The commands of `kvspark`, one file each."""

@@ -1,0 +1,1 @@
+"""Commands on a job: its conf, its runs, its output."""

@@ -1,0 +1,1 @@
+"""Commands on a store: its entries, its keys, its health."""

@@ -1,0 +1,83 @@
+"""The plan of a run, chosen by what was measured: stages, store, and a sample of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, final
+
+import pyarrow as pa
+
+from kvspark.cache.read_only import ReadOnly
+from kvspark.infer.planning.stage_rows import stage_rows
+from kvspark.infer.planning.store_cost import with_store_cost
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
+from kvspark.infer.resolve.resolve import Resolver
+from kvspark.infer.rows.readable import readable
+from kvspark.infer.rows.subject import bound, own_columns
+from kvspark.model.run.device import CPU
+from kvspark.plan.choice import choose_cached
+from kvspark.plan.costs import Expectation, Night, StageCost
+from kvspark.plan.table import PlanTable, plan_table
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """What is known of a run before it begins."""
+
+    rows: int
+    workers: int
+    """Python workers that compute at one time."""
+    compute_s: Mapping[str, float]
+    """Seconds of a row at each stage, as the preflight has measured them."""
+    expect: Expectation = field(default_factory=Expectation)
+    pinned: Mapping[str, bool] = field(default_factory=dict)
+    """Stages that are cached, or not, whatever it costs."""
+    threads: int = 1
+    device: str = CPU
+
+
+def measured_plan(
+    compiled: CompiledPlan, arrays: Mapping[str, pa.Array], cache: Cache, run: PlannedRun
+) -> PlanTable | None:
+    """The plan with the least expected seconds for `run`, of whose rows `arrays` holds a sample.
+
+    Writes a window of entries for each stage that could be cached, which are kept for a minute, and looks the sample
+    up. None if the store does not answer, or there is no good row.
+    """
+    count = len(next(iter(arrays.values())))
+    found = readable(arrays, compiled.bundle.inputs, count)
+    columns = bound(found, arrays, cache)
+    if not len(found.good):
+        return None
+    compiled = _all_cached(compiled)
+    costs: dict[str, StageCost] = {}
+    for name, each in compiled.stages.items():
+        costs[name] = cost = StageCost(run.compute_s.get(name, 0.0))
+        if each.plan.cached:
+            own = own_columns(each.stage, columns)
+            row_bytes = sum(c.size_bytes // len(c) for c in own.values())
+            probed = with_store_cost(cost, each, cache, row_bytes=row_bytes)
+            if probed is None:
+                return None
+            costs[name] = probed
+    reading = Resolver(compiled, ReadOnly(cache), threads=run.threads, device=run.device)
+    rows = stage_rows(compiled, columns, rows=run.rows, workers=run.workers, reading=reading)
+    night = Night(compiled.bundle.stages, costs, rows)
+    cached = choose_cached(night, run.expect, run.pinned)
+    return plan_table(night, cached, run.expect, rows=run.rows, workers=run.workers)
+
+
+def _all_cached(compiled: CompiledPlan) -> CompiledPlan:
+    """`compiled`, with every stage cached that has entries worth a look-up: no features, and no varying size."""
+    plan, last = compiled.plan, compiled.bundle.stages[-1]
+    stages = {
+        name: replace(each.plan, cached=True)
+        for name, each in compiled.stages.items()
+        if each.stage is last or (each.stage.is_batched and each.stage.bytes_per_row is not None)
+    }
+    return CompiledPlan.of(compiled.bundle, plan.with_stages({**plan.stages, **stages}))

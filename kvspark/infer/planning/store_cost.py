@@ -1,0 +1,97 @@
+"""What the store takes for one row of a stage: entries of its size are written and read."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from kvspark.cache.stage.stage_cache import Lookup, StageCache
+from kvspark.fingerprint import digest
+from kvspark.infer.resolve.budget import VARYING_BYTES
+from kvspark.infer.resolve.compiled_plan import CompiledStage
+from kvspark.plan.costs import StageCost
+from kvspark.spec import Rows, TensorSpec
+from kvspark.store.windows import rows_at_once
+
+if TYPE_CHECKING:
+    from kvspark.cache.cache import Cache
+
+KEPT_S = 60.0
+"""How long the entries of a probe are kept."""
+
+_TRIES = 3
+"""The fastest counts: a first call connects."""
+
+T = TypeVar("T")
+
+_LENGTH = 64
+"""What a varying dimension is taken for."""
+
+
+def with_store_cost(
+    cost: StageCost, stage: CompiledStage, cache: Cache, *, row_bytes: int
+) -> StageCost | None:
+    """`cost`, with what `cache` takes for rows of `stage` whose inputs have `row_bytes`.
+
+    Writes one window of entries, which are kept for a minute, and reads it. None if the store does not answer.
+    """
+    size = stage.codec.bytes_per_row
+    count = rows_at_once(size or VARYING_BYTES)
+    identity = digest("kvspark.probe", [stage.stage.fingerprint])
+    life = min(1.0, KEPT_S / cache.config.ttl_s)
+    space = cache.keyspace(identity, stage.codec.specs, codec=stage.codec.store_codec, life=life)
+    columns = tuple(_results(spec, count) for spec in stage.codec.specs)
+    times = [_tried(space, columns, count, row_bytes) for _ in range(_TRIES)]
+    if None in times:
+        return None
+    miss_s, hit_s, insert_s = np.min([each for each in times if each is not None], axis=0) / count
+    return StageCost(
+        cost.compute_s,
+        lookup_s=float(miss_s),
+        fetch_s=max(0.0, float(hit_s - miss_s)),
+        insert_s=float(insert_s),
+        entry_bytes=size or sum(_bytes_of(column) for column in columns) // count,
+    )
+
+
+def _tried(
+    space: StageCache, columns: tuple[Rows, ...], count: int, row_bytes: int
+) -> tuple[float, float, float] | None:
+    """Seconds of a look-up that finds nothing, of one that finds all, and of an insert; None if one fails."""
+    rows = [secrets.token_bytes(max(16, row_bytes)) for _ in range(count)]
+    digests = space.digests(rows)
+
+    def found() -> Lookup:
+        return space.lookup(space.digests(rows))
+
+    miss_s, missed = _timed(found)
+    insert_s, _ = _timed(lambda: space.insert(digests, columns, cost_us=0))
+    hit_s, hit = _timed(found)
+    is_answered = missed.is_answered and hit.is_answered and bool(hit.found.any())
+    return (miss_s, hit_s, insert_s) if is_answered else None
+
+
+def _timed(call: Callable[[], T]) -> tuple[float, T]:
+    started = perf_counter()
+    result = call()
+    return perf_counter() - started, result
+
+
+def _results(spec: TensorSpec, count: int) -> Rows:
+    """Numbers that no codec makes smaller than those of a model."""
+    rng = np.random.default_rng(0)
+    shape = tuple(_LENGTH if dim is None else dim for dim in spec.shape)
+    kind = spec.numpy_dtype
+    if kind.kind == "f":
+        made = rng.standard_normal((count, *shape)).astype(kind)
+    else:
+        made = rng.integers(0, 2 if kind.kind == "b" else 100, (count, *shape)).astype(kind)
+    return made if spec.is_fixed else list(made)
+
+
+def _bytes_of(column: Rows) -> int:
+    return sum(row.nbytes for row in column) if isinstance(column, list) else int(column.nbytes)

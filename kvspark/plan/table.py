@@ -1,0 +1,171 @@
+"""What the plan is, and why: one line for each stage, and what the run takes with the cache and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, final
+
+from kvspark.cache.stage.admission import entry_memory_bytes
+from kvspark.plan.costs import Expectation, Night
+from kvspark.plan.forecast import StageForecast, forecast, total_s
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One stage in the table."""
+
+    name: str
+    cached: bool
+    why: str
+    bytes_a_row: int | None
+    """Of its entry; None where it has none."""
+    compute_us: float
+    """Microseconds of a worker for a row, as `lookup_us`, `fetch_us` and `insert_us` are."""
+    lookup_us: float
+    fetch_us: float
+    insert_us: float
+    rows: float
+    """Rows that are asked of it, if nothing behind it is found."""
+    hit_rate: float
+    """That is expected, 0 to 1: the lower end of what a sample allows."""
+    break_even: float | None
+    """The hit rate from which caching it pays in this run; None where none does."""
+    lookup_s: float
+    """Expected worker seconds of this run, as `insert_s` and `compute_s` are."""
+    insert_s: float
+    compute_s: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PlanTable:
+    """What was measured, and what follows from it."""
+
+    stages: tuple[PlannedStage, ...]
+    """In topological order."""
+    rows: int
+    workers: int
+    with_s: float
+    """Expected wall seconds of all stages with the plan, all workers at work."""
+    without_s: float
+    """The same without a cache."""
+    store_bytes: float
+    """Memory of the store that the run will take."""
+
+    @property
+    def cached(self) -> dict[str, bool]:
+        """Whether each stage is cached."""
+        return {stage.name: stage.cached for stage in self.stages}
+
+    def to_json(self) -> dict[str, Any]:
+        """This value as plain JSON types."""
+        return {**asdict(self), "stages": {each.name: asdict(each) for each in self.stages}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PlanTable:
+        """The value that `to_json` wrote.
+
+        Raises:
+            TypeError, KeyError, AttributeError: it is none.
+        """
+        known = [each.name for each in fields(PlannedStage)]
+        stages = [
+            PlannedStage(**{name: each[name] for name in known})
+            for each in value["stages"].values()
+        ]
+        own = {each.name: value[each.name] for each in fields(cls) if each.name != "stages"}
+        return cls(tuple(stages), **own)
+
+
+def plan_table(
+    night: Night, cached: Collection[str], expect: Expectation, *, rows: int, workers: int
+) -> PlanTable:
+    """The table of `night` with the stages in `cached`; of a run of `rows` rows with `workers` workers."""
+    made, alone = forecast(night, cached), forecast(night, ())
+    memory = {
+        name: one.inserted * entry_memory_bytes(night.costs[name].entry_bytes or 0)
+        for name, one in made.items()
+    }
+    return PlanTable(
+        tuple(
+            _planned(night, stage.name, cached, made[stage.name], expect) for stage in night.stages
+        ),
+        rows,
+        workers,
+        total_s(made) / workers,
+        total_s(alone) / workers,
+        sum(memory.values()),
+    )
+
+
+def _planned(
+    night: Night, name: str, cached: Collection[str], made: StageForecast, expect: Expectation
+) -> PlannedStage:
+    cost, rows = night.costs[name], night.rows[name]
+    return PlannedStage(
+        name,
+        name in cached,
+        _why(night, name, cached, expect),
+        cost.entry_bytes,
+        cost.compute_s * 1e6,
+        cost.lookup_s * 1e6,
+        cost.fetch_s * 1e6,
+        cost.insert_s * 1e6,
+        rows.asked,
+        rows.hits,
+        _break_even(night, name, cached),
+        made.lookup_s,
+        made.insert_s,
+        made.compute_s,
+    )
+
+
+def _recompute_s(night: Night, name: str, cached: Collection[str]) -> float:
+    """Seconds for one row that the store lacks: the stage, and what it asks of the stages before it."""
+    upstream = {before for stage in night.stages if stage.name == name for before in stage.upstream}
+    seconds = night.costs[name].compute_s
+    own = max(1.0, night.rows[name].asked)
+    for before in upstream:
+        cost, rows = night.costs[before], night.rows[before]
+        a_row_s = _recompute_s(night, before, cached)
+        if before in cached:
+            a_row_s = min(a_row_s, cost.lookup_s + cost.fetch_s)
+        seconds += a_row_s * rows.asked / own
+    return seconds
+
+
+def _break_even(night: Night, name: str, cached: Collection[str]) -> float | None:
+    """The hit rate at which this run takes as long with the stage cached as without."""
+    cost = night.costs[name]
+    if cost.entry_bytes is None:
+        return None
+    saved_s = _recompute_s(night, name, cached) + cost.insert_s - cost.fetch_s
+    paid_s = cost.lookup_s + cost.insert_s
+    return paid_s / saved_s if 0 < paid_s <= saved_s else None
+
+
+def _why(night: Night, name: str, cached: Collection[str], expect: Expectation) -> str:
+    """The reason in words, with the two numbers that decide."""
+    cost, rows = night.costs[name], night.rows[name]
+    if cost.entry_bytes is None:
+        return "its results are not stored: they are cheap, or have no entry"
+    again_s = _recompute_s(night, name, cached)
+    fetching = f"fetching costs {_us(cost.lookup_s + cost.fetch_s)}, computing {_us(again_s)}"
+    if name not in cached:
+        if again_s > cost.lookup_s + cost.fetch_s:
+            return f"{fetching}: at {rows.hits:.0%} hits, and {expect.again:.0%} tomorrow, it does not pay"
+        return fetching
+    behind = [
+        stage.name for stage in night.stages if name in stage.upstream and stage.name in cached
+    ]
+    if behind and expect.retrained > 0:
+        return f"{fetching}; for rows that {behind[0]} lacks, and for the day it is made anew"
+    return fetching
+
+
+def _us(seconds: float) -> str:
+    """A number of microseconds with two digits that count."""
+    us = seconds * 1e6
+    return f"{us:,.1f} us" if us < 10 else f"{us:,.0f} us"

@@ -1,0 +1,87 @@
+"""A plan on a terminal: a table of its stages, why each is as it is, and what a run takes."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kvspark.plan.table import PlannedStage, PlanTable
+from kvspark.report.lines import say, size
+from kvspark.stats import RunStats, StageStats
+from kvspark.wording import count_of
+
+_HEADS = ("bytes", "compute", "look up", "fetch", "insert", "hits", "pays from")
+
+
+def print_plan(plan: PlanTable, console: Console | None = None) -> None:
+    """Prints what was measured for a row of each stage, in microseconds of a worker, and what follows."""
+    console = console or Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("stage", overflow="fold")
+    table.add_column("cached", no_wrap=True)
+    for head in _HEADS:
+        table.add_column(head, justify="right", no_wrap=True)
+    for stage in plan.stages:
+        table.add_row(escape(stage.name), "yes" if stage.cached else "no", *_cells(stage))
+    console.print(table)
+    for stage in plan.stages:
+        say(console, f"{escape(stage.name)}: {escape(stage.why)}", indent=2)
+    for line in plan_lines(plan):
+        say(console, line)
+
+
+def plan_lines(plan: PlanTable) -> list[str]:
+    """What the run takes, with the plan and without a cache."""
+    run = f"{count_of(plan.rows, 'row')}, {count_of(plan.workers, 'worker')}"
+    lines = [
+        f"{run}: {plan.with_s:.1f} s in stages and store, {plan.without_s:.1f} s without a cache"
+    ]
+    if plan.store_bytes:
+        lines.append(f"the store grows by {size(int(plan.store_bytes))}")
+    return lines
+
+
+def outcome_lines(plan: PlanTable, stats: RunStats) -> list[str]:
+    """What was planned of each stage that is computed in micro-batches, and what came true."""
+    lines = []
+    for stage in plan.stages:
+        if stage.bytes_a_row is None:
+            continue
+        verdict = "cached" if stage.cached else "not cached"
+        counted = stats.stages.get(stage.name, StageStats())
+        lines.append(f"plan: {stage.name} {verdict}, {stage.why}{_came_true(stage, counted)}")
+    took_s = sum(
+        each.seconds_lookup + each.seconds_insert + each.seconds_compute
+        for each in stats.stages.values()
+    )
+    lines.append(
+        f"plan: {plan.with_s:.1f} s in stages and store with {count_of(plan.workers, 'worker')}; "
+        f"it was {took_s / plan.workers:.1f} s"
+    )
+    return lines
+
+
+def _came_true(stage: PlannedStage, counted: StageStats) -> str:
+    told = []
+    if counted.computed:
+        told.append(f"computing {_us(counted.seconds_compute / counted.computed * 1e6)} us")
+    if counted.lookups:
+        looked_us = counted.seconds_lookup / counted.lookups * 1e6
+        told.append(f"a look-up {_us(looked_us)} us")
+        told.append(f"{counted.hits / counted.lookups:.0%} hits of {stage.hit_rate:.0%} expected")
+    return f"; it was {', '.join(told)}" if told else ""
+
+
+def _cells(stage: PlannedStage) -> list[str]:
+    us = f"{_us(stage.compute_us)} us"
+    if stage.bytes_a_row is None:
+        return ["-", us, *["-"] * (len(_HEADS) - 2)]
+    pays = "never" if stage.break_even is None else f"{stage.break_even:.0%}"
+    each = [f"{_us(t)} us" for t in (stage.lookup_us, stage.fetch_us, stage.insert_us)]
+    return [f"{stage.bytes_a_row:,}", us, *each, f"{stage.hit_rate:.0%}", pays]
+
+
+def _us(number: float) -> str:
+    return f"{number:.1f}" if number < 10 else f"{number:,.0f}"

@@ -1,0 +1,46 @@
+"""The plan of a job, before it runs: what was measured, and what follows."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from pyspark.sql import SparkSession
+
+from kvspark.config.job import JobConfig
+from kvspark.errors import CacheRequiredError, DataError, UsageError
+from kvspark.plan.table import PlanTable
+from kvspark.spark.jobs.planned import measured_table
+from kvspark.spark.jobs.prepared_run import prepared
+from kvspark.spark.output.job_target import target_of
+from kvspark.spark.runs.phases import Phases
+from kvspark.spark.tables.listing import resolve_paths
+
+
+def plan_job(config: JobConfig, *, spark: SparkSession | None = None) -> PlanTable:
+    """What a run of `config` would measure and choose now; no output is written, and no row's results are.
+
+    To the store it writes a window of random entries for each stage, which are kept for a minute, and how long a row
+    of each stage takes. A conf that pins stages has them as they are pinned.
+
+    Raises:
+        KvsparkError: the run would fail with it.
+        UsageError: the conf has no cache.
+        CacheRequiredError: the store cannot be used now.
+        DataError: there are no rows that can be scored.
+    """
+    if config.cache is None:
+        raise UsageError(
+            "the conf has no cache, so there is nothing to plan: every row is computed; name a store in cache.url"
+        )
+    target = target_of(config, inputs=resolve_paths(config.input.paths))
+    with ExitStack() as held:
+        made = prepared(config, Phases(), held, spark)
+        table = measured_table(config, made, target.path)
+        if table is not None:
+            return table
+        if not made.sample.arrays:
+            raise DataError(f"no plan: {made.sample.told}; nothing was written")
+        why = "" if made.trouble is None else f" ({made.trouble})"
+        raise CacheRequiredError(
+            f"the cache {config.cache.url} does not answer{why}, so nothing can be measured; nothing was written"
+        )

@@ -1,0 +1,38 @@
+"""What the next runs of an output will be like, as far as its history tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from kvspark.config.plan import ExpectConfig
+from kvspark.plan.costs import Expectation
+from kvspark.spark.runs.history import PUBLISHED, PastRun
+
+
+def expected_runs(config: ExpectConfig, history: Sequence[PastRun]) -> Expectation:
+    """What `config` says, and where `history` knows better, what it tells.
+
+    How many rows come again is the hit rate of the last run whose model the run before it had as well. How often the
+    last stage is another one is counted over all runs; what `config` says of it counts as one more.
+    """
+    expect = Expectation(config.again, config.retrained, config.runs)
+    runs = [run for run in history if run.state == PUBLISHED and run.stages]
+    pairs = list(pairwise(runs))
+    again = [
+        _rate(after)
+        for before, after in pairs
+        if before.fingerprint == after.fingerprint and _rate(after) is not None
+    ]
+    if again:
+        expect = replace(expect, again=again[-1])
+    changes = sum(before.fingerprint != after.fingerprint for before, after in pairs)
+    return replace(expect, retrained=(changes + config.retrained) / (len(pairs) + 1))
+
+
+def _rate(run: PastRun) -> Any:
+    """The hit rate of the last stage that was looked up; None where none was."""
+    rates = [stage["hits"] / stage["lookups"] for stage in run.stages.values() if stage["lookups"]]
+    return rates[-1] if rates else None

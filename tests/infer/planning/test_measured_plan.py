@@ -1,0 +1,149 @@
+"""The plan of a run follows from what was measured; here the numbers are given, and the rows are real."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from kvspark.cache.cache import Cache
+from kvspark.infer.model import Model
+from kvspark.infer.planning import measured_plan as planning
+from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
+from kvspark.infer.planning.store_cost import with_store_cost
+from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve.compiled_plan import CompiledPlan, CompiledStage, compiled_plan
+from kvspark.plan.costs import StageCost
+from kvspark.plan.plan import Plan, StagePlan
+from tests.small_models import Mlp, Towers, seeded
+
+US = 1e-6
+DEAR = {"trunk": 5e-3, "output": 100 * US}
+
+
+def fixed(values: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+
+
+@pytest.fixture(scope="module")
+def mlp() -> CompiledPlan:
+    model = Model.from_torch(seeded(Mlp()), {"x": torch.zeros(3, 8)}, cuts=["trunk"])
+    return compiled_plan(model.bundle)
+
+
+@pytest.fixture(scope="module")
+def towers() -> CompiledPlan:
+    examples = {"user": torch.zeros(4, 8), "item": torch.zeros(4, 6)}
+    model = Model.from_torch(seeded(Towers()), examples, cuts=["user", "item"])
+    return compiled_plan(model.bundle)
+
+
+ROWS = {"x": fixed(np.random.default_rng(5).standard_normal((100, 8)).astype("float32"))}
+
+
+@pytest.fixture
+def store_of_ten_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(
+        cost: StageCost, stage: CompiledStage, cache: Cache, *, row_bytes: int
+    ) -> StageCost | None:
+        del cache
+        assert row_bytes > 0
+        size = stage.codec.bytes_per_row
+        return replace(cost, lookup_s=6 * US, fetch_s=4 * US, insert_s=10 * US, entry_bytes=size)
+
+    monkeypatch.setattr(planning, "with_store_cost", given)
+
+
+@pytest.mark.usefixtures("store_of_ten_us")
+def test_what_takes_long_is_cached_and_what_does_not_is_not(mlp: CompiledPlan) -> None:
+    cache = Cache.connect("memory://measured-1", namespace="plan")
+    dear = measured_plan(mlp, ROWS, cache, PlannedRun(50_000, 2, DEAR))
+    cheap = measured_plan(mlp, ROWS, cache, PlannedRun(50_000, 2, {"trunk": US, "output": US}))
+    assert dear is not None
+    assert cheap is not None
+    assert dear.cached == {"trunk": True, "output": True}
+    assert cheap.cached == {"trunk": False, "output": False}
+    assert dear.without_s == pytest.approx(50_000 * 5.1e-3 / 2)
+    assert cheap.with_s == cheap.without_s
+
+
+@pytest.mark.usefixtures("store_of_ten_us")
+def test_rows_that_the_store_has_are_expected_to_be_found(mlp: CompiledPlan) -> None:
+    cache = Cache.connect("memory://measured-2", namespace="plan")
+    run = PlannedRun(50_000, 2, DEAR)
+    first = measured_plan(mlp, ROWS, cache, run)
+    Predictor(mlp, cache=cache).predict(ROWS)
+    second = measured_plan(mlp, ROWS, cache, run)
+    assert first is not None
+    assert second is not None
+    assert [stage.hit_rate for stage in first.stages] == [0, 0]
+    assert all(0.95 < stage.hit_rate < 1 for stage in second.stages)
+    assert second.with_s < 0.1 * second.without_s
+
+
+@pytest.mark.usefixtures("store_of_ten_us")
+def test_towers_are_asked_for_their_own_rows(towers: CompiledPlan) -> None:
+    """64 users and 8 items in a sample of 256 pairs: so few are computed, however many pairs there are."""
+    rng = np.random.default_rng(1)
+    users = rng.standard_normal((64, 8)).astype("float32")[rng.integers(0, 64, 256)]
+    items = rng.standard_normal((8, 6)).astype("float32")[rng.integers(0, 8, 256)]
+    pairs = {"user": fixed(users), "item": fixed(items)}
+    seconds = dict.fromkeys(("user", "item"), 1e-3) | {"output": US}
+    cache = Cache.connect("memory://measured-3", namespace="plan")
+    table = measured_plan(towers, pairs, cache, PlannedRun(1_000_000, 2, seconds))
+    assert table is not None
+    rows = {stage.name: stage.rows for stage in table.stages}
+    assert rows["output"] > 400  # of 512 distinct pairs
+    assert rows["user"] == pytest.approx(2 * 64, rel=0.1)
+    assert rows["item"] == pytest.approx(2 * 8, rel=0.1)
+
+
+@pytest.mark.usefixtures("store_of_ten_us")
+def test_bad_rows_of_the_sample_are_left_out(mlp: CompiledPlan) -> None:
+    cache = Cache.connect("memory://measured-4", namespace="plan")
+    rows = {"x": pa.array([*ROWS["x"].to_pylist(), None], ROWS["x"].type)}
+    nothing = {"x": pa.array([None], ROWS["x"].type)}
+    run = PlannedRun(50_000, 2, DEAR)
+    assert measured_plan(mlp, rows, cache, run) == measured_plan(mlp, ROWS, cache, run)
+    assert measured_plan(mlp, nothing, cache, run) is None
+
+
+@pytest.mark.parametrize("codec", ["raw", "zstd"])
+def test_a_probe_measures_the_store_and_leaves_no_row(mlp: CompiledPlan, codec: str) -> None:
+    plan = Plan({name: StagePlan(cached=True, codec=codec) for name in ("trunk", "output")})
+    compiled = CompiledPlan.of(mlp.bundle, plan)
+    cache = Cache.connect(f"memory://measured-5-{codec}", namespace="plan")
+    cost = with_store_cost(StageCost(US), compiled.stages["trunk"], cache, row_bytes=32)
+    assert cost is not None
+    assert cost.compute_s == US
+    assert cost.entry_bytes == 16 * 4
+    assert min(cost.lookup_s, cost.insert_s) > 0
+    predictor = Predictor(compiled, cache=cache)
+    predictor.predict(ROWS)
+    assert {stage.hits for stage in predictor.drain().stages.values()} == {0}
+
+
+def test_a_store_that_is_away_gives_no_plan(mlp: CompiledPlan) -> None:
+    away = Cache.connect("redis://127.0.0.1:1", namespace="plan", sealed=False, timeout_ms=50)
+    run = PlannedRun(50_000, 2, DEAR)
+    assert measured_plan(mlp, ROWS, away, run) is None
+
+
+def test_every_set_of_cached_stages_gives_the_same_bits(towers: CompiledPlan) -> None:
+    rng = np.random.default_rng(2)
+    pairs = {
+        "user": fixed(rng.standard_normal((100, 8)).astype("float32")),
+        "item": fixed(rng.standard_normal((100, 6)).astype("float32")),
+    }
+    alone = Predictor(towers).predict(pairs)
+    names = [stage.name for stage in towers.bundle.stages]
+    cache = Cache.connect("memory://measured-6", namespace="plan")
+    for size in range(len(names) + 1):
+        for cached in combinations(names, size):
+            plan = Plan({name: StagePlan(cached=name in cached) for name in names})
+            predictor = Predictor(CompiledPlan.of(towers.bundle, plan), cache=cache)
+            assert predictor.predict(pairs) == alone

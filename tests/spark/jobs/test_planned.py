@@ -1,0 +1,190 @@
+"""A run caches what pays, by what was measured before it, and says so; the rows are the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from kvspark import cli
+from kvspark.cache.cache import Cache
+from kvspark.config.job import JobConfig
+from kvspark.config.plan import ExpectConfig, PlanConfig
+from kvspark.errors import CacheRequiredError, DataError, UsageError
+from kvspark.infer.model import Model
+from kvspark.infer.planning import measured_plan as planning
+from kvspark.infer.resolve.compiled_plan import CompiledStage
+from kvspark.plan.costs import Expectation, StageCost
+from kvspark.plan.table import PlanTable
+from kvspark.spark.jobs import planned
+from kvspark.spark.jobs.job import run_score
+from kvspark.spark.jobs.plan_job import plan_job
+from kvspark.spark.runs import registry_update
+from kvspark.spark.runs.expected_runs import expected_runs
+from kvspark.spark.runs.history import PastRun
+from kvspark.spark.runs.run_report import REPORT_FOLDER, read_report
+from tests.redis_server import RedisAddress
+from tests.spark.small_jobs import job, published, write_night
+
+
+@pytest.fixture
+def folder(tmp_path: Path, mlp: Model) -> Path:
+    mlp.save(tmp_path / "model")
+    write_night(tmp_path / "night")
+    return tmp_path
+
+
+@pytest.fixture
+def every_run_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planned, "LEAST_ROWS", 1)
+
+
+@pytest.fixture
+def slow_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes a second for each row."""
+
+    def given(
+        cost: StageCost, stage: CompiledStage, cache: Cache, *, row_bytes: int
+    ) -> StageCost | None:
+        del cache, row_bytes
+        size = stage.codec.bytes_per_row
+        return replace(cost, lookup_s=1.0, fetch_s=1.0, insert_s=1.0, entry_bytes=size)
+
+    monkeypatch.setattr(planning, "with_store_cost", given)
+
+
+def on(folder: Path, server: RedisAddress, namespace: str, **plan: object) -> JobConfig:
+    cache = {"url": server.url, "namespace": namespace, "timeout_ms": 5_000}
+    return job(folder, folder / "night", cache=cache, plan=plan)
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("every_run_is_measured", "slow_store")
+def test_a_store_that_is_slower_than_the_model_is_not_asked(
+    spark: SparkSession, folder: Path, redis_server: RedisAddress
+) -> None:
+    config = on(folder, redis_server, "slow")
+    report = run_score(config, spark=spark)
+    rows = published(folder / "out")
+    stages = report.stats.stages
+    assert {stage.lookups for stage in stages.values()} == {0}
+    assert stages["output"].bytes_written == 0
+    assert report.plan is not None
+    assert report.plan.cached == {"trunk": False, "output": False}
+    assert "fetching costs 2,000,000 us, computing" in report.plan.stages[1].why
+    assert read_report(folder / "out" / REPORT_FOLDER) == replace(
+        report,
+        seconds=read_report(folder / "out" / REPORT_FOLDER).seconds,  # type: ignore[union-attr]
+    )
+
+    pinned = on(folder, redis_server, "slow", stages={"output": {"cached": True}})
+    again = run_score(pinned, spark=spark)
+    assert again.stats.stages["output"].lookups == 200
+    assert again.stats.stages["trunk"].lookups == 0
+    assert published(folder / "out").equals(rows)
+
+    ruled = run_score(on(folder, redis_server, "slow", mode="rule"), spark=spark)
+    assert ruled.plan is None
+    assert ruled.stats.stages["output"].hits == 200
+    assert published(folder / "out").equals(rows)
+
+    off = run_score(on(folder, redis_server, "slow", mode="off"), spark=spark)
+    assert {stage.lookups for stage in off.stats.stages.values()} == {0}
+    assert published(folder / "out").equals(rows)
+
+
+@pytest.mark.spark
+def test_a_run_of_few_rows_goes_by_rule(
+    spark: SparkSession, folder: Path, redis_server: RedisAddress
+) -> None:
+    report = run_score(on(folder, redis_server, "few"), spark=spark)
+    assert report.plan is None
+    assert report.stats.stages["output"].lookups == 200
+
+
+@pytest.mark.spark
+def test_what_rows_took_in_a_run_is_known_to_the_next_one(
+    spark: SparkSession,
+    folder: Path,
+    redis_server: RedisAddress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry_update, "MEASURED_ROWS", 100)
+    config = on(folder, redis_server, "learned", mode="off")
+    stats = run_score(config, spark=spark).stats.stages["output"]
+    took_s = stats.seconds_compute / (stats.computed + stats.padding_rows)
+    table = plan_job(config, spark=spark)
+    assert table.stages[1].compute_us == pytest.approx(1e6 * took_s)
+
+
+@pytest.mark.spark
+def test_a_plan_is_shown_and_nothing_is_published(
+    spark: SparkSession,
+    folder: Path,
+    redis_server: RedisAddress,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del spark  # the session that the command finds
+    config = on(folder, redis_server, "shown")
+    conf = folder / "conf.json"
+    conf.write_text(json.dumps(config.model_dump(mode="json", exclude_defaults=True)))
+    assert cli.run(["plan", str(conf), "--json"]) == 0
+    table = PlanTable.from_json(json.loads(capsys.readouterr().out))
+    assert [stage.name for stage in table.stages] == ["trunk", "output"]
+    assert (table.rows, table.workers) == (200, 2)
+    assert cli.run(["plan", str(conf)]) == 0
+    told = capsys.readouterr().out
+    assert "fetching costs" in told
+    assert "200 rows, 2 workers" in told
+    assert {path.name for path in folder.iterdir()} == {"model", "night", "conf.json"}
+
+
+@pytest.mark.spark
+def test_a_plan_of_a_store_that_is_away_is_one_line(spark: SparkSession, folder: Path) -> None:
+    away = {"url": "redis://127.0.0.1:1", "namespace": "away", "timeout_ms": 50}
+    with pytest.raises(CacheRequiredError, match=r"does not answer \(.*nothing was written"):
+        plan_job(job(folder, folder / "night", cache=away), spark=spark)
+
+
+@pytest.mark.spark
+def test_a_plan_of_no_rows_is_one_line(
+    spark: SparkSession, folder: Path, redis_server: RedisAddress
+) -> None:
+    cache = {"url": redis_server.url, "namespace": "none"}
+    night = {"paths": [str(folder / "night")], "filter": "id < 0"}
+    config = job(folder, folder / "night", cache=cache, input=night)
+    with pytest.raises(DataError, match="no plan: no rows"):
+        plan_job(config, spark=spark)
+
+
+def test_a_conf_without_a_cache_has_nothing_to_plan(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no cache"):
+        plan_job(job(folder, folder / "night"))
+
+
+def past(fingerprint: str, lookups: int, hits: int, state: str = "published") -> PastRun:
+    stage = {"fingerprint": fingerprint, "lookups": lookups, "hits": hits, "computed": 0}
+    stages = {"trunk": {**stage, "lookups": 0}, "output": stage}
+    return PastRun("r", "2026-01-01", fingerprint=fingerprint, stages=stages, state=state)
+
+
+def test_what_is_expected_is_what_the_conf_says_until_the_history_knows() -> None:
+    config = ExpectConfig(again=0.7, retrained=0.2, runs=3)
+    assert expected_runs(config, []) == Expectation(0.7, 0.2, 3)
+    assert expected_runs(config, [past("a", 100, 0)]) == Expectation(0.7, 0.2, 3)
+
+
+def test_the_history_says_how_many_rows_come_again_and_how_often_a_head_is_another() -> None:
+    runs = [past("a", 100, 0), past("a", 100, 90), past("b", 100, 0), past("b", 100, 97)]
+    found = expected_runs(ExpectConfig(), runs)
+    assert found.again == 0.97
+    assert found.retrained == pytest.approx((1 + 0.1) / 4)
+    failed = [*runs, past("c", 100, 1, state="failed")]
+    assert expected_runs(ExpectConfig(), failed) == found
+
+
+def test_a_bare_off_in_yaml_is_the_word() -> None:
+    assert PlanConfig.model_validate({"mode": False}).mode == "off"
