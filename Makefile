@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint fmt bench faults check dist clean
+.PHONY: help setup demo test test-fast lint fmt bench bench-quick faults check dist clean
 
 PY := .venv/bin/python
 # Models come from packages and folders, never from a hub.
@@ -15,7 +15,7 @@ ARGS ?=
 TESTERS ?= 3
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv/ with kvspark and all that its tests need; nothing that is there is installed again
 	@bash .ci/setup
@@ -39,9 +39,12 @@ fmt: setup ## Format, and fix what can be fixed
 	@$(PY) -m ruff check --fix --quiet || true
 	@$(PY) -m ruff format
 
-bench: setup ## Compare with predict_batch_udf, sentence-transformers and redis-py (ARGS="towers entries": parts)
+bench: setup ## Compare with what else there is, about an hour (ARGS="tabular texts": parts); build/bench.md
 	@bash .ci/setup bench
 	@$(PY) -m tests.bench $(ARGS)
+
+bench-quick: setup ## The same in minutes: small tables, one round, only what setup has installed
+	@$(PY) -m tests.bench --quick $(ARGS)
 
 faults: setup ## Make everything fail that can, and print what came of it: row, fired, output, seconds over
 	@$(PY) -m tests.faults $(ARGS)

@@ -27,7 +27,7 @@ from kvspark.plan.plan import Plan
 from kvspark.spark.runs.tally import Tally
 from kvspark.spark.session.session import open_session
 from kvspark.spec import MicroBatch
-from tests.bench.contestants import CORES
+from tests.bench.beside.workload import CORES
 from tests.bench.two_towers import BATCH_SIZE, GENRES, HISTORY, TwoTowers, catalogue
 
 WEIGHTS = "towers.safetensors"

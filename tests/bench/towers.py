@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from tests.bench.contestants import CORES
+from tests.bench.beside.workload import CORES
 from tests.bench.tower_contestants import CONTESTANTS, TOWERS, WEIGHTS
 from tests.bench.two_towers import ITEMS, USERS, catalogue, random_pairs, trained
 
