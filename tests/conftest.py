@@ -83,3 +83,15 @@ def spark() -> Iterator[SparkSession]:
     session = open_session(SPARK, name="kvspark-tests")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def free_entries() -> Iterator[None]:
+    """Entries that cost nothing, so that small models are cut where large ones are."""
+    from kvspark.model.torch import candidates
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "TRUNK_SHARE", 0.0)
+        patch.setattr(candidates, "ENTRY_S", 0.0)
+        patch.setattr(candidates, "ENTRY_BYTES_PER_S", float("inf"))
+        yield

@@ -46,11 +46,11 @@ class Towers(torch.nn.Module):
 class Skip(torch.nn.Module):
     """A skip connection around `middle`, from behind heavy work."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.first = torch.nn.Linear(8, 8)
-        self.middle = torch.nn.Linear(8, 8)
-        self.last = torch.nn.Linear(8, 2)
+        self.first = torch.nn.Linear(width, width)
+        self.middle = torch.nn.Linear(width, width)
+        self.last = torch.nn.Linear(width, 2)
         self.dropout = torch.nn.Dropout(0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from kvspark.model.torch.candidates import choose_cuts, find_candidates
 from kvspark.model.torch.cut import cut_graph
 from kvspark.model.torch.export import Exported, export_module
 from kvspark.model.torch.source import bundle_from_exported
+from kvspark.model.torch.work import works_of
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import MicroBatch
 from tests.model.architectures import ARCHITECTURES, REFUSED, Architecture, Inputs
@@ -93,6 +94,7 @@ def exported_of(row: Architecture) -> tuple[torch.nn.Module, Inputs, Exported]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("free_entries")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_exported_and_cut_it_gives_the_bits_of_the_eager_model(name: str) -> None:
     row = ARCHITECTURES[name]
@@ -106,10 +108,11 @@ def test_exported_and_cut_it_gives_the_bits_of_the_eager_model(name: str) -> Non
     assert program_of(export_module(module, inputs, row.variable_length)) == program_of(exported)
 
     whole = model_of(exported, inputs, [])
-    candidates = find_candidates(exported, inputs)
+    works = works_of(exported)
+    candidates = find_candidates(exported, works)
     assert candidates
     auto = model_of(exported, inputs, None)
-    assert len(auto.stages) - 1 == len(choose_cuts(exported, candidates))
+    assert len(auto.stages) - 1 == len(choose_cuts(exported, candidates, works))
     assert_cut_keeps_every_bit(auto, whole, inputs)
     for candidate in candidates[:: max(1, len(candidates) // MOST_CUTS)]:
         model = cut_or_refused(exported, inputs, candidate.path)
@@ -143,6 +146,7 @@ def test_each_bound_has_its_operator_to_blame() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("free_entries")
 @pytest.mark.parametrize("name", ["residual-cnn", "bert", "clip-pairs", "dlrm", "tabular", "llama"])
 def test_rows_keep_their_bits_in_any_company(name: str) -> None:
     row = ARCHITECTURES[name]
@@ -185,5 +189,5 @@ def test_what_is_no_plain_module_any_more_is_refused(kind: str) -> None:
 
 def test_what_is_inside_a_region_keeps_its_path() -> None:
     row = ARCHITECTURES["autocast-off"]
-    model = Model.from_torch(seeded(row.make()), row.inputs())
+    model = Model.from_torch(seeded(row.make()), row.inputs(), cuts=["trunk"])
     assert [stage.name for stage in model.stages] == ["trunk", "output"]

@@ -13,6 +13,7 @@ from kvspark.infer.model import Model
 from kvspark.model.run.program import tensor_digest
 from kvspark.model.torch.candidates import choose_cuts, find_candidates
 from kvspark.model.torch.export import export_module
+from kvspark.model.torch.work import works_of
 from tests.model.architectures import TOKENS, tokens
 from tests.small_models import Mlp, Skip, seeded
 
@@ -276,6 +277,7 @@ class Sliced(nn.Module):
         return nn.functional.gelu(trimmed).mean(2) @ self.head
 
 
+@pytest.mark.usefixtures("free_entries")
 def test_a_cut_that_changes_a_bit_is_refused_and_auto_takes_another() -> None:
     inputs = {"x": torch.randn(16, 40, generator=torch.Generator().manual_seed(1))}
     module = seeded(Sliced())
@@ -284,7 +286,8 @@ def test_a_cut_that_changes_a_bit_is_refused_and_auto_takes_another() -> None:
     ):
         Model.from_torch(module, inputs, cuts=["trim"])
     exported = export_module(module, inputs, [])
-    assert choose_cuts(exported, find_candidates(exported, inputs)) == ["trim"]
+    works = works_of(exported)
+    assert choose_cuts(exported, find_candidates(exported, works), works) == ["trim"]
     made = Model.from_torch(module, inputs)
     assert [stage.name for stage in made.stages] == ["body", "output"]
     whole = Model.from_torch(module, inputs, cuts=None)

@@ -35,7 +35,7 @@ from kvspark.model.run.operators import (
 )
 
 FORMAT = 1
-_PASSING = ("aten.dropout.default", "aten.detach_.default")
+PASSING = ("aten.dropout.default", "aten.detach_.default")
 """Operators that give their argument: without gradients, and switched off as check_repeatable sees."""
 _TORCH_VALUES = {
     "dtype": torch.dtype,
@@ -123,7 +123,7 @@ class _Encoder:
             return  # numbered where it is first used, whatever the order of the state dict
         check_repeatable(node)
         name = operator_name(node)
-        if name in _PASSING:
+        if name in PASSING:
             self._known[node] = self.argument(node.args[0])
             return
         kwargs = {key: self.argument(value) for key, value in node.kwargs.items()}

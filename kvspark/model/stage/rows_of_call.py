@@ -39,15 +39,31 @@ class Work:
     operators: int
     """That a call runs, however many rows it has."""
 
+    @property
+    def row_s(self) -> float:
+        """The seconds that a row takes where calling costs nothing."""
+        return self.operations / OPERATIONS_PER_S + self.moved_bytes / BYTES_PER_S
+
+    def __add__(self, other: Work) -> Work:
+        """What this and `other` cost, one after the other."""
+        return Work(
+            self.operations + other.operations,
+            self.moved_bytes + other.moved_bytes,
+            max(self.widest_bytes, other.widest_bytes),
+            self.operators + other.operators,
+        )
+
+
+NOTHING = Work(0, 0, 0, 0)
+
 
 def rows_of_call(work: Work) -> int:
     """The rows of a call of a stage whose rows cost `work` each: a power of two from 32 to 1,024."""
-    row_s = work.operations / OPERATIONS_PER_S + work.moved_bytes / BYTES_PER_S
     overhead_s = CALL_S + work.operators * OPERATOR_S
     rows = ROWS_UNIT
     while (
         rows < MOST_ROWS
-        and rows * row_s * OVERHEAD < overhead_s
+        and rows * work.row_s * OVERHEAD < overhead_s
         and 2 * rows * work.widest_bytes <= MOST_BYTES
     ):
         rows *= 2

@@ -20,13 +20,13 @@ from kvspark.model.run.program import build_program, encode_program, tensor_dige
 from kvspark.model.run.weights import write_weights
 from kvspark.model.stage.rows_of_call import rows_of_call
 from kvspark.model.stage.stage import Source, Stage
-from kvspark.model.torch.candidates import Candidate, choose_cuts, find_candidates
+from kvspark.model.torch.candidates import choose_cuts, find_candidates
 from kvspark.model.torch.cut import Piece, cut_graph
 from kvspark.model.torch.eager import captured_from
 from kvspark.model.torch.export import Exported, export_module, tensor_spec
 from kvspark.model.torch.exportable import Tensors
 from kvspark.model.torch.precision import cast_copy, dtype_named
-from kvspark.model.torch.work import work_of_row
+from kvspark.model.torch.work import Works, work_of, works_of
 from kvspark.model.trials.tried import tried
 from kvspark.spec import ROWS_UNIT, MicroBatch, TensorSpec
 
@@ -98,6 +98,7 @@ def bundle_from_exported(
     Raises:
         CutError: it cannot be cut there.
     """
+    works = works_of(exported)
 
     def cut_at(paths: Sequence[str]) -> Bundle:
         bundle = write_bundle(
@@ -105,23 +106,23 @@ def bundle_from_exported(
             inputs=exported.inputs if features is None else features.inputs,
             outputs=exported.outputs,
             micro_batch=micro_batch,
-            stages=_parts(exported, paths, features),
+            stages=_parts(exported, works, paths, features),
         )
         _check_stages(bundle, exported, example_inputs)
         return bundle
 
     if cuts is not None:
         return cut_at(cuts)
-    return _cut_by_itself(cut_at, exported, find_candidates(exported, example_inputs))
+    return _cut_by_itself(cut_at, exported, works)
 
 
 def _cut_by_itself(
-    cut_at: Callable[[Sequence[str]], Bundle], exported: Exported, candidates: Sequence[Candidate]
+    cut_at: Callable[[Sequence[str]], Bundle], exported: Exported, works: Works
 ) -> Bundle:
     """The bundle of the best cuts that keep every bit; one stage where none of the first few does."""
-    left = list(candidates)
+    left = list(find_candidates(exported, works))
     for _ in range(MOST_ATTEMPTS):
-        cuts = choose_cuts(exported, left)
+        cuts = choose_cuts(exported, left, works)
         try:
             return cut_at(cuts)
         except CutError as error:
@@ -139,12 +140,14 @@ def _holds(cut_at: Callable[[Sequence[str]], Bundle], path: str) -> bool:
     return True
 
 
-def _parts(exported: Exported, cuts: Sequence[str], features: Features | None) -> list[_Part]:
+def _parts(
+    exported: Exported, works: Works, cuts: Sequence[str], features: Features | None
+) -> list[_Part]:
     pieces = cut_graph(exported, cuts)
     parts = _feature_part(features, exported)
     known = {stage.name: stage for stage, _ in parts}
     for piece in pieces:
-        stage, write = _graph_part(piece, exported, known, features)
+        stage, write = _graph_part(piece, exported, works, known, features)
         known[stage.name] = stage
         parts.append((stage, write))
     return parts
@@ -180,7 +183,11 @@ def _feature_part(features: Features | None, exported: Exported) -> list[_Part]:
 
 
 def _graph_part(
-    piece: Piece, exported: Exported, known: dict[str, Stage], features: Features | None
+    piece: Piece,
+    exported: Exported,
+    works: Works,
+    known: dict[str, Stage],
+    features: Features | None,
 ) -> _Part:
     if piece.name in known or piece.name.startswith("."):
         raise CutError(
@@ -202,14 +209,15 @@ def _graph_part(
         outputs=_outputs(piece, exported),
         content=digest("kvspark.graph", [program, [tensor_digest(weight) for weight in weights]]),
         libraries=("torch",),
-        rows=_rows(program, weights, sources),
+        rows=_rows(piece, works, sources),
     )
     return stage, partial(_write_graph, program, weights)
 
 
-def _rows(program: bytes, weights: Sequence[torch.Tensor], sources: Sequence[Source]) -> int | None:
+def _rows(piece: Piece, works: Works, sources: Sequence[Source]) -> int | None:
     """The rows of a call that follow from the work of a row; None for the usual ones."""
-    work = work_of_row(program, weights, [source.tensor for source in sources])
+    is_fixed = all(source.tensor.is_fixed for source in sources)
+    work = work_of(piece.part.nodes, works) if is_fixed else None
     rows = ROWS_UNIT if work is None else rows_of_call(work)
     return None if rows == ROWS_UNIT else rows
 

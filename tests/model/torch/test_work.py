@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ from kvspark.infer.model import Model
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.stage.stage import Stage
-from kvspark.model.torch import work
-from kvspark.model.torch.work import work_of_row
+from kvspark.model.torch.export import export_module
+from kvspark.model.torch.work import Operators, works_of
 from kvspark.plan.plan import Plan
-from kvspark.spec import MicroBatch, TensorSpec
+from kvspark.spec import MicroBatch
 from tests.small_models import Encoder, Mlp, Towers, encoder_examples, seeded
 
 X = {"x": torch.zeros(3, 8)}
@@ -127,11 +127,26 @@ def test_two_models_of_one_trunk_share_it_though_their_heads_have_other_shapes()
     assert trunk(3).fingerprint == trunk(20_000).fingerprint
 
 
-def test_a_program_whose_sizes_hang_on_values_is_not_counted() -> None:
-    line = ["aten.nonzero.default", [{"a": 0}], {}]
-    program = {"format": 1, "arguments": 1, "weights": [], "nodes": [line], "outputs": [{"n": 0}]}
-    encoded = json.dumps(program).encode()
-    assert work_of_row(encoded, [], [TensorSpec("x", "float32", (8,))]) is None
+def test_the_others_are_counted_where_one_operator_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = seeded(Mlp())
+    exported = export_module(module, X, [])
+    counted = {node.name: found for node, found in works_of(exported).items()}
+    count = Operators.__torch_dispatch__
+
+    def fails(self: Operators, func: Any, *given: Any) -> object:
+        if func is torch.ops.aten.gelu.default:
+            raise AssertionError("a formula of torch that does not know this shape")
+        return count(self, func, *given)
+
+    monkeypatch.setattr(Operators, "__torch_dispatch__", fails)
+    found = {node.name: found for node, found in works_of(exported).items()}
+    assert found == {**counted, "gelu": None}
+    assert counted["linear"] is not None
+    assert counted["linear"].operations == 2 * 8 * 16
+    cut = Model.from_torch(module, X, cuts=["trunk.0", "trunk"])
+    assert rows_of(cut) == {"trunk.0": 1024, "trunk": 32, "output": 1024}
 
 
 def test_an_operator_that_fails_without_values_is_no_reason_to_refuse_a_model(
@@ -140,9 +155,5 @@ def test_an_operator_that_fails_without_values_is_no_reason_to_refuse_a_model(
     def fails(*_: object, **__: object) -> object:
         raise AssertionError("a formula of torch that does not know this shape")
 
-    monkeypatch.setattr(work._Operators, "__torch_dispatch__", fails)
+    monkeypatch.setattr(Operators, "__torch_dispatch__", fails)
     assert rows_of(Model.from_torch(seeded(Mlp()), X, cuts=())) == {"output": 32}
-
-
-def test_rows_that_vary_in_size_are_not_counted() -> None:
-    assert work_of_row(b"", [], [TensorSpec("x", "float32", (None,))]) is None
