@@ -8,10 +8,13 @@ to blame. So what a stage's cache takes is a debt:
     - `COMES_AGAIN` of what the rows that were inserted took to compute
     - `SHARE` of the time that passes
 
+A store that forgets what was inserted a moment ago is found out by asking it for some of that now and then; what
+it forgets is worth nothing.
+
 Above `LIMIT_S` the stage rests: nothing is hashed, looked up or inserted, until time has paid the debt.
 Then the store is asked again, until it has cost as much again. So of a run of T seconds at most `LIMIT_S` +
-`SHARE` * T are lost in each worker. Where looking a row up takes longer than computing it, no hit rate pays,
-and any debt will do. A store that is slow or away is told by the guard (`wait_budget`): of a call no more is
+`SHARE` * T are lost in each worker. Where looking a row up takes longer than computing it, or the store
+forgets all, no row pays, and any debt will do. A store that is slow or away is told by the guard (`wait_budget`): of a call no more is
 counted here than a healthy store takes.
 """
 
@@ -42,6 +45,12 @@ COMES_AGAIN = 0.5
 _CALLS = 4
 """Of the last calls the fastest counts: the first one connects, or starts what torch starts once."""
 
+_ASKED_BACK = 32
+"""Rows of an insert that are looked up before a later one: 0.2 ms."""
+
+_LATER = 16
+"""Inserts between two such look-ups; the first ones are closer together."""
+
 _CALL_ROWS = 256
 """A call of fewer rows says little of what a row takes: mostly the call is measured."""
 
@@ -60,6 +69,8 @@ class Worth:
         self._fetching_s: deque[float] = deque(maxlen=_CALLS)
         """Seconds a row of the last look-ups."""
         self._computing_s: deque[float] = deque(maxlen=_CALLS)
+        self._kept: deque[float] = deque(maxlen=_CALLS // 2)
+        """The shares of rows that the store still had, when it was asked back."""
 
     def rests(self) -> bool:
         """True while the stage's store should be left alone."""
@@ -92,16 +103,24 @@ class Worth:
     def inserted(self, seconds: float, *, rows: int, size_bytes: int, row_s: float) -> None:
         """Counts an insert that took `seconds`, of `rows` that took `row_s` each to compute."""
         self._took(seconds, rows, size_bytes)
-        self._paid(COMES_AGAIN * rows * row_s)
+        kept = max(self._kept, default=1.0)
+        self._paid(COMES_AGAIN * kept * rows * row_s)
         if rows >= _CALL_ROWS:
             self._computing_s.append(row_s)
+
+    def asked_back(self, seconds: float, *, rows: int, kept: int) -> None:
+        """Counts that of `rows` inserted a moment ago the store still had `kept`, which took `seconds` to see."""
+        self._debt_s += seconds
+        self._kept.append(kept / rows)
 
     def _took(self, seconds: float, rows: int, size_bytes: int) -> None:
         healthy_s = -(-rows // WINDOW_KEYS) * FREE_S + size_bytes / SLOWEST_BYTES_PER_S
         self._debt_s += min(seconds, healthy_s)
 
     def _is_hopeless(self) -> bool:
-        """True if a row that is found takes as long as one that is computed."""
+        """True if no row pays: one that is found takes as long as one that is computed, or none is kept."""
+        if len(self._kept) == self._kept.maxlen and not any(self._kept):
+            return True
         if min(len(self._fetching_s), len(self._computing_s)) < _CALLS // 2:
             return False
         return min(self._fetching_s) >= min(self._computing_s)
@@ -118,7 +137,7 @@ def watched(cache: StageCache, worth: Worth | None) -> StageCache:
         cache,
         digester=_WatchedDigester(cache.digester, worth),
         reader=_WatchedReader(cache.reader, worth),
-        writer=_WatchedWriter(cache.writer, worth),
+        writer=_WatchedWriter(cache.writer, cache.reader, worth),
     )
 
 
@@ -183,14 +202,19 @@ class _WatchedReader:
 class _WatchedWriter:
     """Inserts rows where that pays."""
 
-    def __init__(self, writer: Writer, worth: Worth) -> None:
+    def __init__(self, writer: Writer, reader: Reader, worth: Worth) -> None:
         self._writer = writer
+        self._reader = reader
         self._worth = worth
+        self._inserts = 0
+        self._inserted: Sequence[bytes] = ()
+        """Some digests of an insert, to be asked back before a later one."""
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         """Bytes that were written."""
         if self._worth.rests() or not _are_digests(digests):
             return 0
+        self._ask_back()
         started = self._worth.clock()
         written = self._writer.insert(digests, columns, cost_us=cost_us)
         self._worth.inserted(
@@ -199,4 +223,20 @@ class _WatchedWriter:
             size_bytes=written,
             row_s=cost_us / 1e6,
         )
+        self._inserts += 1
+        is_asked = self._inserts.bit_count() == 1 or self._inserts % _LATER == 0
+        if written and is_asked and len(digests) >= _ASKED_BACK:
+            self._inserted = digests[:_ASKED_BACK]
         return written
+
+    def _ask_back(self) -> None:
+        """Looks up what an insert before has left, where it was chosen for that."""
+        digests, self._inserted = self._inserted, ()
+        if not digests:
+            return
+        started = self._worth.clock()
+        lookup = self._reader.lookup(digests)
+        if lookup.is_answered:
+            kept = int(lookup.found.sum())
+            seconds = self._worth.clock() - started
+            self._worth.asked_back(seconds, rows=len(digests), kept=kept)

@@ -53,7 +53,7 @@ class Store:
         assert cost_us == self.compute_us
         self.written += len(digests)
         self.now_s += len(digests) * self.insert_us / 1e6
-        return 0
+        return len(digests)
 
     def cache(self) -> tuple[StageCache, Worth]:
         worth = Worth(clock=lambda: self.now_s)
@@ -110,7 +110,8 @@ def test_rows_that_no_hit_rate_makes_cheaper_are_computed_after_two_calls(has_ro
         if not cache.lookup(digests).found.all():
             cache.insert(digests, COLUMNS, cost_us=store.compute_us)
     assert worth.rests()
-    assert store.asked == 2 * 512
+    asked_back = 0 if has_rows else 32
+    assert store.asked == 2 * 512 + asked_back
     assert store.written == (0 if has_rows else 2 * 512)
 
 
@@ -123,6 +124,46 @@ def test_a_first_call_that_connects_does_not_make_a_stage_rest() -> None:
         cache.lookup(cache.digests(rows))
         assert not worth.rests()
     assert store.asked == 6 * 512
+
+
+def test_a_store_that_forgets_what_is_inserted_is_left_alone() -> None:
+    """Rows of a millisecond: half of their cost would be credited for each, and none ever comes back."""
+    store = Store()
+    store.hash_us, store.lookup_us, store.insert_us, store.compute_us = 0.5, 3.0, 6.0, 1_000
+    cache, worth = store.cache()
+    for window in range(50):
+        digests = cache.digests([b"%d" % row for row in range(512 * window, 512 * (window + 1))])
+        cache.lookup(digests)
+        cache.insert(digests, COLUMNS, cost_us=store.compute_us)
+    assert worth.rests()
+    assert 0 < store.written <= 5 * 512
+
+
+def test_a_store_that_keeps_what_is_inserted_is_asked_back_now_and_then() -> None:
+    store = Store()
+    store.hash_us, store.lookup_us, store.insert_us, store.compute_us = 0.5, 3.0, 6.0, 1_000
+    kept: set[bytes] = set()
+    insert, lookup = store.insert, store.lookup
+
+    def keeping(digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        kept.update(digests)
+        insert(digests, columns, cost_us=cost_us)
+        return 1
+
+    def remembered(digests: Sequence[bytes]) -> Lookup:
+        found = lookup(digests)
+        return replace(found, found=np.array([each in kept for each in digests]))
+
+    store.insert, store.lookup = keeping, remembered  # type: ignore[method-assign]
+    cache, worth = store.cache()
+    for window in range(50):
+        digests = cache.digests([b"%d" % row for row in range(512 * window, 512 * (window + 1))])
+        cache.lookup(digests)
+        cache.insert(digests, COLUMNS, cost_us=store.compute_us)
+    assert not worth.rests()
+    assert len(kept) == 50 * 512
+    # Behind inserts 1, 2, 4, 8, 16, 32 and 48.
+    assert store.asked == 50 * 512 + 7 * 32
 
 
 def test_a_stage_that_rests_is_tried_again_and_goes_on_where_it_pays_by_then() -> None:
