@@ -47,9 +47,9 @@ class Model(Predicting):
     ) -> Model:
         """The model that `module` is, exported with torch.export and cut into stages.
 
-        `cuts` is a list of module paths (`trunk`: where tensors leave that module; `trunk@input`: where
-        they enter it), None for one stage, or "auto": each tower that fewer inputs reach, and the trunk
-        before a head with weights of its own, where few bytes of a fixed size cross.
+        `cuts` is a list of module paths (`trunk`: where tensors leave that module; `trunk@input`: where they enter
+        it; `trunk@1`: its second call), None for one stage, or "auto": each tower that fewer inputs reach, and the
+        trunk before a head with weights of its own, where few bytes of a fixed size cross.
 
         `example_inputs` is a dict of tensors with the batch first, named as `forward` names them;
         with `features` it may be left out. `variable_length` names inputs whose first dimension

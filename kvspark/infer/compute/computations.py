@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import final
 
+from kvspark.fingerprint import Fingerprint
 from kvspark.infer.compute.bad_row_rule import BadRowRule
 from kvspark.infer.compute.given_rows import Given
 from kvspark.infer.compute.microbatch import compute
@@ -24,17 +25,20 @@ class Computations:
         self._threads = threads
         self._device = device
         self._batched = [stage.name for stage in bundle.stages if stage.is_batched]
-        self._of: dict[str, Computation] = {}
+        # The calls of a siamese encoder are one program.
+        self._own = {s.name: s.fingerprint if s.kind == "graph" else s.name for s in bundle.stages}
+        self._of: dict[str | Fingerprint, Computation] = {}
         self._opened: Counter[str] = Counter()
 
     def of(self, stage: Stage) -> Computation:
         """What `stage` runs; opened once."""
-        if stage.name not in self._of:
-            self._of[stage.name] = self._bundle.computation(
+        own = self._own[stage.name]
+        if own not in self._of:
+            self._of[own] = self._bundle.computation(
                 stage, threads=self._threads, device=self._device
             )
             self._opened[stage.name] += 1
-        return self._of[stage.name]
+        return self._of[own]
 
     def run(self, stage: Stage, given: Given, rule: BadRowRule) -> Values:
         """The results of `stage` for the rows `given`, but for those that are bad already."""
@@ -55,7 +59,5 @@ class Computations:
 
     def are_exact(self, names: Sequence[str]) -> bool:
         """False if one of the stages `names` was computed in other shapes than those of its fingerprint."""
-        for name, computation in self._of.items():
-            if name in names and not computation.is_exact:
-                return False
-        return True
+        opened = (self._of.get(self._own[name]) for name in names)
+        return all(each is None or each.is_exact for each in opened)

@@ -12,8 +12,8 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.rows.columns import Indices
-from kvspark.model.bundle.bundle import Bundle
 from kvspark.spec import Rows, TensorSpec
 
 _KEY_BYTES = 128
@@ -75,9 +75,21 @@ def _empty(spec: TensorSpec, rows: int) -> npt.NDArray[np.generic]:
     return np.empty((rows, *(dim or 0 for dim in spec.shape)), dtype=spec.numpy_dtype)
 
 
-def memos_of_towers(bundle: Bundle, size_bytes: int) -> dict[str, Memo]:
-    """A memo for each tower: a stage that fewer inputs reach than the model has."""
-    every = len(bundle.inputs)
-    towers = [s for s in bundle.stages if s.bytes_per_row is not None and len(s.inputs) < every]
-    shared_bytes = size_bytes // max(1, len(towers))
-    return {s.name: Memo(s.outputs, shared_bytes) for s in towers} if size_bytes else {}
+def memos_of_towers(compiled: CompiledPlan) -> dict[str, Memo]:
+    """A memo for each tower: a stage that fewer inputs reach than the model has.
+
+    Stages with one identity, the two calls of a siamese encoder, have one: what one computed the other finds.
+    """
+    every = len(compiled.bundle.inputs)
+    towers = {
+        name: each.identity(b"")
+        for name, each in compiled.stages.items()
+        if each.stage.bytes_per_row is not None and len(each.stage.inputs) < every
+    }
+    size_bytes = compiled.plan.memo_bytes // max(1, len(set(towers.values())))
+    if not size_bytes:
+        return {}
+    memos: dict[bytes, Memo] = {}
+    for name, identity in towers.items():
+        memos.setdefault(identity, Memo(compiled.stages[name].stage.outputs, size_bytes))
+    return {name: memos[identity] for name, identity in towers.items()}

@@ -61,13 +61,13 @@ class Resolver:
     ) -> None:
         self._compiled = compiled
         self._bundle = bundle = compiled.bundle
-        self._plan = plan = compiled.plan
+        self._plan = compiled.plan
         self.rule: BadRowRule = Refuse()
         self.stages = {name: each.stage for name, each in compiled.stages.items()}
         self.computations = Computations(bundle, threads=threads, device=device)
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         """Of each stage, by the fields of `StageStats`."""
-        self.memos = memos_of_towers(bundle, plan.memo_bytes)
+        self.memos = memos_of_towers(compiled)
         self._sharing: dict[str, Sharing] = {}
         self._serial = 0  # of the last row that was known by a number alone
         self.overlap = None if cache is None else cache.overlap()

@@ -44,16 +44,17 @@ def write_bundle(
     root = Path(tempfile.mkdtemp(prefix="kvspark-model-"))
     files: dict[str, dict[str, Any]] = {}
     items = []
+    graphs: dict[bytes, list[str]] = {}
     for stage, write in stages:
-        folder = root / "stages" / stage.name
-        folder.mkdir(parents=True)
-        write(folder)
-        names = sorted(f"stages/{stage.name}/{path.name}" for path in folder.iterdir())
-        for file in names:
-            files[file] = {
-                "sha256": file_sha256(root / file),
-                "size_bytes": (root / file).stat().st_size,
-            }
+        # The calls of a siamese encoder have the files of the first.
+        names = graphs.get(stage.content) if stage.kind == "graph" else None
+        if names is None:
+            folder = root / "stages" / stage.name
+            folder.mkdir(parents=True)
+            write(folder)
+            names = sorted(f"stages/{stage.name}/{path.name}" for path in folder.iterdir())
+            graphs[stage.content] = names
+            files |= {file: _listed(root / file) for file in names}
         own = stage if micro_batch is None else replace(stage, rows=None)
         items.append({**stage_json(own), "files": names})
     manifest = {
@@ -68,6 +69,11 @@ def write_bundle(
     written = FolderFiles(root)
     weakref.finalize(written, shutil.rmtree, root, ignore_errors=True)
     return Bundle(encoded(manifest), written)
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    return {"sha256": file_sha256(path), "size_bytes": path.stat().st_size}
 
 
 def write_one_stage(

@@ -121,14 +121,22 @@ def module_path(node: fx.Node) -> str:
 
 def module_paths(node: fx.Node) -> list[str]:
     """The paths of all modules around `node`, outermost first, "" left out."""
+    return list(module_calls(node))
+
+
+def module_calls(node: fx.Node) -> dict[str, int]:
+    """For each module around `node`, outermost first: which of its calls that is, 0 for the first."""
     stack = node.meta.get("nn_module_stack") or {}
-    paths = []
-    for entry in stack.values():
-        # A module that is called again is recorded as `path@1`.
+    calls: dict[str, int] = {}
+    for key, entry in stack.items():
         parts = [part.split("@")[0] for part in str(entry[0]).split(".")]
         # torch.compile wraps a module and has no say in what it computes.
-        paths.append(".".join(part for part in parts[1:] if part != "_orig_mod"))
-    return [path for path in dict.fromkeys(paths) if path]
+        path = ".".join(part for part in parts[1:] if part != "_orig_mod")
+        if path:
+            # A module that is called again is recorded as `path@1`.
+            again = str(key).rpartition("@")[2]
+            calls.setdefault(path, int(again) if "@" in str(key) and again.isdecimal() else 0)
+    return calls
 
 
 WRAPPER = "module"

@@ -78,7 +78,8 @@ def find_candidates(exported: Exported, works: Works) -> tuple[Candidate, ...]:
     same border the outermost stays.
     """
     cutter = Cutter(exported)
-    modules = sorted(cutter.modules, key=lambda p: (p.count("."), p))
+    calls = _calls_of_some_inputs(exported, cutter)
+    modules = sorted([*cutter.modules, *calls], key=lambda p: (p.count("."), p))
     # A module's own end comes first: it is the name that people would give the place.
     paths = [*modules, *(f"{path}{INPUT_BORDER}" for path in modules)]
     found: dict[tuple[fx.Node, ...], Candidate] = {}
@@ -89,6 +90,22 @@ def find_candidates(exported: Exported, works: Works) -> tuple[Candidate, ...]:
             found.setdefault(outputs, made)
     order = {node: position for position, node in enumerate(exported.graph.graph.nodes)}
     return tuple(found[outputs] for outputs in sorted(found, key=lambda key: order[key[-1]]))
+
+
+def _calls_of_some_inputs(exported: Exported, cutter: Cutter) -> list[str]:
+    """The single calls that not all inputs reach, of modules that are called several times: siamese towers.
+
+    Other calls are offered together, as one module: a layer that is called twelve times is no tower.
+    """
+    reached: dict[fx.Node, frozenset[str]] = {}
+    for node in exported.graph.graph.nodes:
+        own = [node.name] if node.op == "placeholder" else []
+        reached[node] = frozenset(own).union(*(reached[each] for each in node.all_input_nodes))
+    return [
+        path
+        for path, inside in cutter.calls.items()
+        if len(frozenset[str]().union(*(reached[node] for node in inside))) < len(exported.inputs)
+    ]
 
 
 def choose_cuts(exported: Exported, candidates: Sequence[Candidate], works: Works) -> list[str]:
@@ -140,6 +157,7 @@ def _towers(
         )
         for inputs in dict.fromkeys(c.inputs for c in candidates)
     ]
+    best = _without_twins(best, works)
     while best:
         shares = {tower.path: _share(tower, best, whole, works) for tower in best}
         least = min(best, key=lambda tower: shares[tower.path])
@@ -147,6 +165,21 @@ def _towers(
             break
         best.remove(least)
     return best
+
+
+def _without_twins(towers: Sequence[Candidate], works: Works) -> list[Candidate]:
+    """The `towers`, of two that compute nearly the same the one with fewer bytes.
+
+    What a mask joins behind the last layer has two sets of inputs, with the mask and without it.
+    """
+    left = list(towers)
+    for inner in towers:
+        for outer in towers:
+            if set(inner.inputs) < set(outer.inputs) and inner in left and outer in left:
+                more_s = seconds_of(outer.before - inner.before, works)
+                if more_s < TOWER_SHARE * seconds_of(outer.before, works):
+                    left.remove(max(outer, inner, key=lambda c: c.bytes_per_row or 0))
+    return left
 
 
 def _share(

@@ -1,8 +1,8 @@
 """Cuts an exported graph into stages at the module paths that the caller names.
 
 A cut at a module gives a stage whose results are the tensors that leave the module; `path@input` is
-the module's other border, whose results are the tensors that enter it. Every
-stage is then sliced backwards from its results, stopping at results of earlier stages and at the
+the module's other border, whose results are the tensors that enter it. Of a module that is called several
+times `path@0`, `path@1` and so on are the single calls, and `path` all of them. Every stage is then sliced backwards from its results, stopping at results of earlier stages and at the
 model's inputs, so nothing that a result does not need stays in (dead code is gone). What a later
 stage needs besides is handled by what it costs:
 
@@ -22,7 +22,7 @@ import torch
 from torch import fx
 
 from kvspark.errors import CutError
-from kvspark.model.run.operators import is_heavy, module_paths
+from kvspark.model.run.operators import is_heavy, module_calls, module_paths
 from kvspark.model.run.program import Slice
 from kvspark.model.stage.names import names_of
 from kvspark.model.torch.export import Exported, live_nodes, row_symbols
@@ -59,9 +59,18 @@ class Cutter:
         nodes = list(exported.graph.graph.nodes)
         self.modules: dict[str, set[fx.Node]] = {}
         """The operators inside each module, by its path."""
+        calls: dict[str, dict[int, set[fx.Node]]] = {}
         for node in nodes:
-            for path in module_paths(node) if node.op == "call_function" else ():
+            for path, call in module_calls(node).items() if node.op == "call_function" else ():
                 self.modules.setdefault(path, set()).add(node)
+                calls.setdefault(path, {}).setdefault(call, set()).add(node)
+        self.calls = {
+            f"{path}@{call}": inside
+            for path, found in calls.items()
+            for call, inside in found.items()
+            if len(found) > 1
+        }
+        """The operators inside each call of the modules that are called several times."""
         self._exported = exported
         self._order = {node: position for position, node in enumerate(nodes)}
         self._live = live_nodes(exported.results)
@@ -95,9 +104,9 @@ class Cutter:
     def _crossing(self, cut: str) -> list[fx.Node]:
         """The tensors that leave the module of `cut`, or enter it, and that a result needs."""
         path = cut.removesuffix(INPUT_BORDER)
-        inside = self.modules.get(path)
+        inside = self.modules.get(path) or self.calls.get(path)
         if not inside:
-            known = sorted(self.modules)
+            known = sorted([*self.modules, *self.calls])
             near = difflib.get_close_matches(path, known, 1) or known[:1]
             hint = f"; did you mean {near[0]!r}" if near else ""
             raise CutError(f"cut {cut!r} is no module that this model runs{hint}")

@@ -65,9 +65,12 @@ def by_broadcast(spark: SparkSession, bundle: Bundle) -> ByBroadcast:
         BundleError: a file is missing or damaged.
         ModelError: it is too large for the driver's Java heap, which holds all of it once.
     """
-    shipped = ByBroadcast(bundle.manifest, stages := {})
+    stages: dict[str, Broadcast[Files]] = {}
+    shipped = ByBroadcast(bundle.manifest, stages)
     try:
         for name, files in bundle.stage_files.items():
+            if files in [bundle.stage_files[each] for each in stages]:
+                continue  # the other call of a siamese encoder
             # A mapped file is written to Spark's own page by page.
             content = {file: mapped(bundle.path(file)) for file in files}
             stages[name] = spark.sparkContext.broadcast(content)
