@@ -18,6 +18,8 @@ class PlannedStage:
 
     name: str
     cached: bool
+    share: float
+    """The share of its distinct rows that are remembered, the same ones every night; 0 where it is not cached."""
     why: str
     bytes_a_row: int | None
     """Of its entry; None where it has none."""
@@ -37,6 +39,13 @@ class PlannedStage:
     insert_s: float
     compute_s: float
 
+    @property
+    def verdict(self) -> str:
+        """`cached`, `40 % of rows cached`, or `not cached`."""
+        if not self.cached:
+            return "not cached"
+        return "cached" if self.share >= 1 else f"{100 * self.share:.0f} % of rows cached"
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ class PlanTable:
     """The same without a cache."""
     store_bytes: float
     """Memory of the store that the run will take."""
+    other_s: float | None = None
+    """Wall seconds of a run besides: to start, to read, to write. As the run before had them; None without one."""
 
     @property
     def cached(self) -> dict[str, bool]:
@@ -75,22 +86,25 @@ class PlanTable:
             PlannedStage(**{name: each[name] for name in known})
             for each in value["stages"].values()
         ]
-        own = {each.name: value[each.name] for each in fields(cls) if each.name != "stages"}
+        own: dict[str, Any] = {f.name: value[f.name] for f in fields(cls) if f.name != "stages"}
         return cls(tuple(stages), **own)
 
 
 def plan_table(
-    night: Night, cached: Collection[str], expect: Expectation, *, rows: int, workers: int
+    night: Night, shares: Mapping[str, float], expect: Expectation, *, rows: int, workers: int
 ) -> PlanTable:
-    """The table of `night` with the stages in `cached`; of a run of `rows` rows with `workers` workers."""
+    """The table of `night` with the stages in `shares` cached; of a run of `rows` rows with `workers` workers."""
+    cached = [name for name, share in shares.items() if share > 0]
     made, alone = forecast(night, cached), forecast(night, ())
     memory = {
-        name: one.inserted * entry_memory_bytes(night.costs[name].entry_bytes or 0)
+        name: shares.get(name, 0.0)
+        * one.inserted
+        * entry_memory_bytes(night.costs[name].entry_bytes or 0)
         for name, one in made.items()
     }
     return PlanTable(
         tuple(
-            _planned(night, stage.name, cached, made[stage.name], expect) for stage in night.stages
+            _planned(night, stage.name, shares, made[stage.name], expect) for stage in night.stages
         ),
         rows,
         workers,
@@ -101,12 +115,14 @@ def plan_table(
 
 
 def _planned(
-    night: Night, name: str, cached: Collection[str], made: StageForecast, expect: Expectation
+    night: Night, name: str, shares: Mapping[str, float], made: StageForecast, expect: Expectation
 ) -> PlannedStage:
+    cached = [each for each, share in shares.items() if share > 0]
     cost, rows = night.costs[name], night.rows[name]
     return PlannedStage(
         name,
         name in cached,
+        shares.get(name, 0.0),
         _why(night, name, cached, expect),
         cost.entry_bytes,
         cost.compute_s * 1e6,

@@ -24,7 +24,7 @@ def print_plan(plan: PlanTable, console: Console | None = None) -> None:
     for head in _HEADS:
         table.add_column(head, justify="right", no_wrap=True)
     for stage in plan.stages:
-        table.add_row(escape(stage.name), "yes" if stage.cached else "no", *_cells(stage))
+        table.add_row(escape(stage.name), _cached(stage), *_cells(stage))
     console.print(table)
     for stage in plan.stages:
         say(console, f"{escape(stage.name)}: {escape(stage.why)}", indent=2)
@@ -38,6 +38,10 @@ def plan_lines(plan: PlanTable) -> list[str]:
     lines = [
         f"{run}: {plan.with_s:.1f} s in stages and store, {plan.without_s:.1f} s without a cache"
     ]
+    if plan.other_s is not None:
+        lines.append(
+            f"about {plan.with_s + plan.other_s:.1f} s in all: {plan.other_s:.1f} s besides, as the run before had it"
+        )
     if plan.store_bytes:
         lines.append(f"the store grows by {size(int(plan.store_bytes))}")
     return lines
@@ -49,9 +53,8 @@ def outcome_lines(plan: PlanTable, stats: RunStats) -> list[str]:
     for stage in plan.stages:
         if stage.bytes_a_row is None:
             continue
-        verdict = "cached" if stage.cached else "not cached"
         counted = stats.stages.get(stage.name, StageStats())
-        lines.append(f"plan: {stage.name} {verdict}, {stage.why}{_came_true(stage, counted)}")
+        lines.append(f"plan: {stage.name} {stage.verdict}, {stage.why}{_came_true(stage, counted)}")
     took_s = sum(
         each.seconds_lookup + each.seconds_insert + each.seconds_compute
         for each in stats.stages.values()
@@ -72,6 +75,12 @@ def _came_true(stage: PlannedStage, counted: StageStats) -> str:
         told.append(f"a look-up {_us(looked_us)} us")
         told.append(f"{counted.hits / counted.lookups:.0%} hits of {stage.hit_rate:.0%} expected")
     return f"; it was {', '.join(told)}" if told else ""
+
+
+def _cached(stage: PlannedStage) -> str:
+    if not stage.cached:
+        return "no"
+    return "yes" if stage.share >= 1 else f"{stage.share:.0%}"
 
 
 def _cells(stage: PlannedStage) -> list[str]:

@@ -152,7 +152,7 @@ def test_of_many_stages_a_set_is_found_that_no_single_change_makes_better(
 
 def test_the_table_says_why_with_the_two_numbers_that_decide() -> None:
     tonight = night(CHAIN, {"trunk": 1, "head": 0.5})
-    table = plan_table(tonight, (), Expectation(), rows=1_000, workers=2)
+    table = plan_table(tonight, {}, Expectation(), rows=1_000, workers=2)
     assert [each.why for each in table.stages] == [
         "fetching costs 3.0 us, computing 1.0 us",
         "fetching costs 3.0 us, computing 1.5 us",
@@ -164,7 +164,7 @@ def test_the_table_says_why_with_the_two_numbers_that_decide() -> None:
 
 def test_a_run_at_the_break_even_hit_rate_takes_as_long_as_without_the_stage() -> None:
     tonight = night(CHAIN, {"trunk": 100, "head": 10})
-    table = plan_table(tonight, {"head"}, Expectation(), rows=1_000, workers=2)
+    table = plan_table(tonight, {"head": 1.0}, Expectation(), rows=1_000, workers=2)
     even = table.stages[1].break_even
     assert even is not None
     at_even = night(CHAIN, {"trunk": 100, "head": 10}, hits=even)
@@ -173,9 +173,10 @@ def test_a_run_at_the_break_even_hit_rate_takes_as_long_as_without_the_stage() -
 
 def test_a_table_is_read_as_it_was_written() -> None:
     tonight = night(CHAIN, {"trunk": 5_000, "head": 1}, hits=0.4)
-    table = plan_table(tonight, {"trunk", "head"}, Expectation(), rows=1_000, workers=2)
+    table = plan_table(tonight, {"trunk": 0.4, "head": 1.0}, Expectation(), rows=1_000, workers=2)
     assert PlanTable.from_json(table.to_json()) == table
     assert table.cached == {"trunk": True, "head": True}
+    assert [each.verdict for each in table.stages] == ["40 % of rows cached", "cached"]
 
 
 @pytest.mark.parametrize("wrong", [{"again": 1.1}, {"retrained": -0.1}, {"runs": -1}])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
@@ -18,6 +18,7 @@ from kvspark.infer.rows.subject import bound, own_columns
 from kvspark.model.run.device import CPU
 from kvspark.plan.choice import choose_cached
 from kvspark.plan.costs import Expectation, Night, StageCost
+from kvspark.plan.shares import shares_within
 from kvspark.plan.table import PlanTable, plan_table
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class PlannedRun:
     expect: Expectation = field(default_factory=Expectation)
     pinned: Mapping[str, bool] = field(default_factory=dict)
     """Stages that are cached, or not, whatever it costs."""
+    budget_bytes: int | None = None
+    """Memory of the store for all entries; None without a limit."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Of stages that have a share of their own."""
     threads: int = 1
     device: str = CPU
 
@@ -69,7 +74,16 @@ def measured_plan(
     rows = stage_rows(compiled, columns, rows=run.rows, workers=run.workers, reading=reading)
     night = Night(compiled.bundle.stages, costs, rows)
     cached = choose_cached(night, run.expect, run.pinned)
-    return plan_table(night, cached, run.expect, rows=run.rows, workers=run.workers)
+    return plan_table(
+        night, _shares(night, cached, run), run.expect, rows=run.rows, workers=run.workers
+    )
+
+
+def _shares(night: Night, cached: Collection[str], run: PlannedRun) -> dict[str, float]:
+    given = {name: run.shares.get(name, 1.0) for name in cached}
+    if run.budget_bytes is None:
+        return given
+    return shares_within(night, cached, run.expect, budget_bytes=run.budget_bytes, given=run.shares)
 
 
 def _all_cached(compiled: CompiledPlan) -> CompiledPlan:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import final
 
 from kvspark.config.job import JobConfig
+from kvspark.errors import DataError
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.table import PlanTable
-from kvspark.spark.check.affordable import affordable
 from kvspark.spark.jobs.prepared_run import PreparedRun
-from kvspark.spark.runs.expected_runs import expected_runs
+from kvspark.spark.runs.expected_runs import expected_runs, other_seconds
 from kvspark.spark.runs.history import read_history
+from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport, read_report
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,8 @@ def planned(config: JobConfig, made: PreparedRun, output: Path) -> Planned:
         return Planned(made.compiled)
     for stage in table.stages:
         if stage.bytes_a_row is not None:
-            verdict = "cached" if stage.cached else "not cached"
-            log.info("plan: %s %s, %s", stage.name, verdict, stage.why)
-    return Planned(_with_table(config, made.compiled, table), table)
+            log.info("plan: %s %s, %s", stage.name, stage.verdict, stage.why)
+    return Planned(_with_table(made.compiled, table), table)
 
 
 def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTable | None:
@@ -70,15 +70,30 @@ def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTa
         sample.compute_s,
         expected_runs(config.plan.expect, read_history(output)),
         pinned | dict.fromkeys(config.plan.distinct_first, True),
+        None if config.cache is None else config.cache.budget_bytes,
+        {name: s.share for name, s in config.plan.stages.items() if s.share is not None},
         sample.threads,
         made.compiled.device,
     )
-    return measured_plan(made.compiled, sample.arrays, made.cache, run)
+    table = measured_plan(made.compiled, sample.arrays, made.cache, run)
+    if table is None:
+        return None
+    before = _report_before(output)
+    return replace(table, other_s=other_seconds(before, rows=run.rows, workers=run.workers))
 
 
-def _with_table(config: JobConfig, compiled: CompiledPlan, table: PlanTable) -> CompiledPlan:
-    """`compiled` with the stages cached that `table` says, and their shares."""
+def _report_before(output: Path) -> RunReport | None:
+    try:
+        return read_report(output / REPORT_FOLDER)
+    except DataError:  # an estimate is not worth a failure
+        return None
+
+
+def _with_table(compiled: CompiledPlan, table: PlanTable) -> CompiledPlan:
+    """`compiled` with the stages cached that `table` says, and the shares of their rows."""
     plan = compiled.plan
-    stages = {n: replace(plan.stages[n], cached=c) for n, c in table.cached.items()}
-    changed = CompiledPlan.of(compiled.bundle, plan.with_stages({**plan.stages, **stages}))
-    return affordable(config, changed, rows=table.rows)
+    stages = {
+        each.name: replace(plan.stages[each.name], cached=each.cached, share=each.share or 1.0)
+        for each in table.stages
+    }
+    return CompiledPlan.of(compiled.bundle, plan.with_stages(stages))

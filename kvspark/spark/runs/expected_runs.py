@@ -10,6 +10,7 @@ from typing import Any
 from kvspark.config.plan import ExpectConfig
 from kvspark.plan.costs import Expectation
 from kvspark.spark.runs.history import PUBLISHED, PastRun
+from kvspark.spark.runs.run_report import RunReport
 
 
 def expected_runs(config: ExpectConfig, history: Sequence[PastRun]) -> Expectation:
@@ -30,6 +31,22 @@ def expected_runs(config: ExpectConfig, history: Sequence[PastRun]) -> Expectati
         expect = replace(expect, again=again[-1])
     changes = sum(before.fingerprint != after.fingerprint for before, after in pairs)
     return replace(expect, retrained=(changes + config.retrained) / (len(pairs) + 1))
+
+
+def other_seconds(before: RunReport | None, *, rows: int, workers: int) -> float | None:
+    """Wall seconds of a run of `rows` rows besides its stages and store, as the run `before` had them.
+
+    What it had while it scored grows with the rows; all else does not. None where there was no such run.
+    """
+    if before is None or not before.rows_in or "score" not in before.seconds:
+        return None
+    inside = sum(
+        each.seconds_lookup + each.seconds_insert + each.seconds_compute
+        for each in before.stats.stages.values()
+    )
+    scoring_s = max(0.0, before.seconds["score"] - inside / workers)
+    rest_s = before.total_seconds - before.seconds["score"]
+    return rest_s + scoring_s * rows / before.rows_in
 
 
 def _rate(run: PastRun) -> Any:

@@ -23,9 +23,10 @@ from kvspark.spark.jobs import planned
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.plan_job import plan_job
 from kvspark.spark.runs import registry_update
-from kvspark.spark.runs.expected_runs import expected_runs
+from kvspark.spark.runs.expected_runs import expected_runs, other_seconds
 from kvspark.spark.runs.history import PastRun
-from kvspark.spark.runs.run_report import REPORT_FOLDER, read_report
+from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport, read_report
+from kvspark.stats import RunStats, StageStats
 from tests.redis_server import RedisAddress
 from tests.spark.small_jobs import job, published, write_night
 
@@ -117,6 +118,8 @@ def test_what_rows_took_in_a_run_is_known_to_the_next_one(
     stats = run_score(config, spark=spark).stats.stages["output"]
     took_s = stats.seconds_compute / (stats.computed + stats.padding_rows)
     table = plan_job(config, spark=spark)
+    assert table.other_s is not None
+    assert table.other_s > 0
     assert table.stages[1].compute_us == pytest.approx(1e6 * took_s)
 
 
@@ -184,6 +187,33 @@ def test_the_history_says_how_many_rows_come_again_and_how_often_a_head_is_anoth
     assert found.retrained == pytest.approx((1 + 0.1) / 4)
     failed = [*runs, past("c", 100, 1, state="failed")]
     assert expected_runs(ExpectConfig(), failed) == found
+
+
+def test_what_a_run_takes_besides_grows_with_its_rows_where_it_scores() -> None:
+    stages = {"output": StageStats(seconds_compute=6.0, seconds_lookup=1.0, seconds_insert=1.0)}
+    before = RunReport(
+        run_id="r",
+        name="n",
+        logical_date=None,
+        started_at="",
+        model="m",
+        fingerprint="",
+        output="/out",
+        inputs=(),
+        rows_in=1_000,
+        rows_out=1_000,
+        input_files=1,
+        empty_input_files=0,
+        output_files=1,
+        output_bytes=1,
+        stages=(),
+        stats=RunStats(1_000, stages),
+        cache=None,
+        seconds={"open": 3.0, "score": 10.0},
+        seconds_saved=None,
+    )
+    assert other_seconds(before, rows=2_000, workers=2) == 3.0 + 2 * (10.0 - 8.0 / 2)
+    assert other_seconds(None, rows=2_000, workers=2) is None
 
 
 def test_a_bare_off_in_yaml_is_the_word() -> None:
