@@ -95,7 +95,7 @@ class PlanConfig(Section):
     )
     watch: bool = Field(
         default=True,
-        description="Leave the store alone at a stage where look-ups and inserts have cost two seconds more than "
+        description="Leave the store alone at a stage where look-ups and inserts have cost half a second more than "
         "they saved, or take longer than computing, and try again now and then. Each worker decides by what "
         "it measures.",
     )

@@ -5,7 +5,8 @@ to blame. So what a stage's cache takes is a debt:
 
     + what hashing, look-ups and inserts took
     - what the rows that were found would have taken to compute, as their entries say
-    - `COMES_AGAIN` of what the rows that were inserted took to compute
+    - what the rows that were inserted took to compute, times the chance that they spare it: `COMES_AGAIN`, and
+      `MADE_ANEW` of that where a stage behind this one has the same rows
     - `SHARE` of the time that passes
 
 A store that forgets what was inserted a moment ago is found out by asking it for some of that now and then; what
@@ -14,8 +15,8 @@ it forgets is worth nothing.
 Above `LIMIT_S` the stage rests: nothing is hashed, looked up or inserted, until time has paid the debt.
 Then the store is asked again, until it has cost as much again. So of a run of T seconds at most `LIMIT_S` +
 `SHARE` * T are lost in each worker. Where looking a row up takes longer than computing it, or the store
-forgets all, no row pays, and any debt will do. A store that is slow or away is told by the guard (`wait_budget`): of a call no more is
-counted here than a healthy store takes.
+forgets all, no row pays, and any debt will do. A store that does not answer is the guard's affair
+(`wait_budget`): of a call that fails no more is counted here than a healthy store takes.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import Rows
 from kvspark.store.windows import WINDOW_KEYS
 
-LIMIT_S = 2.0
-"""What is lost before a stage rests: one look-up of cold rows is no reason."""
+LIMIT_S = 0.5
+"""What is lost before a stage rests: some look-ups of cold rows are no reason."""
 
 SHARE = 0.01
 COMES_AGAIN = 0.5
 """The chance that a row which is inserted is asked for again."""
+
+MADE_ANEW = 0.1
+"""The chance that the stage behind is another one by then, so that this one is asked at all."""
 
 _CALLS = 4
 """Of the last calls the fastest counts: the first one connects, or starts what torch starts once."""
@@ -59,8 +63,12 @@ _CALL_ROWS = 256
 class Worth:
     """The debt of one stage in one worker. Who changes it beside another thread may lose a call's part."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, again: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`again` is the chance that a row which is inserted spares its computation; `COMES_AGAIN` without it."""
         self.clock = clock
+        self._again = COMES_AGAIN if again is None else again
         self._debt_s = 0.0
         self._since = clock()
         self._is_resting = False
@@ -88,12 +96,19 @@ class Worth:
         self._hashed_s += seconds
 
     def looked_up(
-        self, seconds: float, *, rows: int, size_bytes: int, hits: int = 0, saved_s: float = 0.0
+        self,
+        seconds: float,
+        *,
+        rows: int,
+        size_bytes: int,
+        is_answered: bool = True,
+        hits: int = 0,
+        saved_s: float = 0.0,
     ) -> None:
         """Counts a look-up of `rows` that took `seconds` and found `hits`, which took `saved_s` to compute."""
         hashed_s, self._hashed_s = self._hashed_s, 0.0
         self._debt_s += hashed_s
-        self._took(seconds, rows, size_bytes)
+        self._took(seconds, rows, size_bytes, is_answered=is_answered)
         self._paid(saved_s)
         if rows >= _CALL_ROWS:
             self._fetching_s.append((hashed_s + seconds) / rows)
@@ -102,9 +117,9 @@ class Worth:
 
     def inserted(self, seconds: float, *, rows: int, size_bytes: int, row_s: float) -> None:
         """Counts an insert that took `seconds`, of `rows` that took `row_s` each to compute."""
-        self._took(seconds, rows, size_bytes)
+        self._took(seconds, rows, size_bytes, is_answered=size_bytes > 0)
         kept = max(self._kept, default=1.0)
-        self._paid(COMES_AGAIN * kept * rows * row_s)
+        self._paid(self._again * kept * rows * row_s)
         if rows >= _CALL_ROWS:
             self._computing_s.append(row_s)
 
@@ -113,9 +128,9 @@ class Worth:
         self._debt_s += seconds
         self._kept.append(kept / rows)
 
-    def _took(self, seconds: float, rows: int, size_bytes: int) -> None:
+    def _took(self, seconds: float, rows: int, size_bytes: int, *, is_answered: bool) -> None:
         healthy_s = -(-rows // WINDOW_KEYS) * FREE_S + size_bytes / SLOWEST_BYTES_PER_S
-        self._debt_s += min(seconds, healthy_s)
+        self._debt_s += seconds if is_answered else min(seconds, healthy_s)
 
     def _is_hopeless(self) -> bool:
         """True if no row pays: one that is found takes as long as one that is computed, or none is kept."""
@@ -192,6 +207,7 @@ class _WatchedReader:
             self._worth.clock() - started,
             rows=len(digests),
             size_bytes=lookup.size_bytes,
+            is_answered=lookup.is_answered,
             hits=int(lookup.found.sum()),
             saved_s=lookup.saved_us / 1e6,
         )

@@ -9,7 +9,7 @@ from kvspark.cache.stage.admission import admitted
 from kvspark.cache.stage.overlap import Overlap
 from kvspark.cache.stage.stage_cache import StageCache
 from kvspark.cache.stage.stage_caches import StageCaches
-from kvspark.cache.stage.worth import Worth, watched
+from kvspark.cache.stage.worth import COMES_AGAIN, MADE_ANEW, Worth, watched
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage
@@ -37,7 +37,7 @@ def planned_entries(
             identity = each.identity(place_of(each.stage, threads, device))
             specs, codec = each.codec.specs, each.codec.store_codec
             keyspace = partial(cache.keyspace, identity, specs, codec=codec)
-            worth = Worth() if compiled.plan.watch else None
+            worth = Worth(again=_again(compiled, each.stage)) if compiled.plan.watch else None
             stored = watched(keyspace(), worth)
             if overlap is not None:
                 # Inside of it, so that a call is counted once, by the thread that makes it.
@@ -45,6 +45,19 @@ def planned_entries(
                 stored = overlap.around(stored, beside, name)
             entries[name] = admitted(stored, each.plan.share, _turned_away(count, each.stage))
     return entries
+
+
+def _again(compiled: CompiledPlan, stage: Stage) -> float:
+    """The chance that an entry of `stage` spares its computation in the next run."""
+    behind = [
+        name
+        for name, each in compiled.stages.items()
+        if each.plan.cached
+        and name != stage.name
+        and stage.name in each.lineage
+        and set(each.stage.inputs) == set(stage.inputs)
+    ]
+    return COMES_AGAIN * MADE_ANEW if behind else COMES_AGAIN
 
 
 def _turned_away(count: Callable[..., None], stage: Stage) -> Callable[[int], None]:

@@ -33,6 +33,7 @@ class Store:
         self.insert_us = 448.0
         self.compute_us = 64
         self.has_rows = False
+        self.hangs = False
         self.asked = 0
         self.written = 0
 
@@ -46,7 +47,8 @@ class Store:
         self.now_s += len(digests) * self.lookup_us / 1e6
         hits = len(digests) if self.has_rows else 0
         found = np.full(len(digests), self.has_rows)
-        return Lookup(found, (COLUMNS[0][:hits],), 0, saved_us=hits * self.compute_us)
+        found_us, is_answered = hits * self.compute_us, not self.hangs
+        return Lookup(found, (COLUMNS[0][:hits],), 0, is_answered, saved_us=found_us)
 
     def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
         del columns
@@ -228,10 +230,19 @@ def test_a_store_that_hangs_is_not_held_against_the_stage() -> None:
     """The guard leaves it alone, for half a minute; a stage would rest for minutes."""
     store = Store()
     cache, worth = store.cache()
-    store.lookup_us = 0.25e6
+    store.lookup_us, store.hangs = 0.25e6, True
     for _ in range(20):
         cache.lookup(DIGESTS[:1])
     assert not worth.rests()
+
+
+def test_a_store_that_answers_late_is_held_against_the_stage() -> None:
+    store = Store()
+    cache, worth = store.cache()
+    store.lookup_us = 0.05e6
+    for _ in range(20):
+        cache.lookup(DIGESTS[:1])
+    assert worth.rests()
 
 
 def test_without_a_debt_nothing_is_wrapped() -> None:

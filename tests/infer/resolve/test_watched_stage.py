@@ -19,12 +19,13 @@ from kvspark.infer.compute.given_rows import Given
 from kvspark.infer.compute.values import Values
 from kvspark.infer.model import Model
 from kvspark.infer.predict.predictor import Predictor
+from kvspark.infer.resolve import planned_entries
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.model.stage.stage import Stage
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spec import Rows
 from kvspark.stats import RunStats
-from tests.small_models import Mlp, seeded
+from tests.small_models import Mlp, Towers, seeded
 
 BATCHES = 6
 ROWS = 100
@@ -87,8 +88,11 @@ def test_a_row_that_a_thread_inserts_is_counted_once(
 ) -> None:
     counted: list[int] = []
 
-    def noted(self: worth.Worth, seconds: float, rows: int, size_bytes: int) -> None:
+    def noted(
+        self: worth.Worth, seconds: float, rows: int, size_bytes: int, *, is_answered: bool
+    ) -> None:
         del self, seconds, size_bytes
+        assert is_answered
         counted.append(rows)
 
     monkeypatch.setattr(worth.Worth, "_took", noted)
@@ -132,3 +136,22 @@ def test_an_entry_says_what_the_stages_before_took_as_well(
     rows = BATCHES * ROWS
     assert len(costs_us) == 2
     assert all(cost_us >= 0.1e6 / rows - 1 for cost_us in costs_us)
+
+
+def test_a_trunk_behind_a_cached_output_is_worth_what_a_new_head_would_save(model: Model) -> None:
+    both = {name: StagePlan(cached=True) for name in ("trunk", "output")}
+    trunk = {**both, "output": StagePlan(cached=False)}
+    chances = [
+        planned_entries._again(compiled_plan(model.bundle, Plan(stages)), model.stages[0])
+        for stages in (both, trunk)
+    ]
+    assert chances == [worth.COMES_AGAIN * worth.MADE_ANEW, worth.COMES_AGAIN]
+
+
+def test_a_tower_behind_cached_pairs_is_asked_for_by_new_pairs() -> None:
+    examples = {"user": torch.zeros(4, 8), "item": torch.zeros(4, 6)}
+    towers = Model.from_torch(seeded(Towers()), examples, cuts=["user", "item"])
+    stages = {stage.name: StagePlan(cached=True) for stage in towers.stages}
+    compiled = compiled_plan(towers.bundle, Plan(stages))
+    chances = [planned_entries._again(compiled, stage) for stage in towers.stages]
+    assert chances == [worth.COMES_AGAIN] * 3
