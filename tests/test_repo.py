@@ -266,6 +266,7 @@ WRONG = (
     ("plan/plan.py", "import kvspark.spark.scoring.score", "Imports point down"),
     ("cache/key/key.py", "import torch", "Only what computes imports torch"),
     ("cache/key/key.py", "import redis", "Only one file talks to Redis"),
+    ("tune/space.py", "import optuna", "Only one file asks Optuna"),
     (
         "cache/key/key.py",
         "import kvspark.model.stage.stage",

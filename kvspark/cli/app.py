@@ -25,6 +25,7 @@ from kvspark.cli.job.plan import plan
 from kvspark.cli.job.report import report
 from kvspark.cli.job.rollback import rollback
 from kvspark.cli.job.score import score
+from kvspark.cli.job.tune import tune
 from kvspark.cli.store.compact import compact
 from kvspark.cli.store.doctor import doctor
 from kvspark.cli.store.keygen import keygen
@@ -47,6 +48,7 @@ for _command in (
     report,
     rollback,
     score,
+    tune,
     warm,
 ):
     commands.add_command(_command)

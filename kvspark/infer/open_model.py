@@ -73,7 +73,7 @@ def open_model(
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     if chosen:
-        if not _is_pretrained(Path(path)):
+        if not is_pretrained(Path(path)):
             key = next(iter(chosen))
             raise UsageError(
                 f"model.{key}: {name} has the {key} that it was made with; leave {key} out, or name the "
@@ -120,7 +120,8 @@ def _opened(path: Path, name: str, max_length: int | None, micro_batch: MicroBat
     return Model.from_pretrained(path, max_length=max_length, micro_batch=micro_batch)
 
 
-def _is_pretrained(path: Path) -> bool:
+def is_pretrained(path: Path) -> bool:
+    """True if `path` is the folder of a pretrained model, which can be opened in another dtype."""
     return path.is_dir() and not Model.is_saved_at(path) and not (path / MLMODEL).is_file()
 
 

@@ -55,7 +55,7 @@ def test_a_placeholder_without_quotes_says_what_to_write(
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "doctor", "purge", "report", "rollback", "score", "warm"]
+    "command", ["check", "doctor", "purge", "report", "rollback", "score", "tune", "warm"]
 )
 def test_every_command_that_takes_a_conf_takes_its_day(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str

@@ -91,6 +91,12 @@ def parse_document(text: str, name: str) -> Document:
     return Document(value, document.lines)
 
 
+def nodes_of(text: str) -> yaml.Node | None:
+    """The nodes of a YAML text that `parse_document` has taken, with where each one is; None if it is empty."""
+    root: yaml.Node | None = yaml.compose(text, Loader=_CoreLoader)
+    return root
+
+
 def _kind(exc: yaml.MarkedYAMLError) -> str:
     if "'\\t'" in (exc.problem or ""):
         return "a tab; indent with spaces"

@@ -49,6 +49,24 @@ def based_on(folder: Path, tree: dict[str, Any], is_written: Callable[[Trail], b
                 holder[place] = f"embedded:{_joined(folder, found.group(1))}"
 
 
+def moved(tree: Any, old: Path, new: Path) -> dict[Trail, str]:
+    """What the relative paths of `tree` are called in a conf file of the folder `new` instead of `old`."""
+    made: dict[Trail, str] = {}
+    if _joined(old, "") == _joined(new, ""):
+        return made
+    for key in (*_READ, *_WRITTEN):
+        for trail, holder, place in _texts(tree, key):
+            if _is_relative(holder[place]):
+                made[trail] = os.path.relpath(_joined(old, holder[place]), new.absolute())
+    for key in _URLS:
+        for trail, holder, place in _texts(tree, key):
+            found = _EMBEDDED.fullmatch(holder[place])
+            if found:
+                path = os.path.relpath(_joined(old, found.group(1)), new.absolute())
+                made[trail] = f"embedded:{path}"
+    return made
+
+
 def _texts(tree: Any, key: Trail) -> Iterator[tuple[Trail, Any, Any]]:
     """The texts at `key`, of a list each of its own: where they are written and where they stand."""
     holder: Any = tree

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from kvspark.errors import LossyCodecError
 from kvspark.fingerprint import Canonical, digest
+from kvspark.infer.checks.changed_outputs import changed_output
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.device import CPU
@@ -79,52 +79,16 @@ def probe(
 def _error(
     spec: TensorSpec, exact: pa.Array, rounded: pa.Array, codecs: str, tolerance: float
 ) -> float:
-    old, new = _numbers(exact), _numbers(rounded)
-    if len(old) != len(new):
-        raise _refused(codecs, f"output {spec.name!r} has another size")
-    if old.dtype.kind != "f":
-        changed = int((old != new).sum())
-        if changed:
-            raise _refused(codecs, f"{changed} of {len(old)} values of {spec.name!r} change")
-        return 0.0
-    width = spec.shape[-1] if spec.shape else None
-    if width is not None and width > 1:
-        places = [each.reshape(-1, width).argmax(axis=1) for each in (old, new)]
-        changed = int((places[0] != places[1]).sum())
-        if changed:
-            raise _refused(
-                codecs,
-                f"the largest number of {spec.name!r} is another one in {changed} of "
-                f"{len(places[0])} vectors",
-            )
-    error = _relative(old, new)
-    if error > tolerance:
+    changed = changed_output(spec, exact, rounded)
+    if changed.refused is not None:
+        raise _refused(codecs, changed.refused)
+    if changed.error > tolerance:
         raise _refused(
             codecs,
-            f"{spec.name!r} changes by up to {error:.2g} of its largest number, and "
+            f"{spec.name!r} changes by up to {changed.error:.2g} of its largest number, and "
             f"plan.lossy_tolerance is {tolerance:g}",
         )
-    return error
-
-
-def _relative(old: npt.NDArray[np.generic], new: npt.NDArray[np.generic]) -> float:
-    """The largest difference as a part of the largest number; infinite where one is not a number."""
-    old, new = old.astype(np.float64), new.astype(np.float64)
-    is_finite = np.isfinite(old)
-    if not np.array_equal(old[~is_finite], new[~is_finite], equal_nan=True):
-        return float("inf")
-    if not np.isfinite(new[is_finite]).all():
-        return float("inf")
-    largest = np.abs(old[is_finite]).max(initial=0)
-    apart = np.abs(old[is_finite] - new[is_finite]).max(initial=0)
-    return float(apart / largest) if apart else 0.0
-
-
-def _numbers(array: pa.Array) -> npt.NDArray[np.generic]:
-    while pa.types.is_list(array.type):
-        array = array.flatten()
-    made: npt.NDArray[np.generic] = array.to_numpy(zero_copy_only=False)
-    return made
+    return changed.error
 
 
 def _refused(codecs: str, why: str) -> LossyCodecError:

@@ -1,0 +1,1 @@
+"""Conf files that are written: a copy of a person's file with a few values changed."""
