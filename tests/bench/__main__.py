@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tests.bench import cluster, entries, towers
+from tests.bench import cluster, entries, plans, towers
 from tests.bench.beside.asked import answers
 from tests.bench.beside.contestants import BY_NAME, CONTESTANTS, Contestant
 from tests.bench.beside.prepare import DEFAULT_ROWS, prepared
@@ -32,7 +32,7 @@ from tests.bench.beside.table import asked_lines
 BUSY = 0.5
 """A load at the start above which ratios are not to be trusted: somebody else is computing."""
 
-PARTS = ("towers", "entries", "cluster")
+PARTS = ("towers", "entries", "cluster", "plans")
 SCALE = "scale"
 WORKLOADS = ("texts", "pairs-dot", "pairs-mlp", "tabular", "trees", "pictures", SCALE)
 """Those of a whole run; further heads of the pairs run by name."""
@@ -117,7 +117,8 @@ def _workload(
 def _part(name: str, asked: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
     if name == "towers":
         return towers.run(asked.rows, asked.rounds or 2, folder, console)
-    return entries.run(console) if name == "entries" else cluster.run(console)
+    parts = {"entries": entries.run, "cluster": cluster.run, "plans": plans.run}
+    return parts[name](console)
 
 
 if __name__ == "__main__":
