@@ -99,6 +99,11 @@ class PlanConfig(Section):
         "they saved, or take longer than computing, and try again now and then. Each worker decides by what "
         "it measures.",
     )
+    short_calls: bool = Field(
+        default=True,
+        description="Compute the last rows of a group in a call of fewer rows than the micro-batch, at shapes where a "
+        "trial on this machine's arithmetic, operator by operator, has found the same bits. Off: fill the call up.",
+    )
     lossy_tolerance: float = Field(
         default=0.02,
         ge=0,

@@ -8,7 +8,7 @@ trunk does not open it only to check it again. So is how long a row took.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -71,6 +71,8 @@ def preflight(
         NotRepeatableError: a stage gives other bits in another run or among other rows.
         DataError: the rows are not what the model takes.
     """
+    # Whole calls are what smaller ones are held against.
+    compiled = CompiledPlan.of(compiled.bundle, replace(compiled.plan, short_calls=False))
     bundle = compiled.bundle
     threads = bundle.micro_batch.threads(threads)
     reading = None if cache is None else ReadOnly(cache)

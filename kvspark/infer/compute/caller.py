@@ -14,6 +14,7 @@ from kvspark.errors import OutputMismatchError
 from kvspark.infer.compute.bad_row_rule import is_of_a_row
 from kvspark.infer.compute.calls import AS_THEY_ARE, Call
 from kvspark.infer.compute.given_rows import Given
+from kvspark.infer.compute.short_calls import ShortCalls
 from kvspark.infer.rows.bad_rows import Indices
 from kvspark.model.run.computation import Computation
 from kvspark.model.stage.stage import Source, Stage
@@ -34,8 +35,11 @@ class Caller:
         computed: Collection[str],
         *,
         rows_are_own: bool,
+        short: ShortCalls | None = None,
     ) -> None:
+        """`short` tries calls of fewer rows beside whole ones."""
         self.stage = stage
+        self._short = short
         self._rows_are_own = rows_are_own
         self._computed = computed
         self._computation = computation
@@ -71,12 +75,18 @@ class Caller:
         self.padding_rows += size - len(rows)
         whole, wait = self._submitted.pop(int(rows[0]), (None, None))
         submitted = wait if wait is not None and whole is rows else None
-        run = submitted or (lambda: self._computation.run(self._filled(bucket, size, rows)))
+        run = submitted or partial(self._run, bucket, size, rows)
         # A row that has no result alone may have one beside its own copy.
         repeats = size == 1 and self._rows_are_own
         made = self._of_one_row(run, bucket, rows) if repeats else run()
         _check(self.stage, made, size)
         return made
+
+    def _run(self, bucket: int, size: int, rows: Indices) -> tuple[Rows, ...]:
+        filled = self._filled(bucket, size, rows)
+        if self._short is None or bucket == AS_THEY_ARE:
+            return self._computation.run(filled)
+        return self._short.run(filled, bucket, size)
 
     def _of_one_row(
         self, run: Callable[[], tuple[Rows, ...]], bucket: int, rows: Indices

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kvspark.infer.compute.row_lengths import apart
+from kvspark.infer.compute.short_calls import ShortCalls
 from kvspark.infer.rows.bad_rows import Indices, Lengths
 from kvspark.model.stage.stage import Stage
 from kvspark.spec import Shapes
@@ -44,19 +45,35 @@ def calls_of(
     shapes: Shapes,
     *,
     computed: Collection[str],
+    short: ShortCalls | None = None,
 ) -> Iterator[Call]:
-    """The calls for `rows` of the `arguments` of `stage`; what comes from stages in `computed` is padded already."""
+    """The calls for `rows` of the `arguments` of `stage`; what comes from stages in `computed` is padded already.
+
+    A call that `short` knows to be right for fewer rows has them at the end of a group.
+    """
     if shapes.length_rule.groups and lengths is not None:
         rows, others = apart(arguments, stage.sources, rows, computed=computed)
         yield from _calls_apart(others, shapes)
-    yield from _calls(lengths, rows, shapes)
+    yield from _calls(lengths, rows, shapes, short)
 
 
-def _calls(lengths: Lengths | None, rows: Indices, shapes: Shapes) -> Iterator[Call]:
+def _calls(
+    lengths: Lengths | None, rows: Indices, shapes: Shapes, short: ShortCalls | None
+) -> Iterator[Call]:
     """The calls for `rows`: padded length (0 without lengths), rows of the call, rows to compute."""
-    for bucket, size, group in grouped(lengths, rows, shapes):
-        for start in range(0, len(group), size):
+    groups = grouped(lengths, rows, shapes)
+    if short is not None:
+        short.prepare([bucket for bucket, _, _ in groups])
+    for bucket, size, group in groups:
+        last = len(group) - len(group) % size
+        for start in range(0, last, size):
             yield bucket, size, group[start : start + size]
+        rest = len(group) - last
+        # Asked here, and not before: a whole call of the group may have told.
+        parts = short.parts(bucket, size, rest) if short is not None and rest else (size,)
+        for part in parts if rest else ():
+            yield bucket, part, group[last : last + part]
+            last += part
 
 
 def _calls_apart(others: Iterable[tuple[int, Indices]], shapes: Shapes) -> Iterator[Call]:

@@ -2,7 +2,7 @@
 
 The shape of a call follows from a row's own length, and the last call of a group is filled with
 copies of its first row. So a row meets the same shape whatever else is computed, and torch gives it
-the same bits.
+the same bits. Where a smaller call was shown to give those bits (`short_calls`), the last ones are smaller.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kvspark.infer.compute.bad_row_rule import BadRowRule
 from kvspark.infer.compute.caller import Caller
 from kvspark.infer.compute.calls import calls_of
 from kvspark.infer.compute.given_rows import Given
+from kvspark.infer.compute.short_calls import ShortCalls
 from kvspark.infer.compute.values import Values
 from kvspark.infer.rows.bad_rows import BadRow, BadRows, Indices, Lengths
 from kvspark.model.run.computation import Computation
@@ -34,11 +35,12 @@ def compute(
     *,
     trims: bool,
     computed: Collection[str],
+    short: ShortCalls | None = None,
 ) -> Values:
     """The results of `stage` for the rows `given`, but for those that are bad already.
 
     What comes from one of the stages in `computed` has the shape of a call already. With `trims` a result's
-    padding is cut off, else it is kept, bit for bit, for the next stage.
+    padding is cut off, else it is kept, bit for bit, for the next stage. `short` knows of smaller calls.
 
     Raises:
         OutputMismatchError: the stage gives other rows, shapes or dtypes than it promises.
@@ -46,7 +48,9 @@ def compute(
     """
     count, lengths, found = given.count, given.lengths, dict(given.bad)
     rows, _ = given.apart()
-    caller = Caller(stage, computation, given, computed, rows_are_own=shapes.rows_are_own)
+    caller = Caller(
+        stage, computation, given, computed, rows_are_own=shapes.rows_are_own, short=short
+    )
     if not stage.is_batched:
         columns = _features(caller, rows, count, rule, found)
         varies = [c for c, spec in zip(columns, stage.outputs, strict=True) if not spec.is_fixed]
@@ -54,7 +58,7 @@ def compute(
         return Values(columns, own, bad=found)
     cuts = trims and not shapes.length_rule.is_exact
     results = [_empty(spec, count) for spec in stage.outputs]
-    calls = calls_of(stage, given.arguments, lengths, rows, shapes, computed=computed)
+    calls = calls_of(stage, given.arguments, lengths, rows, shapes, computed=computed, short=short)
     for bucket, size, group in caller.ahead(calls):
         call = partial(caller.in_shape, bucket, size)
         for part, made in rule.results(stage.name, group, call, found):

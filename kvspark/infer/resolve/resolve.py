@@ -27,10 +27,10 @@ from kvspark.cache.stage.stage_caches import StageCaches
 from kvspark.errors import RowError
 from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, SetAside
 from kvspark.infer.compute.calls import grouped
-from kvspark.infer.compute.computations import Computations
 from kvspark.infer.compute.given_rows import Given, given_rows
 from kvspark.infer.compute.values import Values, joined, nothing, placed, scattered
 from kvspark.infer.resolve.asked_rows import Asked, known_of
+from kvspark.infer.resolve.call_proofs import computations_of
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.keyed_rows import Keyed
 from kvspark.infer.resolve.lease_scheduler import Sharing
@@ -60,11 +60,11 @@ class Resolver:
         device: str = CPU,
     ) -> None:
         self._compiled = compiled
-        self._bundle = bundle = compiled.bundle
+        self._bundle = compiled.bundle
         self._plan = compiled.plan
         self.rule: BadRowRule = Refuse()
         self.stages = {name: each.stage for name, each in compiled.stages.items()}
-        self.computations = Computations(bundle, threads=threads, device=device)
+        self.computations = computations_of(compiled, cache, threads=threads, device=device)
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         """Of each stage, by the fields of `StageStats`."""
         self.memos = memos_of_towers(compiled)

@@ -16,6 +16,7 @@ from kvspark.model.stage.stage import Stage
 from kvspark.spec import Rows
 
 Array = npt.NDArray[np.generic]
+ProgramCall = Callable[[Callable[..., Any], Sequence[Any]], tuple[Any, ...]]
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -58,18 +59,22 @@ class GraphComputation(Computation):
         import torch
 
         self._torch = torch
-        self._threads = threads
+        self.threads = threads
         self._dtypes = [source.tensor.dtype for source in stage.sources]
         self._program = read_program(stage, files, device="cpu")
 
     def run(self, arguments: Sequence[Any]) -> tuple[Rows, ...]:
-        with self._torch.inference_mode(), own_threads(self._threads):
+        return self.run_by(lambda program, tensors: program(*tensors), arguments)
+
+    def run_by(self, call: ProgramCall, arguments: Sequence[Any]) -> tuple[Rows, ...]:
+        """As `run`; `call` is given the program and its arguments, and gives what the program gives."""
+        with self._torch.inference_mode(), own_threads(self.threads):
             tensors = [
                 self._tensor(array, dtype)
                 for array, dtype in zip(arguments, self._dtypes, strict=True)
             ]
             try:
-                made = self._program(*tensors)
+                made = call(self._program, tensors)
             except (IndexError, RuntimeError) as error:
                 raise self._explained(error, tensors) from error
             return tuple(self._array(result) for result in made)

@@ -135,6 +135,7 @@ def _written(config: JobConfig) -> Plan:
         distinct_first=config.plan.distinct_first,
         memo_bytes=config.plan.memo_bytes,
         watch=config.plan.watch,
+        short_calls=config.plan.short_calls,
         lossy_tolerance=config.plan.lossy_tolerance,
     )
 

@@ -147,7 +147,13 @@ def _key(shipped: Shipped, plan: Plan, cache: CacheConfig | None) -> bytes:
             shipped.manifest,
             {name: [stage.cached, stage.codec, stage.share] for name, stage in plan.stages.items()},
             None if shapes is None else [shapes.rows, shapes.tokens],
-            [plan.max_pending_rows, plan.max_held_bytes, plan.memo_bytes, plan.watch],
+            [
+                plan.max_pending_rows,
+                plan.max_held_bytes,
+                plan.memo_bytes,
+                plan.watch,
+                plan.short_calls,
+            ],
             None if cache is None else cache.model_dump_json(),
         ],
     )
