@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from tests.bench.beside.contestants import CACHED, OURS, SPARKS
+from tests.bench.beside.contestants import BY_NAME, CACHED, CACHED_JOB, JOB, OURS, SPARKS
 from tests.bench.beside.nets import HEADS
 from tests.bench.beside.prepare import COLD, FEW, SAME
 
@@ -49,17 +49,26 @@ def _of_pairs() -> Iterator[Asked]:
         yield Asked(name, "no cache / `predict_batch_udf`", 4.0, none, (SPARKS, COLD))
         yield Asked(name, "cold / no cache", 0.97, cold, none)
         yield Asked(name, "same night / no cache", 1.0, warm, none)
+        yield from _of_jobs(name, 0.97, 1.0)
+
+
+def _of_jobs(name: str, cold: float, warm: float) -> Iterator[Asked]:
+    """A job has a plan that was measured; what it does besides scoring is in both."""
+    yield Asked(name, "job, cold / job, no cache", cold, (CACHED_JOB, COLD), (JOB, COLD))
+    yield Asked(name, "job, same night / job, no cache", warm, (CACHED_JOB, SAME), (JOB, COLD))
 
 
 ASKED = (
     Asked("tabular", "no cache / `predict_batch_udf`", 1.0, (OURS, COLD), (SPARKS, COLD)),
     Asked("tabular", "cold / no cache", 0.97, (CACHED, COLD), (OURS, COLD)),
     Asked("tabular", "same night / no cache", 0.97, (CACHED, SAME), (OURS, SAME)),
+    *_of_jobs("tabular", 0.97, 0.97),
     *_of_pairs(),
     Asked("texts", "no cache / `predict_batch_udf`", 1.8, (OURS, COLD), (SPARKS, COLD)),
     Asked("texts", "no cache / sentence-transformers", 0.95, (OURS, COLD), (ALONE, COLD)),
     Asked("texts", "cold / `predict_batch_udf`", 2.0, (CACHED, COLD), (SPARKS, COLD)),
     Asked("texts", "cold / no cache", 0.98, (CACHED, COLD), (OURS, COLD)),
+    Asked("texts", "job, cold / job, no cache", 0.98, (CACHED_JOB, COLD), (JOB, COLD)),
     Asked("texts", "cold / sentence-transformers", 1.15, (CACHED, COLD), (ALONE, COLD)),
 )
 
@@ -82,8 +91,8 @@ def answers(workloads: Mapping[str, Result]) -> list[dict[str, Any]]:
         made.append(_answer("texts", says, 1 / FEW_CHANGED, _few_changed(workloads["texts"])))
     if "scale" in workloads:
         ratios: Callable[[str], float | None] = workloads["scale"]["flat"].get
-        for contestant in (OURS, CACHED):
-            says = f"cheapest row / dearest row, {contestant.replace('_', ' ')}"
+        for contestant in (OURS, CACHED_JOB):
+            says = f"cheapest row / dearest row, {BY_NAME[contestant].title}"
             made.append(_answer("scale", says, FLAT, ratios(contestant)))
     return made
 

@@ -1,10 +1,12 @@
-"""kvspark on the same session: `kvspark.score` without a cache, and with a Redis of its own."""
+"""kvspark on the same session: `kvspark.score` and a job, without a cache and with a Redis of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 import kvspark
 from tests.bench.beside.nets import FEATURES, SIDE, Pairs, Tabular, TextHead, TextNet
 from tests.bench.beside.on_spark import Score, on_spark, spark_session
-from tests.bench.beside.workload import Workload
+from tests.bench.beside.workload import Night, Workload, table_path
 
 
 @contextmanager
@@ -36,6 +38,43 @@ def kvspark_with_redis(work: Workload, folder: Path, out: Path) -> Iterator[Scor
         )
 
 
+@contextmanager
+def kvspark_job(work: Workload, folder: Path, out: Path) -> Iterator[Score]:
+    """A job: preflight, scoring, validation and publishing; its output has the columns of its input too."""
+    with _job(work, folder, out, {}) as score:
+        yield score
+
+
+@contextmanager
+def kvspark_job_with_redis(work: Workload, folder: Path, out: Path) -> Iterator[Score]:
+    """The same with a Redis beside it; what is cached is measured before each run."""
+    from tests.redis_server import running_redis
+
+    with running_redis() as server, _job(work, folder, out, {"cache": server.url}) as score:
+        yield score
+
+
+@contextmanager
+def _job(work: Workload, folder: Path, out: Path, more: dict[str, Any]) -> Iterator[Score]:
+    paths = {head: out / "models" / str(head) for head in work.heads}
+    for head, path in paths.items():
+        model_of(work, folder, head).save(path)
+    with spark_session(out) as spark:
+
+        def score(night: Night, target: Path) -> None:
+            conf = {
+                "run": {"name": "bench"},
+                "input": {"paths": [str(table_path(folder, night))]},
+                "model": {"path": str(paths[night.head])},
+                "output": {"path": str(target)},
+                **more,
+            }
+            kvspark.run(conf, spark=spark)
+
+        yield score
+
+
+@cache
 def model_of(work: Workload, folder: Path, head: int) -> kvspark.Model:
     """The workload's model, with nothing said about cuts, rows of a call or a plan."""
     if work.kind == "texts":

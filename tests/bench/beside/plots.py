@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kvspark.wording import count_of
+
 Result = Mapping[str, Any]
 
 OUR_COLOUR, THEIR_COLOUR, BEHIND = "#2a6f97", "#b8bec4", "#d9480f"
@@ -18,7 +20,7 @@ def drawn(workloads: Mapping[str, Result], folder: Path) -> list[Path]:
 
     mpl.use("agg")
     # The same figures give the same file.
-    mpl.rcParams.update({"svg.hashsalt": "kvspark", "font.size": 9, "svg.fonttype": "path"})
+    mpl.rcParams.update({"svg.hashsalt": "kvspark", "font.size": 9, "svg.fonttype": "none"})
     paths = []
     for name, workload in workloads.items():
         figure = _of_sizes(workload) if name == "scale" else _of_nights(workload)
@@ -44,7 +46,7 @@ def _of_nights(workload: Result) -> Any:
     axes[0].set_yticks(range(len(told)), [_plain(each["title"]) for each in told])
     axes[0].invert_yaxis()
     figure.suptitle(
-        f"{workload['title']}: seconds\n{workload['date']}, {workload['rounds']} rounds, "
+        f"{workload['title']}: seconds\n{workload['date']}, {count_of(workload['rounds'], 'round')}, "
         f"load {workload['load_before']} before",
         fontsize=9,
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.beside.asked import answers
-from tests.bench.beside.contestants import CACHED
 from tests.bench.beside.plots import drawn
 from tests.bench.beside.rounds import bits_of_ours, cores_line
 from tests.bench.beside.table import markdown
@@ -45,6 +44,6 @@ def trouble(workloads: Mapping[str, Any]) -> list[str]:
             wrong = [night for night, made in nights.items() if not made["agrees"]]
             if wrong or not each.get("agrees", True):
                 found.append(f"{name}: {each['title']} gave other rows: {', '.join(wrong)}")
-        if name != "scale" and not bits_of_ours(workload, CACHED):
+        if name != "scale" and not bits_of_ours(workload):
             found.append(f"{name}: kvspark gave other bits with the cache than without")
     return found

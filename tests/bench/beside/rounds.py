@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from kvspark.config.sealing import KEY_ENV
-from tests.bench.beside.contestants import OURS, Contestant
+from tests.bench.beside.contestants import OF_KVSPARK, Contestant
 from tests.bench.beside.environments import ROOT, NotInstalledError, python_of
 from tests.bench.beside.failure import first_line
 from tests.bench.beside.workload import CORES, Workload, read_outputs, slug
@@ -207,9 +207,9 @@ def cores_line() -> str:
     return f"{CORES} of {os.cpu_count()} cores"
 
 
-def bits_of_ours(result: dict[str, Any], cached: str) -> bool:
-    """True if kvspark with a cache gave the bits of kvspark without one, every night and round."""
-    ours = [result["contestants"].get(name, {}) for name in (OURS, cached)]
+def bits_of_ours(result: dict[str, Any]) -> bool:
+    """True if kvspark gave the same bits with and without a cache, every night and round."""
+    ours = [result["contestants"].get(name, {}) for name in OF_KVSPARK]
     return all(
         night["items_with_other_bits"] == 0
         for each in ours

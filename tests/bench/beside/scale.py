@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench.beside.contestants import BY_NAME, CACHED, OURS, SPARKS
+from tests.bench.beside.contestants import BY_NAME, CACHED, CACHED_JOB, JOB, OURS, SPARKS
 from tests.bench.beside.prepare import COLD, prepared
 from tests.bench.beside.rounds import in_turns
 
 SIZES = (10_000, 100_000, 1_000_000, 3_000_000)
-NAMES = (OURS, CACHED, SPARKS)
+NAMES = (OURS, CACHED, JOB, CACHED_JOB, SPARKS)
 
 FLAT_FROM = 100_000
 """Fewer rows are over before the clock is worth reading."""

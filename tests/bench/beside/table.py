@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kvspark.wording import count_of
 from tests.bench.beside.asked import answers, seconds_of
 from tests.bench.beside.contestants import SPARKS
 
@@ -35,7 +36,7 @@ def asked_lines(workloads: Mapping[str, Result]) -> list[str]:
             each["ratio"],
             f">= {each['asked']}",
             "not measured" if each["measured"] is None else f"{each['measured']:.2f}",
-            "yes" if each["met"] else "**no**",
+            _met(each),
         )
         for each in answers(workloads)
     ]
@@ -43,12 +44,18 @@ def asked_lines(workloads: Mapping[str, Result]) -> list[str]:
     return ["## Asked", "", *_table(heading, rows)] if rows else []
 
 
+def _met(answer: Mapping[str, Any]) -> str:
+    if answer["measured"] is None:
+        return ""
+    return "yes" if answer["met"] else "**no**"
+
+
 def _of_nights(name: str, workload: Result) -> Iterator[str]:
     yield f"## {name}: {workload['title']}"
     yield ""
     yield (
         f"{workload['date']}, load {workload['load_before']} before and {workload['load_after']} after, "
-        f"{workload['rounds']} rounds in turns."
+        f"{count_of(workload['rounds'], 'round')} in turns."
     )
     yield ""
     nights = workload["nights"]
@@ -78,7 +85,8 @@ def _cell(night: Result | None) -> str:
         return "as cold"
     if not night["agrees"]:
         return f"other rows, by {night['largest_difference']:.2g}"
-    return f"{night['median_s']:.2f} ±{50 * night['spread']:.0f} %"
+    spread = f" ±{50 * night['spread']:.0f} %" if len(night["seconds"]) > 1 else ""
+    return f"{night['median_s']:.2f}{spread}"
 
 
 def _of_sizes(workload: Result) -> Iterator[str]:
