@@ -44,7 +44,7 @@ def _of_nights(workload: Result) -> Any:
         _bars(axis, told, night, is_new=night in workload["new_nights"])
         axis.set_title(night, fontsize=9)
     axes[0].set_yticks(range(len(told)), [_plain(each["title"]) for each in told])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(told) - 0.4, -0.6)
     figure.suptitle(
         f"{workload['title']}: seconds\n{workload['date']}, {count_of(workload['rounds'], 'round')}, "
         f"load {workload['load_before']} before",

@@ -66,7 +66,7 @@ def in_turns(
     `measure` runs one contestant; left out it is `run`, which gives each a process of its own.
     """
     standings = {each.name: Standing() for each in contestants if work.kind in each.kinds}
-    load = os.getloadavg()[0]
+    load, date = os.getloadavg()[0], time.strftime("%Y-%m-%d %H:%M")
     begun = time.perf_counter()
     references: dict[str, np.ndarray] = {}
     for number in range(rounds):
@@ -83,7 +83,7 @@ def in_turns(
         "new_nights": [night.name for night in work.nights if night.is_new],
         "rounds": rounds,
         "tolerance": work.tolerance,
-        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "date": date,
         "load_before": round(load, 2),
         "load_after": round(os.getloadavg()[0], 2),
         "took_s": round(time.perf_counter() - begun, 1),
@@ -104,6 +104,7 @@ def _one(
     """One more measurement of a contestant, or what kept it from being made."""
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
+    load = os.getloadavg()[0]
     try:
         measured = measure(contestant, folder, out)
     except (NotInstalledError, subprocess.TimeoutExpired) as error:
@@ -121,7 +122,7 @@ def _one(
         apart, differing = compared(outputs, reference)
         standing.apart[night] = max(apart, standing.apart.get(night, 0.0))
         standing.differing[night] = max(differing, standing.differing.get(night, 0))
-    standing.measured.append(measured)
+    standing.measured.append({**measured, "load": load})
     shutil.rmtree(out, ignore_errors=True)
 
 
@@ -190,9 +191,12 @@ def _told(each: Contestant, work: Workload, standing: Standing | None) -> dict[s
             "agrees": standing.apart[night] <= work.tolerance,
         }
     last = standing.measured[-1]
-    few = [made["few_rows_s"] for made in standing.measured]
+    few, load = (
+        round(float(np.median([made[key] for made in standing.measured])), 3)
+        for key in ("few_rows_s", "load")
+    )
     more = {key: last[key] for key in ("opening_s", "first_rows_s", "driver_mb", "version")}
-    return {**told, "nights": nights, "few_rows_s": round(float(np.median(few)), 3), **more}
+    return {**told, "nights": nights, "few_rows_s": few, "load": load, **more}
 
 
 def _said(standing: Standing) -> str:

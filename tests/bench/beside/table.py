@@ -14,7 +14,7 @@ Result = Mapping[str, Any]
 NOTE = """
 Seconds from Parquet to Parquet: the median of the rounds, and half of what lies between the fastest and the slowest.
 "as cold": it remembers nothing between nights, so that this night computes every row. "few rows" is the second night
-of a few other rows: what a night costs before its rows do.
+of a few other rows: what a night costs before its rows do. "load" is the machine's before the contestant began.
 """.strip()
 
 
@@ -59,7 +59,7 @@ def _of_nights(name: str, workload: Result) -> Iterator[str]:
     )
     yield ""
     nights = workload["nights"]
-    heading = ("contestant", *nights, "rows/s, cold", "x `predict_batch_udf`", "few rows")
+    heading = ("contestant", *nights, "rows/s, cold", "x `predict_batch_udf`", "few rows", "load")
     rows = [_row(told, workload) for told in workload["contestants"].values()]
     yield from _table(heading, rows)
 
@@ -67,7 +67,7 @@ def _of_nights(name: str, workload: Result) -> Iterator[str]:
 def _row(told: Result, workload: Result) -> tuple[str, ...]:
     """A contestant's line: seconds, or in its first cell why there are none."""
     nights = workload["nights"]
-    empty = [""] * (len(nights) + 2)
+    empty = [""] * (len(nights) + 3)
     if "why_not" in told:
         return (told["title"], f"not: {told['why_not']}", *empty)
     if "error" in told:
@@ -77,7 +77,8 @@ def _row(told: Result, workload: Result) -> tuple[str, ...]:
     theirs = seconds_of(workload, SPARKS, nights[0])
     ratio = f"{theirs / cold['median_s']:.2f}" if theirs and cold["agrees"] else ""
     version = f"{told['title']} ({told['version']})"
-    return (version, *cells, f"{cold['rows_per_s']:,.0f}", ratio, f"{told['few_rows_s']:.2f}")
+    few, load = f"{told['few_rows_s']:.2f}", f"{told['load']:.1f}"
+    return (version, *cells, f"{cold['rows_per_s']:,.0f}", ratio, few, load)
 
 
 def _cell(night: Result | None) -> str:
