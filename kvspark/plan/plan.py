@@ -31,6 +31,9 @@ class StagePlan:
     share: float = 1.0
     """The share of distinct rows that are remembered, the same ones every night; the others are
     neither stored nor looked up."""
+    finds_equal_rows: bool | None = None
+    """Whether rows that are equal are computed once; None: not where a row takes less than a microsecond by the
+    rule for the rows of a call, unless it is a tower's. A stage whose rows are looked up finds them in any case."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:

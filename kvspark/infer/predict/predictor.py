@@ -18,6 +18,7 @@ from kvspark.infer.rows.arrow import output_array
 from kvspark.infer.rows.bad_rows import BadRow, BadRows
 from kvspark.infer.rows.readable import Readable, read_all, readable
 from kvspark.infer.rows.subject import bound
+from kvspark.infer.stream.every_row import EveryRow
 from kvspark.infer.stream.window import Window
 from kvspark.model.run.device import device_class
 from kvspark.spec import TensorSpec
@@ -134,7 +135,9 @@ class Predictor:
     def _results(
         self, batches: Iterable[tuple[T, ArrowColumns]], resolver: Resolver, read: Read
     ) -> Iterator[tuple[T, dict[str, pa.Array], BadRows]]:
-        window: Window[_Batch[T]] = Window(resolver, self.bundle.stages[-1], self.plan)
+        last = self.bundle.stages[-1]
+        way = Window if resolver.finds_equal_rows(last) else EveryRow
+        window: Window[_Batch[T]] | EveryRow[_Batch[T]] = way(resolver, last, self.plan)
         try:
             for batch, rows, failed in window.results(self._checked(batches, read)):
                 outputs = {

@@ -11,6 +11,7 @@ from kvspark.fingerprint import Fingerprint, digest
 from kvspark.infer.resolve.stage_codec import StageCodec, stage_codec
 from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.run.device import CPU, device_class
+from kvspark.model.stage.rows_of_call import MOST_ROWS
 from kvspark.model.stage.stage import Stage
 from kvspark.plan.plan import Plan, StagePlan
 
@@ -30,6 +31,11 @@ class CompiledStage:
     """Its own name, and those of all stages before it."""
     rounding: bytes
     """What its identity says of the lossy codecs of its lineage; nothing where all are exact."""
+
+    def finds_equal_rows(self, *, remembers: bool) -> bool:
+        """True if equal rows are to be found though nothing is looked up; a tower `remembers` its rows."""
+        planned = self.plan.finds_equal_rows
+        return remembers or self.stage.rows != MOST_ROWS if planned is None else planned
 
     def identity(self, place: bytes) -> bytes:
         """What names its results at `place`, which says what else decides bits there."""

@@ -28,17 +28,18 @@ from kvspark.errors import RowError
 from kvspark.infer.compute.bad_row_rule import BadRowRule, Refuse, SetAside
 from kvspark.infer.compute.calls import grouped
 from kvspark.infer.compute.given_rows import Given, given_rows
-from kvspark.infer.compute.values import Values, joined, nothing, placed, scattered
+from kvspark.infer.compute.values import Values, nothing, placed, scattered
 from kvspark.infer.resolve.asked_rows import Asked, known_of
 from kvspark.infer.resolve.call_proofs import computations_of
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
-from kvspark.infer.resolve.keyed_rows import Keyed
+from kvspark.infer.resolve.in_parts import in_parts, rows_at_once
+from kvspark.infer.resolve.keyed_rows import Keyed, RowNumbers, are_distinct
 from kvspark.infer.resolve.lease_scheduler import Sharing
 from kvspark.infer.resolve.memo import memos_of_towers
 from kvspark.infer.resolve.planned_entries import planned_entries
 from kvspark.infer.rows.bad_rows import Indices
 from kvspark.infer.rows.columns import Column
-from kvspark.infer.rows.distinct import distinct, row_keys
+from kvspark.infer.rows.distinct import all_of, distinct, row_keys
 from kvspark.infer.rows.subject import SUBJECT, own_columns
 from kvspark.model.run.device import CPU
 from kvspark.model.stage.stage import Stage
@@ -85,10 +86,23 @@ class Resolver:
         other.rule = SetAside()
         return other
 
-    def resolve(self, stage: Stage, columns: Columns, count: int) -> Values:
-        """The results of `stage` for the `count` rows of `columns`, in their order."""
+    def finds_equal_rows(self, stage: Stage) -> bool:
+        """True if equal rows of `stage` are found: where they are looked up, or are dear to compute."""
+        each, name = self._compiled.stages[stage.name], stage.name
+        return name in self.entries or each.finds_equal_rows(remembers=name in self.memos)
+
+    def every(self, stage: Stage, columns: Columns, count: int, *, apart: bool = False) -> Values:
+        """The results of `stage` for all rows of `columns`: none is looked for, and equal ones are computed twice."""
+        self._add(stage, rows=count)
+        return self.make(stage, RowNumbers(count, are_distinct=apart), columns)
+
+    def resolve(self, stage: Stage, columns: Columns, count: int, *, apart: bool = False) -> Values:
+        """The results of `stage` for the `count` rows of `columns`; none equals another if they are `apart`."""
         columns = own_columns(stage, columns)
-        rows = distinct(list(columns.values()))
+        is_kept = stage.name in self.entries or stage.name in self.memos
+        if not self.finds_equal_rows(stage) or (apart and not is_kept):
+            return self.every(stage, columns, count, apart=apart)
+        rows = all_of(count) if apart else distinct(list(columns.values()))
         self._add(stage, rows=count, duplicates=count - len(rows))
         memo = self.memos.get(stage.name)
         if memo is None:
@@ -157,7 +171,7 @@ class Resolver:
         if space is None and count >= self._plan.max_pending_rows:
             # They fill a window alone and meet no other rows: serial numbers will do.
             self._serial += count
-            return [i.to_bytes(8, "little") for i in range(self._serial - count, self._serial)]
+            return list(RowNumbers(count, self._serial - count, are_distinct=True))
         if space is None:
             return row_keys(list(columns.values()))
         keys = row_keys([columns[name] for name in stage.inputs])
@@ -184,35 +198,18 @@ class Resolver:
         return lookup.found, self._compiled.stages[stage.name].codec.values(lookup.columns)
 
     def make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
-        """Computes the rows of `columns`, which are distinct at `stage`, and inserts them under `keys`.
+        """Computes the rows of `columns` and inserts them under `keys`, which are distinct or `RowNumbers`.
 
         In parts, where the results of the stages before it would take more memory than the plan
         lets rows wait in: 4,096 pictures of 100 KB are 2.5 GB as tensors.
         """
-        step = self._rows_at_once(stage, len(keys))
+        step = rows_at_once(self._compiled, stage, len(keys))
         if len(keys) <= step:
             return self._make(stage, keys, columns)
-        parts = []
-        for start in range(0, len(keys), step):
-            rows = np.arange(start, min(start + step, len(keys)))
-            part = {name: column.take(rows) for name, column in columns.items()}
-            try:
-                parts.append(self._make(stage, keys[start : start + step], part))
-            except RowError as error:
-                raise error.at(start + (error.row or 0)) from error.__cause__
-        return joined(stage, parts)
-
-    def _rows_at_once(self, stage: Stage, count: int) -> int:
-        full = self._bundle.shapes_of(stage).micro_batch.rows
-        if count <= full:
-            return full
-        upstream = self._compiled.stages[stage.name].upstream
-        size = sum(each.bytes_per_row or 0 for each in upstream)
-        # Whole calls, so that parts cost no padding.
-        return max(1, self._plan.max_held_bytes // max(1, size) // full) * full
+        return in_parts(stage, keys, columns, step, partial(self._make, stage))
 
     def _make(self, stage: Stage, keys: Sequence[bytes], columns: Columns) -> Values:
-        given = self.given(stage, columns, len(keys))
+        given = self.given(stage, columns, len(keys), apart=are_distinct(keys))
         self.computations.of(stage)  # opened outside the measured seconds
         sharing = self._sharing.get(stage.name)
         if sharing is None:
@@ -279,15 +276,18 @@ class Resolver:
         self._counts.clear()
         return stats
 
-    def given(self, stage: Stage, columns: Columns, count: int) -> Given:
-        """What `stage` takes for the `count` rows of `columns`.
+    def given(self, stage: Stage, columns: Columns, count: int, *, apart: bool = False) -> Given:
+        """What `stage` takes for the `count` rows of `columns`, of which none equals another if they are `apart`.
 
         Raises:
             RowError: a row is bad, two of its inputs have different lengths say, and is not set aside.
         """
         upstream = self._compiled.stages[stage.name].upstream
         before_s = self._seconds()
-        results = [(each, self.resolve(each, columns, count)) for each in upstream]
+        results = []
+        for each in upstream:
+            is_apart = apart and set(each.inputs) == set(stage.inputs)
+            results.append((each, self.resolve(each, columns, count, apart=is_apart)))
         given = given_rows(stage, columns, results, count, self._bundle.length_rule, self.rule)
         return replace(given, upstream_s=self._seconds() - before_s)
 

@@ -26,6 +26,12 @@ class Distinct:
         return len(self.first_row)
 
 
+def all_of(count: int) -> Distinct:
+    """Those of `count` rows of which none equals another."""
+    rows = np.arange(count)
+    return Distinct(rows, rows)
+
+
 def distinct(columns: Sequence[Column]) -> Distinct:
     """The distinct rows of `columns`, of which there is at least one.
 

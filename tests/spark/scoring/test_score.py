@@ -184,7 +184,9 @@ def test_the_counts_of_all_tasks_add_up(spark: SparkSession, table: DataFrame, m
 def test_equal_rows_are_computed_once(spark: SparkSession, mlp: Model) -> None:
     df = spark.range(100).select("id", F.array_repeat(F.lit(0.5).cast("float"), 8).alias("x"))
     tally = Tally(spark)
-    scored = score(df.coalesce(1), mlp, stats=tally).collect()
+    dear = StagePlan(cached=False, finds_equal_rows=True)
+    plan = Plan({stage.name: dear for stage in mlp.stages})
+    scored = score(df.coalesce(1), mlp, plan=plan, stats=tally).collect()
     assert tally.stats.stages["trunk"].computed == 1
     assert len({tuple(row.scores) for row in scored}) == 1
 
