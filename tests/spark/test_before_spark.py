@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from kvspark.errors import KvsparkError
 from kvspark.infer.model import Model
 from kvspark.spark.check import opened as opened_module
-from kvspark.spark.jobs import job as job_module
+from kvspark.spark.jobs import prepared_run
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.runs.history import read_history
 from kvspark.spark.tables.footer_schema import schema_of
@@ -47,7 +47,7 @@ def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*_: Any, **__: Any) -> None:
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr(job_module, "open_session", opened)
+    monkeypatch.setattr(prepared_run, "open_session", opened)
 
 
 def told(folder: Path, **sections: Any) -> tuple[int, str]:

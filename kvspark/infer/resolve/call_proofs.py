@@ -16,7 +16,7 @@ from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage
 from kvspark.spec import TensorSpec
 
-_FORMAT = 1
+_FORMAT = 2
 """Of the trial: what an earlier one has found is not believed."""
 
 _SPECS = (TensorSpec("equal", "bool"),)

@@ -6,6 +6,8 @@ where not one of thousands does, at any operator, both calls compute each row in
 
 What values may hide is not left to them:
 
+- rows may be copies of one row, and what is masked adds nothing: so each operator is tried with random numbers
+  as well, in the place of what it takes of the rows;
 - a vector loop computes what is left over at its end in another way, which shows in few values. So what an
   operator gives for the few rows must fill whole pairs of vectors, unless each number of it is rounded once
   (a sum of two numbers, a product) or it adds along a row;
@@ -28,8 +30,8 @@ from torch.fx.node import Target
 PAIR_BYTES = 128
 """Two of the widest vectors (AVX-512), which loops take at a time."""
 
-_FEW = 64
-"""Numbers that are too few to show a difference."""
+_FEW = 1_024
+"""Numbers that are too few to show a difference for sure: of a head with two classes two in five differed."""
 
 _ROUNDED_ONCE = frozenset(
     "add sub rsub mul div neg abs relu sqrt clamp clamp_min clamp_max maximum minimum where masked_fill "
@@ -122,6 +124,8 @@ class _Trial(fx.Interpreter):
                     return None
             if _is_few(made) and not self._agree_in_parts(target, given, whole, made, size):
                 return None
+            if not self._agree_on_numbers(target, given, size):
+                return None
         except Exception:  # noqa: BLE001 - whatever it is, the whole call has not raised it
             return None
         # Cut off the whole, it must lie in memory as it does by itself.
@@ -131,6 +135,16 @@ class _Trial(fx.Interpreter):
             and whole.stride() == made.stride()
         )
         return _Made(made, len(made) if is_by_row else None)
+
+    def _agree_on_numbers(self, target: Callable[..., Any], given: Any, size: int) -> bool:
+        """True if `target` gives random numbers the same bits in both calls."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = _mapped(given, partial(_drawn, size=size, rows=self._rows, generator=generator))
+        whole = _called(target, _mapped(drawn, _whole))
+        made = _called(target, _mapped(drawn, partial(_of, size=size)))
+        if not _agree(whole, made, size, self._rows):
+            return False
+        return not _is_few(made) or self._agree_in_parts(target, drawn, whole, made, size)
 
     def _agree_in_parts(
         self, target: Callable[..., Any], given: Any, whole: Any, made: Any, size: int
@@ -183,6 +197,26 @@ def _whole(value: Any) -> Any:
 
 def _of(value: Any, size: int) -> Any:
     return value.fewer[size] if isinstance(value, _Sized) else value
+
+
+def _drawn(value: Any, size: int, rows: int, generator: torch.Generator) -> Any:
+    """`value` with random numbers in the place of its own, in memory as they are.
+
+    Raises:
+        ValueError: it is not clear which are of which row.
+    """
+    if not isinstance(value, _Sized) or not isinstance(value.whole, torch.Tensor):
+        return value
+    if not value.whole.is_floating_point():
+        return value
+    fewer = value.fewer[size]
+    place = _place(value.whole, fewer, size, rows)
+    if place is None:
+        raise ValueError("rows in no dimension of their own")
+    whole = torch.randn_like(value.whole, generator=generator)
+    made = torch.empty_like(fewer)
+    made.copy_(whole if place < 0 else whole.narrow(place, 0, fewer.shape[place]))
+    return _Sized(whole, {size: made})
 
 
 def _form(value: Any) -> object:

@@ -19,8 +19,7 @@ from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.check import opened as opened_module
 from kvspark.spark.check.check import check_job
-from kvspark.spark.jobs import job as job_module
-from kvspark.spark.jobs import written_rows
+from kvspark.spark.jobs import prepared_run, written_rows
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback
 from kvspark.spark.output.appended import add_to
@@ -161,7 +160,7 @@ def test_what_differs_from_the_table_is_told_before_a_session_is_opened(
     for path in (home / "in-20").iterdir():
         table = pq.read_table(path)
         pq.write_table(table.set_column(0, "id", column), path)
-    monkeypatch.setattr(job_module, "open_session", None)
+    monkeypatch.setattr(prepared_run, "open_session", None)
     with pytest.raises(OutputError, match=said):
         run_score(config)
     (fault,) = (looked.error for looked in check_job(config) if looked.error is not None)
