@@ -100,9 +100,10 @@ class PlanConfig(Section):
         "it measures.",
     )
     short_calls: bool = Field(
-        default=True,
+        default=False,
         description="Compute the last rows of a group in a call of fewer rows than the micro-batch, at shapes where a "
-        "trial on this machine's arithmetic, operator by operator, has found the same bits. Off: fill the call up.",
+        "trial on this machine's arithmetic, operator by operator, has found the same bits. The trials cost a first "
+        "night some seconds a worker; nights with few changed rows get them back.",
     )
     lossy_tolerance: float = Field(
         default=0.02,

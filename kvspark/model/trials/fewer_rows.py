@@ -1,19 +1,15 @@
 """Would a stage give its rows the same bits in a call of fewer rows? Tried operator by operator.
 
-A call is made as always, and each operator of it once more with the first few of its rows. Where the
-operators that a processor's library takes for few rows add in another order, nearly every number differs;
-where not one of thousands does, at any operator, both calls compute each row in the same way.
-
-What values may hide is not left to them:
+A call is made as always, and each operator of it once more with the first few of its rows. Where a library adds in
+another order for few rows, nearly every number differs; where not one of thousands does, at any operator, both calls
+compute each row in the same way. What values may hide is not left to them:
 
 - rows may be copies of one row, and what is masked adds nothing: so each operator is tried with random numbers
   as well, in the place of what it takes of the rows;
-- a vector loop computes what is left over at its end in another way, which shows in few values. So what an
-  operator gives for the few rows must fill whole pairs of vectors, unless each number of it is rounded once
-  (a sum of two numbers, a product) or it adds along a row;
+- a vector loop computes what is left over at its end in another way. So what an operator gives for the few rows
+  must fill whole pairs of vectors, unless each number is rounded once (a sum, a product) or it adds along a row;
 - an operator that gives a few numbers only is tried with all rows of the call, a few at a time;
-- operators whose arguments have equal shapes are one and the same: the first of them is tried. A library
-  chooses by shape.
+- a library chooses by shape: of operators whose arguments have equal shapes the first is tried.
 """
 
 from __future__ import annotations
@@ -29,6 +25,9 @@ from torch.fx.node import Target
 
 PAIR_BYTES = 128
 """Two of the widest vectors (AVX-512), which loops take at a time."""
+
+_POOL = 1 << 18
+"""Random numbers that operators are tried with, again and again: to draw them takes as long as to call most."""
 
 _FEW = 1_024
 """Numbers that are too few to show a difference for sure: of a head with two classes two in five differed."""
@@ -86,16 +85,20 @@ class _Trial(fx.Interpreter):
         self._rows = rows
         self._known: dict[object, int | None] = {}
         """By operator and shapes, what was tried: how long its result is, if that is its rows."""
+        self._numbers: tuple[Any, Any] | None = None
+        """Of the operator that is called: random numbers, and what it gives for them in a whole call."""
+        self._pool = torch.randn(_POOL, generator=torch.Generator().manual_seed(0))
 
     def call_function(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         assert callable(target)
         given = (args, kwargs)
         sized = [each for each in _leaves(given) if isinstance(each, _Sized)]
-        whole = _called(target, _mapped(given, _whole))
+        whole = _called(target, _mapped(given, _of))
         if not sized or not self.left:
             return whole
-        form = (target, _form(_mapped(given, _whole)))
+        form = (target, _form(_mapped(given, _of)))
         fewer: dict[int, Any] = {}
+        self._numbers = None
         for size in sorted(self.left):
             smaller = _mapped(given, partial(_of, size=size))
             own = (form, _form(smaller))
@@ -138,10 +141,11 @@ class _Trial(fx.Interpreter):
 
     def _agree_on_numbers(self, target: Callable[..., Any], given: Any, size: int) -> bool:
         """True if `target` gives random numbers the same bits in both calls."""
-        generator = torch.Generator().manual_seed(0)
-        drawn = _mapped(given, partial(_drawn, size=size, rows=self._rows, generator=generator))
-        whole = _called(target, _mapped(drawn, _whole))
-        made = _called(target, _mapped(drawn, partial(_of, size=size)))
+        if self._numbers is None:
+            drawn = _mapped(given, partial(_drawn, rows=self._rows, pool=self._pool))
+            self._numbers = drawn, _called(target, _mapped(drawn, _of))
+        drawn, whole = self._numbers
+        made = _called(target, _mapped(drawn, partial(_taken, size=size, rows=self._rows)))
         if not _agree(whole, made, size, self._rows):
             return False
         return not _is_few(made) or self._agree_in_parts(target, drawn, whole, made, size)
@@ -168,8 +172,7 @@ class _Made:
 
 
 def _called(target: Callable[..., Any], given: Any) -> Any:
-    args, kwargs = given
-    return target(*args, **kwargs)
+    return target(*given[0], **given[1])
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -191,32 +194,33 @@ def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
-def _whole(value: Any) -> Any:
-    return value.whole if isinstance(value, _Sized) else value
-
-
-def _of(value: Any, size: int) -> Any:
-    return value.fewer[size] if isinstance(value, _Sized) else value
-
-
-def _drawn(value: Any, size: int, rows: int, generator: torch.Generator) -> Any:
-    """`value` with random numbers in the place of its own, in memory as they are.
-
-    Raises:
-        ValueError: it is not clear which are of which row.
-    """
-    if not isinstance(value, _Sized) or not isinstance(value.whole, torch.Tensor):
+def _of(value: Any, size: int | None = None) -> Any:
+    if not isinstance(value, _Sized):
         return value
-    if not value.whole.is_floating_point():
+    return value.whole if size is None else value.fewer[size]
+
+
+def _drawn(value: Any, rows: int, pool: torch.Tensor) -> Any:
+    """`value` with numbers of `pool` in the place of its own, in memory as they are, if it has rows."""
+    whole = value.whole if isinstance(value, _Sized) else None
+    if not isinstance(whole, torch.Tensor) or not whole.is_floating_point() or not value.fewer:
         return value
-    fewer = value.fewer[size]
-    place = _place(value.whole, fewer, size, rows)
-    if place is None:
-        raise ValueError("rows in no dimension of their own")
-    whole = torch.randn_like(value.whole, generator=generator)
-    made = torch.empty_like(fewer)
-    made.copy_(whole if place < 0 else whole.narrow(place, 0, fewer.shape[place]))
-    return _Sized(whole, {size: made})
+    size, fewer = next(iter(value.fewer.items()))
+    if (_place(whole, fewer, size, rows) or 0) < 0:
+        return value
+    numbers = pool.repeat(-(-whole.numel() // len(pool)))[: whole.numel()].view(whole.shape)
+    return _Sized(torch.empty_like(whole).copy_(numbers), value.fewer)
+
+
+def _taken(value: Any, size: int, rows: int) -> Any:
+    """What `_drawn` gave, of the first rows."""
+    fewer = _of(value, size)
+    if not isinstance(value, _Sized) or not isinstance(fewer, torch.Tensor):
+        return fewer
+    place = _place(value.whole, fewer, size, rows) if fewer.is_floating_point() else None
+    if place is None or place < 0:
+        return fewer
+    return torch.empty_like(fewer).copy_(value.whole.narrow(place, 0, fewer.shape[place]))
 
 
 def _form(value: Any) -> object:
@@ -292,6 +296,5 @@ def _is_safe(target: Callable[..., Any], given: Any, made: Any) -> bool:
         return True
     if not isinstance(target, torch._ops.OpOverload):
         return True  # takes an item of a tuple
-    _, kwargs = given
     name = target._opname
-    return (name in _ROUNDED_ONCE and "alpha" not in kwargs) or name in _ALONG_A_ROW
+    return (name in _ROUNDED_ONCE and "alpha" not in given[1]) or name in _ALONG_A_ROW

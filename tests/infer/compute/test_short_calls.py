@@ -61,7 +61,9 @@ def scored(
     rows: Mapping[str, pa.Array], *, cache: Cache | None = None, plan: Plan | None = None
 ) -> tuple[bytes, StageStats]:
     """The bits of the results, and what was counted, of a new predictor."""
-    predictor = Predictor(compiled_plan(texts().bundle, plan), cache=cache)
+    predictor = Predictor(
+        compiled_plan(texts().bundle, plan or Plan(short_calls=True)), cache=cache
+    )
     made = predictor.predict(rows)["output"]
     (stats,) = predictor.drain().stages.values()
     return np.array(made.to_pylist(), dtype="<f4").tobytes(), stats
@@ -76,7 +78,7 @@ def fresh_cache() -> Cache:
 def test_the_bits_are_those_of_whole_calls(lengths: list[int], seed: int) -> None:
     rows = token_rows(lengths, seed)
     whole, _ = scored(rows, plan=Plan(short_calls=False))
-    predictor = Predictor(compiled_plan(texts().bundle, Plan()))
+    predictor = Predictor(compiled_plan(texts().bundle, Plan(short_calls=True)))
     predictor.predict(token_rows([*range(1, 41)]))  # tries every length
     made = predictor.predict(rows)["output"]
     assert np.array(made.to_pylist(), dtype="<f4").tobytes() == whole
