@@ -51,8 +51,8 @@ class ExpectConfig(Section):
         default=0.5,
         ge=0,
         le=1,
-        description="The share of rows that the next run asks for again. The history of the output says it from the "
-        "second run of a model on.",
+        description="The share of rows that the next run asks for again. It counts as one run beside the hit "
+        "rates of the last seven.",
     )
     retrained: float = Field(
         default=0.1,

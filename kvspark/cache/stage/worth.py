@@ -128,13 +128,18 @@ class Worth:
         self._debt_s += seconds
         self._kept.append(kept / rows)
 
+    @property
+    def is_forgotten(self) -> bool:
+        """True if the store had nothing of what it was asked back lately."""
+        return len(self._kept) == self._kept.maxlen and not any(self._kept)
+
     def _took(self, seconds: float, rows: int, size_bytes: int, *, is_answered: bool) -> None:
         healthy_s = -(-rows // WINDOW_KEYS) * FREE_S + size_bytes / SLOWEST_BYTES_PER_S
         self._debt_s += seconds if is_answered else min(seconds, healthy_s)
 
     def _is_hopeless(self) -> bool:
         """True if no row pays: one that is found takes as long as one that is computed, or none is kept."""
-        if len(self._kept) == self._kept.maxlen and not any(self._kept):
+        if self.is_forgotten:
             return True
         if min(len(self._fetching_s), len(self._computing_s)) < _CALLS // 2:
             return False
@@ -241,6 +246,7 @@ class _WatchedWriter:
         )
         self._inserts += 1
         is_asked = self._inserts.bit_count() == 1 or self._inserts % _LATER == 0
+        is_asked |= self._worth.is_forgotten  # it may keep them by now
         if written and is_asked and len(digests) >= _ASKED_BACK:
             self._inserted = digests[:_ASKED_BACK]
         return written

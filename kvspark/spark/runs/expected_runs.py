@@ -5,30 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from kvspark.config.plan import ExpectConfig
 from kvspark.plan.costs import Expectation
 from kvspark.spark.runs.history import PUBLISHED, PastRun
 from kvspark.spark.runs.run_report import RunReport
 
+NIGHTS = 7
+"""Runs whose hit rates count: a week of nights."""
+
 
 def expected_runs(config: ExpectConfig, history: Sequence[PastRun]) -> Expectation:
     """What `config` says, and where `history` knows better, what it tells.
 
-    How many rows come again is the hit rate of the last run whose model the run before it had as well. How often the
-    last stage is another one is counted over all runs; what `config` says of it counts as one more.
+    How many rows come again is the mean hit rate of the last `NIGHTS` runs whose model the run before them had as well;
+    runs without the cache for a part of the time are left out. How often the last stage is another one is counted
+    over all runs. What `config` says counts as one more run of each: a night on a store that was emptied is no reason
+    to cache nothing ever after.
     """
     expect = Expectation(config.again, config.retrained, config.runs)
     runs = [run for run in history if run.state == PUBLISHED and run.stages]
     pairs = list(pairwise(runs))
-    again = [
+    rates = [
         _rate(after)
         for before, after in pairs
-        if before.fingerprint == after.fingerprint and _rate(after) is not None
+        if before.fingerprint == after.fingerprint and not after.degraded
     ]
-    if again:
-        expect = replace(expect, again=again[-1])
+    known = [rate for rate in rates if rate is not None][-NIGHTS:]
+    expect = replace(expect, again=(sum(known) + config.again) / (len(known) + 1))
     changes = sum(before.fingerprint != after.fingerprint for before, after in pairs)
     return replace(expect, retrained=(changes + config.retrained) / (len(pairs) + 1))
 
@@ -49,7 +53,8 @@ def other_seconds(before: RunReport | None, *, rows: int, workers: int) -> float
     return rest_s + scoring_s * rows / before.rows_in
 
 
-def _rate(run: PastRun) -> Any:
+def _rate(run: PastRun) -> float | None:
     """The hit rate of the last stage that was looked up; None where none was."""
-    rates = [stage["hits"] / stage["lookups"] for stage in run.stages.values() if stage["lookups"]]
+    stages = run.stages.values()
+    rates = [float(stage["hits"] / stage["lookups"]) for stage in stages if stage["lookups"]]
     return rates[-1] if rates else None

@@ -145,7 +145,10 @@ def _key(shipped: Shipped, plan: Plan, cache: CacheConfig | None) -> bytes:
         "kvspark.task",
         [
             shipped.manifest,
-            {name: [stage.cached, stage.codec, stage.share] for name, stage in plan.stages.items()},
+            {
+                name: [stage.cached, stage.codec, stage.share, stage.finds_equal_rows]
+                for name, stage in plan.stages.items()
+            },
             None if shapes is None else [shapes.rows, shapes.tokens],
             [
                 plan.max_pending_rows,

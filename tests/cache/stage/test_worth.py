@@ -168,6 +168,27 @@ def test_a_store_that_keeps_what_is_inserted_is_asked_back_now_and_then() -> Non
     assert store.asked == 50 * 512 + 7 * 32
 
 
+def test_a_store_that_keeps_rows_again_is_asked_again() -> None:
+    store = Store()
+    store.hash_us, store.lookup_us, store.insert_us, store.compute_us = 0.5, 3.0, 6.0, 1_000
+    cache, worth = store.cache()
+
+    def windows(count: int) -> None:
+        for _ in range(count):
+            digests = cache.digests([b"%d" % row for row in range(512)])
+            if not cache.lookup(digests).found.all():
+                cache.insert(digests, COLUMNS, cost_us=store.compute_us)
+            store.now_s += 512 * store.compute_us / 1e6
+
+    windows(20)
+    assert worth.is_forgotten
+    store.has_rows = True  # what was inserted before it rested is there now
+    store.now_s += 100
+    # The next insert asks back for the one before the rest.
+    cache.insert(cache.digests([b"%d" % row for row in range(512)]), COLUMNS, cost_us=1_000)
+    assert not worth.is_forgotten
+
+
 def test_a_stage_that_rests_is_tried_again_and_goes_on_where_it_pays_by_then() -> None:
     store = Store()
     cache, worth = store.cache()

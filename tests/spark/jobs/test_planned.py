@@ -183,10 +183,21 @@ def test_what_is_expected_is_what_the_conf_says_until_the_history_knows() -> Non
 def test_the_history_says_how_many_rows_come_again_and_how_often_a_head_is_another() -> None:
     runs = [past("a", 100, 0), past("a", 100, 90), past("b", 100, 0), past("b", 100, 97)]
     found = expected_runs(ExpectConfig(), runs)
-    assert found.again == 0.97
+    assert found.again == pytest.approx((0.9 + 0.97 + 0.5) / 3)
     assert found.retrained == pytest.approx((1 + 0.1) / 4)
     failed = [*runs, past("c", 100, 1, state="failed")]
     assert expected_runs(ExpectConfig(), failed) == found
+
+
+def test_one_night_on_an_emptied_store_does_not_end_caching() -> None:
+    good = [past("a", 100, 0), *[past("a", 100, 99)] * 3]
+    emptied = expected_runs(ExpectConfig(), [*good, past("a", 100, 0)])
+    assert emptied.again == pytest.approx((3 * 0.99 + 0.5) / 5)
+    away = replace(past("a", 100, 0), degraded=("timeout",))
+    assert expected_runs(ExpectConfig(), [*good, away]) == expected_runs(
+        ExpectConfig(), [*good, past("a", 0, 0)]
+    )
+    assert expected_runs(ExpectConfig(), [past("a", 100, 0), past("a", 100, 0)]).again > 0
 
 
 def test_what_a_run_takes_besides_grows_with_its_rows_where_it_scores() -> None:
