@@ -49,7 +49,7 @@ class StageStats:
     """For rows that another worker was computing, with nothing else to do."""
 
     rested: int = 0
-    """Distinct rows that were not looked up, because computing them costs less."""
+    """Rows that were not looked up, because computing them costs less; distinct ones, where equal rows are searched for."""
     turned_away: int = 0
     """Distinct rows that were computed and not written: above the share."""
 

@@ -6,7 +6,7 @@ behind) replaces that part with `dataclasses.replace`; the others stay what they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -67,6 +67,10 @@ class Writer(Protocol):
         ...
 
 
+def _never() -> bool:
+    return False
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class StageCache:
@@ -79,6 +83,8 @@ class StageCache:
     """Who computes which row; None where everybody computes what is missing."""
     ahead: Reader | None = None
     """The reader for the thread that looks up ahead; None where nobody does."""
+    rests: Callable[[], bool] = _never
+    """True while nothing is looked up or inserted, because computing costs less."""
 
     def digests(
         self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None

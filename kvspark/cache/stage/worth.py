@@ -158,6 +158,7 @@ def watched(cache: StageCache, worth: Worth | None) -> StageCache:
         digester=_WatchedDigester(cache.digester, worth),
         reader=_WatchedReader(cache.reader, worth),
         writer=_WatchedWriter(cache.writer, cache.reader, worth),
+        rests=worth.rests,
     )
 
 

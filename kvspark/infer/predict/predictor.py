@@ -18,8 +18,7 @@ from kvspark.infer.rows.arrow import output_array
 from kvspark.infer.rows.bad_rows import BadRow, BadRows
 from kvspark.infer.rows.readable import Readable, read_all, readable
 from kvspark.infer.rows.subject import bound
-from kvspark.infer.stream.every_row import EveryRow
-from kvspark.infer.stream.window import Window
+from kvspark.infer.stream import stream
 from kvspark.model.run.device import device_class
 from kvspark.spec import TensorSpec
 from kvspark.stats import RunStats
@@ -136,10 +135,9 @@ class Predictor:
         self, batches: Iterable[tuple[T, ArrowColumns]], resolver: Resolver, read: Read
     ) -> Iterator[tuple[T, dict[str, pa.Array], BadRows]]:
         last = self.bundle.stages[-1]
-        way = Window if resolver.finds_equal_rows(last) else EveryRow
-        window: Window[_Batch[T]] | EveryRow[_Batch[T]] = way(resolver, last, self.plan)
         try:
-            for batch, rows, failed in window.results(self._checked(batches, read)):
+            made = stream.results(resolver, last, self.plan, self._checked(batches, read))
+            for batch, rows, failed in made:
                 outputs = {
                     spec.name: output_array(values, spec)
                     for spec, values in zip(self.outputs, rows, strict=True)

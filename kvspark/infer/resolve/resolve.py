@@ -87,20 +87,21 @@ class Resolver:
         return other
 
     def finds_equal_rows(self, stage: Stage) -> bool:
-        """True if equal rows of `stage` are found: where they are looked up, or are dear to compute."""
-        each, name = self._compiled.stages[stage.name], stage.name
-        return name in self.entries or each.finds_equal_rows(remembers=name in self.memos)
+        """True if equal rows of `stage` are found: where they are looked up now, or are dear to compute."""
+        each, space = self._compiled.stages[stage.name], self.entries.get(stage.name)
+        is_asked = space is not None and not space.rests()
+        return is_asked or each.finds_equal_rows(remembers=stage.name in self.memos)
 
     def every(self, stage: Stage, columns: Columns, count: int, *, apart: bool = False) -> Values:
         """The results of `stage` for all rows of `columns`: none is looked for, and equal ones are computed twice."""
-        self._add(stage, rows=count)
+        self._add(stage, rows=count, rested=count if stage.name in self.entries else 0)
         return self.make(stage, RowNumbers(count, are_distinct=apart), columns)
 
     def resolve(self, stage: Stage, columns: Columns, count: int, *, apart: bool = False) -> Values:
         """The results of `stage` for the `count` rows of `columns`; none equals another if they are `apart`."""
         columns = own_columns(stage, columns)
         is_kept = stage.name in self.entries or stage.name in self.memos
-        if not self.finds_equal_rows(stage) or (apart and not is_kept):
+        if (apart and not is_kept) or not self.finds_equal_rows(stage):
             return self.every(stage, columns, count, apart=apart)
         rows = all_of(count) if apart else distinct(list(columns.values()))
         self._add(stage, rows=count, duplicates=count - len(rows))
@@ -247,7 +248,7 @@ class Resolver:
         )
         kept = self._compiled.stages[stage.name].codec.kept(made, keys)
         space = self.entries.get(stage.name)
-        if space is not None and self.is_exact(stage):
+        if space is not None and not isinstance(keys, RowNumbers) and self.is_exact(stage):
             started = time.perf_counter()
             # A hit spares the stages before as well.
             cost_us = int((seconds + given.upstream_s) / max(1, given.count) * 1e6)
