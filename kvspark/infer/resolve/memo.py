@@ -7,6 +7,7 @@ store would answer each time; here it takes a fraction of a look-up (D21).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import final
 
 import numpy as np
@@ -37,8 +38,8 @@ class Memo:
 
     def places(self, keys: Sequence[bytes]) -> Indices:
         """The place of each key, -1 where it is not known."""
-        known = self._place.get
-        return np.fromiter((known(key, -1) for key in keys), dtype=np.intp, count=len(keys))
+        found = map(self._place.get, keys, repeat(-1))
+        return np.fromiter(found, dtype=np.intp, count=len(keys))
 
     def take(self, places: Indices) -> tuple[Rows, ...]:
         """The results at `places`, none of which is -1; copies."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kvspark.errors import DataError, SchemaError
 from kvspark.infer.rows.array_columns import arrow_column
 from kvspark.infer.rows.arrow import arrow_type, check_input_type
-from kvspark.infer.rows.columns import BinaryColumn, column, concat_columns
+from kvspark.infer.rows.columns import BinaryColumn, TensorColumn, column, concat_columns
 from kvspark.spec import BINARY, STRING, TensorSpec
 
 IMAGE = TensorSpec("image", BINARY)
@@ -103,3 +103,18 @@ def test_a_list_of_bytes_is_an_input() -> None:
 def test_a_path_is_not_taken_for_the_content_of_its_file() -> None:
     with pytest.raises(SchemaError, match="takes bytes; got a str, pass the file's content"):
         arrow_column([b"a", "cat.png"], IMAGE)
+
+
+@given(
+    rows=st.integers(0, 4),
+    shape=st.lists(st.integers(0, 3), max_size=2),
+    dtype=st.sampled_from(["float32", "float16", "int64", "bool"]),
+    step=st.integers(1, 2),
+)
+def test_canonical_bytes_of_a_tensor_are_a_tag_a_length_and_its_items(
+    rows: int, shape: list[int], dtype: str, step: int
+) -> None:
+    drawn = np.random.default_rng(rows).integers(0, 2, (rows * step, *shape)).astype(dtype)[::step]
+    content = [row.astype(drawn.dtype.newbyteorder("<")).tobytes() for row in drawn]
+    expected = [b"B" + len(row).to_bytes(8, "little") + row for row in content]
+    assert TensorColumn(drawn).row_bytes() == expected
