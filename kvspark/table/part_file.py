@@ -1,0 +1,100 @@
+"""One Parquet file while it is written."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import final
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from kvspark.table.file_written import FileWritten, column_ranges
+from kvspark.table.hashed_stream import HashedStream
+from kvspark.table.sink_options import SinkOptions
+
+_ZSTD_LEVEL = 3
+"""parquet-mr's, and so Spark's."""
+
+
+@final
+class PartFile:
+    """A file of a sink; nothing of it is complete before `close`."""
+
+    def __init__(
+        self,
+        filesystem: pafs.FileSystem,
+        path: str,
+        schema: pa.Schema,
+        options: SinkOptions,
+        *,
+        folder: str = "",
+    ) -> None:
+        self._filesystem = filesystem
+        self._path = path
+        self._folder = folder
+        self._rows = 0
+        self._last_group = 0
+        self._footers: list[pq.FileMetaData] = []
+        # The folder is never made: where it is gone, the run has ended, and nothing may come back.
+        self._stream = HashedStream(filesystem.open_output_stream(path))
+        try:
+            self._writer = pq.ParquetWriter(
+                self._stream,
+                schema,
+                compression="none"
+                if options.compression == "uncompressed"
+                else options.compression,
+                compression_level=_ZSTD_LEVEL if options.compression == "zstd" else None,
+                store_schema=False,  # Spark does not write Arrow's, and readers would believe it
+                store_decimal_as_integer=True,
+                write_page_checksum=True,
+                write_page_index=True,
+                metadata_collector=self._footers,
+            )
+            # Not by the schema: with `store_schema` off its metadata is left out.
+            self._writer.add_key_value_metadata(schema.metadata or {})
+        except BaseException:
+            self._delete()
+            raise
+
+    def write_group(self, rows: pa.Table) -> None:
+        """Writes `rows` as one row group.
+
+        Raises:
+            OSError: the file system refused.
+        """
+        before = self._stream.tell()
+        self._writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+        self._rows += rows.num_rows
+        self._last_group = self._stream.tell() - before
+
+    def is_full(self, most_bytes: int) -> bool:
+        """True if the file would be larger than `most_bytes` with another row group like the last one."""
+        return self._stream.tell() + self._last_group > most_bytes
+
+    def close(self) -> FileWritten:
+        """What is known of the file, which is complete now.
+
+        Raises:
+            OSError: the file system refused.
+        """
+        self._writer.close()
+        self._stream.close()
+        name = self._path.rpartition("/")[2]
+        columns = column_ranges(self._footers[0])
+        return FileWritten(
+            name, self._folder, self._rows, self._stream.tell(), self._stream.sha256, columns
+        )
+
+    def abandon(self) -> None:
+        """Deletes what there is of the file."""
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        self._delete()
+
+    def _delete(self) -> None:
+        with suppress(OSError):
+            self._stream.close()
+        with suppress(OSError):
+            self._filesystem.delete_file(self._path)
