@@ -66,6 +66,49 @@ class StageStats:
         return f"StageStats({', '.join(f'{name}={value:g}' for name, value in counted if value)})"
 
 
+SLOWER, FORGETS, OWES = "slower", "forgets", "owes"
+"""Why a stage rests."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Since when, and why, the store of one stage was left alone: `RunStats.rests`."""
+
+    since: str
+    """When the first worker began to: UTC, ISO 8601."""
+    reasons: Mapping[str, int]
+    """How many tasks had each reason: `slower` (looking a row up takes longer than computing it), `forgets` (the
+    store had nothing of what it was asked back), `owes` (look-ups and inserts cost more than they saved)."""
+    lookup_us: float = 0.0
+    """Microseconds that looking a row up took where the reason is `slower`, the mean of all workers."""
+    compute_us: float = 0.0
+    """The same for computing it."""
+
+    def __add__(self, other: Rest) -> Rest:
+        ours, theirs = self.reasons.get(SLOWER, 0), other.reasons.get(SLOWER, 0)
+        of = max(1, ours + theirs)
+        return Rest(
+            min(self.since, other.since),
+            {
+                reason: self.reasons.get(reason, 0) + other.reasons.get(reason, 0)
+                for reason in sorted({*self.reasons, *other.reasons})
+            },
+            (self.lookup_us * ours + other.lookup_us * theirs) / of,
+            (self.compute_us * ours + other.compute_us * theirs) / of,
+        )
+
+    @property
+    def why(self) -> str:
+        """The most frequent reason, in words."""
+        reason = max(sorted(self.reasons), key=lambda each: self.reasons[each])
+        if reason == SLOWER:
+            return f"looking a row up takes {_us(self.lookup_us)} us, computing it {_us(self.compute_us)}"
+        if reason == FORGETS:
+            return "the store had forgotten what was inserted a moment before"
+        return "look-ups and inserts cost more than they saved"
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class RunStats:
@@ -79,6 +122,8 @@ class RunStats:
     """Reasons why the cache was not, or not always, used; empty in a healthy run."""
     bad_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Rows that have no result, by the stage that could not compute them and by the kind of error."""
+    rests: Mapping[str, Rest] = field(default_factory=dict)
+    """Since when and why the store was left alone for some rows of a stage, by stage."""
 
     def __add__(self, other: RunStats) -> RunStats:
         stages = dict(self.stages)
@@ -92,7 +137,11 @@ class RunStats:
             into = bad.setdefault(place, {})
             for kind, count in kinds.items():
                 into[kind] = into.get(kind, 0) + count
-        return RunStats(self.rows + other.rows, stages, errors, self.degraded | other.degraded, bad)
+        rests = dict(self.rests)
+        for name, rest in other.rests.items():
+            rests[name] = rests[name] + rest if name in rests else rest
+        degraded = self.degraded | other.degraded
+        return RunStats(self.rows + other.rows, stages, errors, degraded, bad, rests)
 
     @property
     def lookups(self) -> int:
@@ -144,8 +193,10 @@ class RunStats:
         return heading(self.line(), *self._troubles()) + bars(parts) + table(head, rows)
 
     def _troubles(self) -> list[str]:
-        bad = [f"{self.bad_row_count:,} bad rows"] if self.bad_row_count else []
-        return [*bad, f"degraded: {', '.join(sorted(self.degraded))}"] if self.degraded else bad
+        told = [f"{name} rested: {rest.why}" for name, rest in self.rests.items()]
+        if self.bad_row_count:
+            told.insert(0, f"{self.bad_row_count:,} bad rows")
+        return [*told, f"degraded: {', '.join(sorted(self.degraded))}"] if self.degraded else told
 
     def to_json(self) -> dict[str, Any]:
         """This value as plain JSON types, sorted where order has no meaning."""
@@ -157,6 +208,7 @@ class RunStats:
             "bad_rows": {
                 stage: dict(sorted(kinds.items())) for stage, kinds in sorted(self.bad_rows.items())
             },
+            "rests": {name: asdict(rest) for name, rest in self.rests.items()},
         }
 
     @classmethod
@@ -173,8 +225,14 @@ class RunStats:
             dict(value["cache_errors"]),
             frozenset(value["degraded"]),
             value.get("bad_rows", {}),  # reports of 0.1 before bad rows have none
+            {name: Rest(**rest) for name, rest in value.get("rests", {}).items()},  # nor rests
         )
 
 
 NOTHING = RunStats()
 """The neutral element of `+`."""
+
+
+def _us(number: float) -> str:
+    """Microseconds as entries know them: whole ones."""
+    return f"{number:,.0f}" if number >= 1 else "less than 1"

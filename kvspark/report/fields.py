@@ -77,6 +77,10 @@ STAGE_FIELDS = {
     "leased": "Distinct rows that another worker computed meanwhile (cache.lease_from_ms).",
     "seconds_waited": "Seconds for which workers waited for such rows and had nothing else to do.",
     "rested": "Distinct rows that were neither looked up nor written: that cost more than it saved (plan.watch).",
+    "rest": "Where rows rested: since when the first worker left the store alone (UTC), and in how many tasks for which "
+    "reason. `slower`: looking a row up took longer than computing it, in `lookup_us` and `compute_us`; `forgets`: the "
+    "store had nothing of what was inserted a moment before; `owes`: look-ups and inserts had cost more than they "
+    "saved. null where none rested.",
     "turned_away": "Distinct rows that were computed and not written: above the share that fits into "
     "cache.budget_bytes.",
     "seconds_per_row": "Seconds of one worker to compute a row: measured in this run, else in the one "

@@ -11,6 +11,7 @@ from rich.table import Table
 from kvspark.report.advice import told_cache
 from kvspark.report.lines import say, size
 from kvspark.report.plan_table import outcome_lines
+from kvspark.report.rests import rest_lines
 from kvspark.spark.badrows.quarantine import QUARANTINE_FOLDER
 from kvspark.spark.badrows.run_bad_rows import counted
 from kvspark.spark.runs.run_report import RunReport
@@ -99,11 +100,7 @@ def _apart(report: RunReport) -> list[str]:
         lines.append(
             f"{count_of(leased, 'row')} came from another worker ({waited_s:.1f} s waited)"
         )
-    lines += [
-        f"{stage.rested:,} rows of {escape(name)} were not looked up: computing them costs less (plan.watch)"
-        for name, stage in stages.items()
-        if stage.rested
-    ]
+    lines += [escape(line) for line in rest_lines(report)]
     turned_away = sum(stage.turned_away for stage in stages.values())
     if turned_away:
         lines.append(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from kvspark.cache.stage.lease import RowLeases
 from kvspark.spec import Rows
+from kvspark.stats import Rest
 
 
 @final
@@ -71,6 +72,10 @@ def _never() -> bool:
     return False
 
 
+def _no_rest() -> None:
+    return None
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class StageCache:
@@ -85,6 +90,8 @@ class StageCache:
     """The reader for the thread that looks up ahead; None where nobody does."""
     rests: Callable[[], bool] = _never
     """True while nothing is looked up or inserted, because computing costs less."""
+    rest: Callable[[], Rest | None] = _no_rest
+    """Since when and why the store was left alone, since this was called before; None where it was not."""
 
     def digests(
         self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None

@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import final
 
 import numpy as np
@@ -34,6 +35,7 @@ from kvspark.cache.guard.wait_budget import FREE_S
 from kvspark.cache.stage.stage_cache import Digester, Lookup, Reader, StageCache, Writer
 from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import Rows
+from kvspark.stats import FORGETS, OWES, SLOWER, Rest
 from kvspark.store.windows import WINDOW_KEYS
 
 LIMIT_S = 0.5
@@ -59,19 +61,31 @@ _CALL_ROWS = 256
 """A call of fewer rows says little of what a row takes: mostly the call is measured."""
 
 
+def _utc() -> str:
+    """Now, in ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 @final
 class Worth:
     """The debt of one stage in one worker. Who changes it beside another thread may lose a call's part."""
 
     def __init__(
-        self, *, again: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        again: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        utc: Callable[[], str] = _utc,
     ) -> None:
         """`again` is the chance that a row which is inserted spares its computation; `COMES_AGAIN` without it."""
         self.clock = clock
+        self._utc = utc
         self._again = COMES_AGAIN if again is None else again
         self._debt_s = 0.0
         self._since = clock()
         self._is_resting = False
+        self._last: Rest | None = None
+        self._rest: Rest | None = None
         self._hashed_s = 0.0
         """Of rows that are not looked up yet."""
         self._fetching_s: deque[float] = deque(maxlen=_CALLS)
@@ -87,9 +101,15 @@ class Worth:
         self._since = now
         if self._debt_s <= 0:
             self._is_resting = False
-        elif self._debt_s > LIMIT_S or self._is_hopeless():
-            self._is_resting = True
+        elif not self._is_resting and (reason := self._reason()) is not None:
+            self._is_resting, self._last = True, reason
+            self._rest = reason if self._rest is None else self._rest + reason
         return self._is_resting
+
+    def rest(self) -> Rest | None:
+        """Since when and why it rested, since this was called before; None if it did not."""
+        told, self._rest = self._rest, self._last if self._is_resting else None
+        return told
 
     def hashed(self, seconds: float) -> None:
         """Counts what naming rows took, with the look-up that follows."""
@@ -137,13 +157,16 @@ class Worth:
         healthy_s = -(-rows // WINDOW_KEYS) * FREE_S + size_bytes / SLOWEST_BYTES_PER_S
         self._debt_s += seconds if is_answered else min(seconds, healthy_s)
 
-    def _is_hopeless(self) -> bool:
-        """True if no row pays: one that is found takes as long as one that is computed, or none is kept."""
+    def _reason(self) -> Rest | None:
+        """Why it should rest now, with the debt that it has; None if it should not."""
+        at = self._utc()
         if self.is_forgotten:
-            return True
-        if min(len(self._fetching_s), len(self._computing_s)) < _CALLS // 2:
-            return False
-        return min(self._fetching_s) >= min(self._computing_s)
+            return Rest(at, {FORGETS: 1})
+        if min(len(self._fetching_s), len(self._computing_s)) >= _CALLS // 2:
+            lookup_s, compute_s = min(self._fetching_s), min(self._computing_s)
+            if lookup_s >= compute_s:  # no hit rate pays
+                return Rest(at, {SLOWER: 1}, 1e6 * lookup_s, 1e6 * compute_s)
+        return Rest(at, {OWES: 1}) if self._debt_s > LIMIT_S else None
 
     def _paid(self, seconds: float) -> None:
         self._debt_s = max(0.0, self._debt_s - seconds)
@@ -159,6 +182,7 @@ def watched(cache: StageCache, worth: Worth | None) -> StageCache:
         reader=_WatchedReader(cache.reader, worth),
         writer=_WatchedWriter(cache.writer, cache.reader, worth),
         rests=worth.rests,
+        rest=worth.rest,
     )
 
 

@@ -192,7 +192,12 @@ class Predictor:
         self.resolver.flush()
         stages = self.resolver.drain()
         short = frozenset() if self.resolver.is_exact() else frozenset({OUT_OF_MEMORY})
-        return RunStats(rows, stages, degraded=short, bad_rows=bad)
+        rests = {
+            name: rest
+            for name, space in self.resolver.entries.items()
+            if stages[name].rested and (rest := space.rest()) is not None
+        }
+        return RunStats(rows, stages, degraded=short, bad_rows=bad, rests=rests)
 
     def _checked(
         self, batches: Iterable[tuple[T, ArrowColumns]], read: Read

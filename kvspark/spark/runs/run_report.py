@@ -101,6 +101,7 @@ class RunReport:
                 "fingerprint": stage.fingerprint,
                 "upstream": list(stage.upstream),
                 **asdict(self.stats.stages.get(stage.name, StageStats())),
+                "rest": stats["rests"].get(stage.name),
                 "seconds_per_row": stage.seconds_per_row,
             }
             for stage in self.stages
@@ -127,6 +128,7 @@ class RunReport:
             "stages": stages,
             **{name: value[name] for name in ("cache_errors", "degraded")},
             "bad_rows": value.get("bad_rows", {}),
+            "rests": {name: stage["rest"] for name, stage in stages.items() if stage.get("rest")},
         }
         known = {each.name for each in fields(cls)} - {"stages", "stats", "inputs", "plan"}
         plan = value.get("plan")  # reports of 0.1 before measured plans have none

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from hashlib import blake2b
 from typing import final
 
@@ -16,6 +17,7 @@ from kvspark.cache.stage.stage_cache import Lookup, StageCache
 from kvspark.cache.stage.worth import LIMIT_S, SHARE, Worth, watched
 from kvspark.spec import Rows
 
+BEGAN = datetime(2026, 1, 3, 1, tzinfo=timezone.utc)
 ROWS = 8
 NAMES = [b"%d" % row for row in range(ROWS)]
 DIGESTS = [blake2b(name, digest_size=32).digest() for name in NAMES]
@@ -57,8 +59,11 @@ class Store:
         self.now_s += len(digests) * self.insert_us / 1e6
         return len(digests)
 
+    def utc(self) -> str:
+        return (BEGAN + timedelta(seconds=self.now_s)).isoformat(timespec="seconds")
+
     def cache(self) -> tuple[StageCache, Worth]:
-        worth = Worth(clock=lambda: self.now_s)
+        worth = Worth(clock=lambda: self.now_s, utc=self.utc)
         return watched(StageCache(self, self, self), worth), worth
 
 

@@ -72,6 +72,7 @@ def test_rows_have_the_same_bits_before_a_stage_rests_and_after(model: Model, pe
     assert output.rested == (BATCHES - 1) * ROWS
     assert (output.hits, output.bytes_written) == (0, 0)
     assert output.computed == BATCHES * ROWS
+    assert stats.rests["output"].reasons == {"owes": 1}
 
 
 @pytest.mark.usefixtures("impatient")
@@ -109,6 +110,7 @@ def test_a_plan_that_does_not_watch_asks_for_every_row(model: Model) -> None:
     _, second = scored(model, Plan(watch=False), cache)
     assert {stage.rested for stats in (first, second) for stage in stats.stages.values()} == {0}
     assert second.stages["output"].hits == BATCHES * ROWS
+    assert first.rests == second.rests == {}
 
 
 def test_an_entry_says_what_the_stages_before_took_as_well(

@@ -23,7 +23,7 @@ from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.infer.stream import stream
 from kvspark.plan.plan import Plan, StagePlan
-from kvspark.stats import StageStats
+from kvspark.stats import Rest, StageStats
 from tests.small_models import Mlp, seeded
 
 NAMES = count()
@@ -85,7 +85,13 @@ def test_a_stage_may_rest_and_rise_between_any_two_calls(
 @pytest.fixture
 def hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking up takes longer than computing, whatever the machine does; and no time pays."""
-    monkeypatch.setattr(worth.Worth, "_is_hopeless", lambda self: len(self._computing_s) >= 2)
+
+    def slower(self: worth.Worth) -> Rest | None:
+        if len(self._computing_s) < 2:
+            return None
+        return Rest("2026-01-03T01:00:00+00:00", {"slower": 1})
+
+    monkeypatch.setattr(worth.Worth, "_reason", slower)
     monkeypatch.setattr(worth, "SHARE", 0.0)
 
 
