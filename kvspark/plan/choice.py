@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
 
 from kvspark.plan.costs import Expectation, Night
@@ -12,11 +12,23 @@ MOST_SETS = 12
 """Up to so many free stages all sets are tried, 4,096; of more, sets that differ by one stage."""
 
 
-def choose_cached(night: Night, expect: Expectation, pinned: Mapping[str, bool]) -> frozenset[str]:
+def choose_cached(
+    night: Night,
+    expect: Expectation,
+    pinned: Mapping[str, bool],
+    shares: Mapping[str, float] | None = None,
+) -> frozenset[str]:
     """The names of the stages to cache; those in `pinned` are as they say.
+
+    Of a stage in `shares` so many rows are cached, if it is; of others all.
 
     Guarantees: of two sets that take as long, the smaller one.
     """
+
+    def seconds(cached: frozenset[str]) -> float:
+        given = shares or {}
+        return expected_s(night, {name: given.get(name, 1.0) for name in cached}, expect)
+
     always = frozenset(name for name, cached in pinned.items() if cached)
     free = [
         stage.name
@@ -24,11 +36,8 @@ def choose_cached(night: Night, expect: Expectation, pinned: Mapping[str, bool])
         if stage.name not in pinned and night.costs[stage.name].entry_bytes is not None
     ]
     if len(free) <= MOST_SETS:
-        return min(
-            (always | chosen for chosen in _subsets(free)),
-            key=lambda cached: expected_s(night, cached, expect),
-        )
-    return _descended(night, expect, always, free)
+        return min((always | chosen for chosen in _subsets(free)), key=seconds)
+    return _descended(seconds, always, free)
 
 
 def _subsets(names: Collection[str]) -> Iterator[frozenset[str]]:
@@ -38,16 +47,16 @@ def _subsets(names: Collection[str]) -> Iterator[frozenset[str]]:
 
 
 def _descended(
-    night: Night, expect: Expectation, always: frozenset[str], free: Collection[str]
+    expected: Callable[[frozenset[str]], float], always: frozenset[str], free: Collection[str]
 ) -> frozenset[str]:
     """The set from which no single stage less or more takes less time, from none and from all of them."""
     ends = []
     for start in (always, always | frozenset(free)):
-        cached, seconds = start, expected_s(night, start, expect)
+        cached, seconds = start, expected(start)
         while True:
             others = [cached ^ {name} for name in free]
-            best = min(others, key=lambda each: expected_s(night, each, expect))
-            best_s = expected_s(night, best, expect)
+            best = min(others, key=expected)
+            best_s = expected(best)
             if best_s >= seconds:
                 break
             cached, seconds = best, best_s

@@ -37,6 +37,8 @@ class StageRows:
     """In the whole table: so many are computed where workers share a cache."""
     hits: float = 0.0
     """The share of the distinct rows that the store has, 0 to 1."""
+    stored: float = 1.0
+    """The share of rows that those were chosen from, by their digests: of others none is there. Above 0."""
 
 
 @final
@@ -67,3 +69,5 @@ class Night:
     stages: Sequence[Stage]
     costs: Mapping[str, StageCost]
     rows: Mapping[str, StageRows]
+    stores: bool = True
+    """False if the store takes no entries: it is full."""

@@ -32,7 +32,7 @@ def shares_within(
     while rest:
         have_s = expected_s(night, shares, expect)
         saved = {
-            name: (have_s - expected_s(night, {*shares, name}, expect)) / needed[name]
+            name: (have_s - expected_s(night, {**shares, name: 1.0}, expect)) / needed[name]
             for name in rest
         }
         best = max(rest, key=lambda name: saved[name])

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from kvspark.cache.stage.admission import entry_memory_bytes
 from kvspark.plan.costs import Expectation, Night
-from kvspark.plan.forecast import StageForecast, forecast, total_s
+from kvspark.plan.forecast import StageForecast, forecast, hit_rate, total_s
 
 
 @final
@@ -31,13 +31,17 @@ class PlannedStage:
     rows: float
     """Rows that are asked of it, if nothing behind it is found."""
     hit_rate: float
-    """That is expected, 0 to 1: the lower end of what a sample allows."""
+    """That is expected with that share, 0 to 1: the lower end of what a sample allows."""
     break_even: float | None
     """The hit rate from which caching it pays in this run; None where none does."""
     lookup_s: float
     """Expected worker seconds of this run, as `insert_s` and `compute_s` are."""
     insert_s: float
     compute_s: float
+    lookups: float = 0.0
+    """Expected rows of this run that the store is asked for, as those that are found there and inserted."""
+    hits: float = 0.0
+    inserts: float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -81,25 +85,23 @@ class PlanTable:
         Raises:
             TypeError, KeyError, AttributeError: it is none.
         """
-        known = [each.name for each in fields(PlannedStage)]
-        stages = [
-            PlannedStage(**{name: each[name] for name in known})
-            for each in value["stages"].values()
-        ]
-        own: dict[str, Any] = {f.name: value[f.name] for f in fields(cls) if f.name != "stages"}
+        stages = [PlannedStage(**_known(PlannedStage, each)) for each in value["stages"].values()]
+        own = {name: one for name, one in _known(cls, value).items() if name != "stages"}
         return cls(tuple(stages), **own)
+
+
+def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `kind` in `value`: another version has more, or fewer."""
+    return {each.name: value[each.name] for each in fields(kind) if each.name in value}
 
 
 def plan_table(
     night: Night, shares: Mapping[str, float], expect: Expectation, *, rows: int, workers: int
 ) -> PlanTable:
     """The table of `night` with the stages in `shares` cached; of a run of `rows` rows with `workers` workers."""
-    cached = [name for name, share in shares.items() if share > 0]
-    made, alone = forecast(night, cached), forecast(night, ())
+    made, alone = forecast(night, shares), forecast(night, {})
     memory = {
-        name: shares.get(name, 0.0)
-        * one.inserted
-        * entry_memory_bytes(night.costs[name].entry_bytes or 0)
+        name: one.inserted * entry_memory_bytes(night.costs[name].entry_bytes or 0)
         for name, one in made.items()
     }
     return PlanTable(
@@ -130,11 +132,14 @@ def _planned(
         cost.fetch_s * 1e6,
         cost.insert_s * 1e6,
         rows.asked,
-        rows.hits,
+        hit_rate(rows, shares.get(name, 0.0) or 1.0),
         _break_even(night, name, cached),
         made.lookup_s,
         made.insert_s,
         made.compute_s,
+        made.looked_up,
+        made.found,
+        made.inserted,
     )
 
 

@@ -74,6 +74,15 @@ def admitted(cache: StageCache, share: float, turned_away: TurnedAway = _unheard
     )
 
 
+def deciding(digests: Sequence[bytes]) -> npt.NDArray[np.float64]:
+    """For each digest the share above which it is admitted, 0 to 1."""
+    return _numbers(digests) / 2.0**32
+
+
+def _numbers(digests: Sequence[bytes]) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(b"".join([digest[_DECIDING] for digest in digests]), dtype="<u4")
+
+
 @final
 class Threshold:
     """Admits a share of all digests, always the same ones."""
@@ -83,8 +92,7 @@ class Threshold:
 
     def __call__(self, digests: Sequence[bytes]) -> npt.NDArray[np.bool_]:
         """Which of `digests` are admitted."""
-        deciding = b"".join([digest[_DECIDING] for digest in digests])
-        return np.frombuffer(deciding, dtype="<u4") < self._below
+        return _numbers(digests) < self._below
 
 
 @final

@@ -73,7 +73,7 @@ def measured_plan(
     reading = Resolver(compiled, ReadOnly(cache), threads=run.threads, device=run.device)
     rows = stage_rows(compiled, columns, rows=run.rows, workers=run.workers, reading=reading)
     night = Night(compiled.bundle.stages, costs, rows)
-    cached = choose_cached(night, run.expect, run.pinned)
+    cached = choose_cached(night, run.expect, run.pinned, run.shares)
     return plan_table(
         night, _shares(night, cached, run), run.expect, rows=run.rows, workers=run.workers
     )
@@ -87,10 +87,13 @@ def _shares(night: Night, cached: Collection[str], run: PlannedRun) -> dict[str,
 
 
 def _all_cached(compiled: CompiledPlan) -> CompiledPlan:
-    """`compiled`, with every stage cached that has entries worth a look-up: no features, and no varying size."""
-    plan, last = compiled.plan, compiled.bundle.stages[-1]
+    """`compiled`, with every stage cached that has entries worth a look-up: no features, and no varying size.
+
+    All of their rows are, and whatever it costs: what is there is to be seen.
+    """
+    plan, last = replace(compiled.plan, watch=False), compiled.bundle.stages[-1]
     stages = {
-        name: replace(each.plan, cached=True)
+        name: replace(each.plan, cached=True, share=1.0)
         for name, each in compiled.stages.items()
         if each.stage is last or (each.stage.is_batched and each.stage.bytes_per_row is not None)
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import exp, sqrt
 
+import numpy as np
+
+from kvspark.cache.stage.admission import deciding
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.resolve import Resolver
 from kvspark.infer.rows.columns import Column
@@ -39,10 +42,10 @@ def stage_rows(
         asked = rows * expected_distinct(whole, window) / max(1, window)
         if set(each.stage.inputs) < every and _fits_memo(each.stage, compiled, whole):
             asked = min(asked, workers * whole)
-        hits = 0.0
+        hits, stored = 0.0, 1.0
         if reading is not None and name in reading.entries:
-            hits = _hits(reading, each.stage, columns)
-        found[name] = StageRows(max(asked, whole), whole, hits)
+            hits, stored = _hits(reading, each.stage, columns)
+        found[name] = StageRows(max(asked, whole), whole, hits, stored)
     return found
 
 
@@ -77,10 +80,19 @@ def at_least(hits: int, asked: int) -> float:
     return max(0.0, (share + z2 / (2 * asked) - spread) / (1 + z2 / asked))
 
 
-def _hits(reading: Resolver, stage: Stage, columns: Mapping[str, Column]) -> float:
+def _hits(reading: Resolver, stage: Stage, columns: Mapping[str, Column]) -> tuple[float, float]:
+    """The share of rows that the store has, and the share that they were chosen from by their digests."""
     keyed = reading.keyed(stage, columns)
     found = reading.ask(stage, keyed, {}).found
-    return at_least(int(found.sum()), len(found))
+    hits = at_least(int(found.sum()), len(found))
+    return hits, _chosen_from([keyed.keys[i] for i in np.flatnonzero(found)])
+
+
+def _chosen_from(digests: Sequence[bytes]) -> float:
+    """The share under which `digests` were stored: of n numbers up to it the largest is n / (n + 1) of it, on average."""
+    if not digests:
+        return 1.0
+    return min(1.0, float(deciding(digests).max()) * (len(digests) + 1) / len(digests))
 
 
 def _fits_memo(stage: Stage, compiled: CompiledPlan, values: float) -> bool:

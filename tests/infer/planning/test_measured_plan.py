@@ -19,6 +19,7 @@ from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, CompiledStage, compiled_plan
 from kvspark.plan.costs import StageCost
 from kvspark.plan.plan import Plan, StagePlan
+from kvspark.plan.table import PlannedStage
 from tests.small_models import Mlp, Towers, seeded
 
 US = 1e-6
@@ -83,6 +84,47 @@ def test_rows_that_the_store_has_are_expected_to_be_found(mlp: CompiledPlan) -> 
     assert [stage.hit_rate for stage in first.stages] == [0, 0]
     assert all(0.95 < stage.hit_rate < 1 for stage in second.stages)
     assert second.with_s < 0.1 * second.without_s
+
+
+def filled(compiled: CompiledPlan, cache: Cache, share: float) -> CompiledPlan:
+    """`compiled` with `share` of all rows, once a run has filled `cache` so."""
+    stages = {name: StagePlan(cached=True, share=share) for name in ("trunk", "output")}
+    shared = CompiledPlan.of(compiled.bundle, Plan(stages))
+    Predictor(shared, cache=cache).predict(ROWS)
+    return shared
+
+
+@pytest.mark.usefixtures("store_of_ten_us")
+def test_what_is_expected_to_be_found_follows_the_share_of_the_run_and_that_of_the_store(
+    mlp: CompiledPlan,
+) -> None:
+    cache = Cache.connect("memory://measured-shares", namespace="plan")
+    half = filled(mlp, cache, 0.5)
+
+    def expected(share: float) -> PlannedStage:
+        run = PlannedRun(50_000, 2, DEAR, shares=dict.fromkeys(DEAR, share))
+        table = measured_plan(half, ROWS, cache, run)
+        assert table is not None
+        return table.stages[-1]
+
+    whole, same, quarter = map(expected, (1.0, 0.5, 0.25))
+    assert 0.35 < same.hit_rate < 0.65
+    assert whole.hit_rate == pytest.approx(same.hit_rate, rel=0.1)
+    assert quarter.hit_rate == pytest.approx(same.hit_rate / 2, rel=0.15)
+    assert [each.lookups for each in (whole, same, quarter)] == [50_000, 25_000, 12_500]
+    assert quarter.inserts < same.inserts < whole.inserts
+
+
+@pytest.mark.usefixtures("store_of_ten_us")
+def test_a_small_share_by_rule_hides_no_row_that_the_store_has(mlp: CompiledPlan) -> None:
+    """By rule a budget has room for a tenth; measured, the output gets all that it needs."""
+    cache = Cache.connect("memory://measured-tenth", namespace="plan")
+    filled(mlp, cache, 1.0)
+    stages = {name: StagePlan(cached=True, share=0.1) for name in ("trunk", "output")}
+    tenth = CompiledPlan.of(mlp.bundle, Plan(stages))
+    table = measured_plan(tenth, ROWS, cache, PlannedRun(50_000, 2, DEAR))
+    assert table is not None
+    assert table.stages[-1].hit_rate > 0.9
 
 
 @pytest.mark.usefixtures("store_of_ten_us")
