@@ -66,6 +66,8 @@ class PlanTable:
     """The same without a cache."""
     store_bytes: float
     """Memory of the store that the run will take."""
+    trouble: str | None = None
+    """Why nothing is inserted: the store is `full`, or `forgets` what is; None where entries are."""
     other_s: float | None = None
     """Wall seconds of a run besides: to start, to read, to write. As the run before had them; None without one."""
 
@@ -162,8 +164,9 @@ def _break_even(night: Night, name: str, cached: Collection[str]) -> float | Non
     cost = night.costs[name]
     if cost.entry_bytes is None:
         return None
-    saved_s = _recompute_s(night, name, cached) + cost.insert_s - cost.fetch_s
-    paid_s = cost.lookup_s + cost.insert_s
+    insert_s = cost.insert_s if night.stores else 0.0
+    saved_s = _recompute_s(night, name, cached) + insert_s - cost.fetch_s
+    paid_s = cost.lookup_s + insert_s
     return paid_s / saved_s if 0 < paid_s <= saved_s else None
 
 
@@ -176,7 +179,10 @@ def _why(night: Night, name: str, cached: Collection[str], expect: Expectation) 
     fetching = f"fetching costs {_us(cost.lookup_s + cost.fetch_s)}, computing {_us(again_s)}"
     if name not in cached:
         if again_s > cost.lookup_s + cost.fetch_s:
-            return f"{fetching}: at {rows.hits:.0%} hits, and {expect.again:.0%} tomorrow, it does not pay"
+            later = (
+                f"and {expect.again:.0%} tomorrow" if night.stores else "and nothing is inserted"
+            )
+            return f"{fetching}: at {rows.hits:.0%} hits, {later}, it does not pay"
         return fetching
     behind = [
         stage.name for stage in night.stages if name in stage.upstream and stage.name in cached

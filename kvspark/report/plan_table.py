@@ -9,9 +9,14 @@ from rich.table import Table
 
 from kvspark.plan.table import PlannedStage, PlanTable
 from kvspark.report.lines import say, size
-from kvspark.stats import RunStats, StageStats
+from kvspark.stats import FORGETS, RunStats, StageStats
+from kvspark.store.trouble import FULL
 from kvspark.wording import count_of
 
+_TROUBLE = {
+    FULL: "the store takes no entries (kvspark explain full)",
+    FORGETS: "the store has lost what was inserted a moment before",
+}
 _HEADS = ("bytes", "compute", "look up", "fetch", "insert", "hits", "pays from")
 
 
@@ -42,6 +47,9 @@ def plan_lines(plan: PlanTable) -> list[str]:
         lines.append(
             f"about {plan.with_s + plan.other_s:.1f} s in all: {plan.other_s:.1f} s besides, as the run before had it"
         )
+    if plan.trouble is not None:
+        why = _TROUBLE.get(plan.trouble, plan.trouble)
+        lines.append(f"{why}: what is there is looked up, and nothing is inserted")
     if plan.store_bytes:
         lines.append(f"the store grows by {size(int(plan.store_bytes))}")
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from kvspark.cache.read_only import ReadOnly
 from kvspark.infer.planning.stage_rows import stage_rows
-from kvspark.infer.planning.store_cost import with_store_cost
-from kvspark.infer.resolve.compiled_plan import CompiledPlan
+from kvspark.infer.planning.store_cost import with_reading_cost, with_store_cost
+from kvspark.infer.resolve.compiled_plan import CompiledPlan, CompiledStage
 from kvspark.infer.resolve.resolve import Resolver
+from kvspark.infer.rows.columns import Column
 from kvspark.infer.rows.readable import readable
 from kvspark.infer.rows.subject import bound, own_columns
 from kvspark.model.run.device import CPU
@@ -20,6 +21,8 @@ from kvspark.plan.choice import choose_cached
 from kvspark.plan.costs import Expectation, Night, StageCost
 from kvspark.plan.shares import shares_within
 from kvspark.plan.table import PlanTable, plan_table
+from kvspark.stats import FORGETS
+from kvspark.store.trouble import FULL
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -44,6 +47,8 @@ class PlannedRun:
     """Of stages that have a share of their own."""
     threads: int = 1
     device: str = CPU
+    trouble: str | None = None
+    """`full` if the store is known to take no entries."""
 
 
 def measured_plan(
@@ -52,7 +57,8 @@ def measured_plan(
     """The plan with the least expected seconds for `run`, of whose rows `arrays` holds a sample.
 
     Writes a window of entries for each stage that could be cached, which are kept for a minute, and looks the sample
-    up. None if the store does not answer, or there is no good row.
+    up. Where the store takes none, it is read alone, and the plan is one of a run that inserts nothing. None if the
+    store does not answer, or there is no good row.
     """
     count = len(next(iter(arrays.values())))
     found = readable(arrays, compiled.bundle.inputs, count)
@@ -60,23 +66,54 @@ def measured_plan(
     if not len(found.good):
         return None
     compiled = _all_cached(compiled)
+    reading = Resolver(compiled, ReadOnly(cache), threads=run.threads, device=run.device)
+    trouble = run.trouble
+    costs = None if trouble else _costs(compiled, columns, run, _by_writing(cache))
+    if costs is None:
+        trouble = trouble or (FULL if FULL in cache.stats().degraded else FORGETS)
+        costs = _costs(compiled, columns, run, _by_reading(reading, columns))
+    if costs is None:
+        return None
+    rows = stage_rows(compiled, columns, rows=run.rows, workers=run.workers, reading=reading)
+    night = Night(compiled.bundle.stages, costs, rows, stores=trouble is None)
+    cached = choose_cached(night, run.expect, run.pinned, run.shares)
+    table = plan_table(
+        night, _shares(night, cached, run), run.expect, rows=run.rows, workers=run.workers
+    )
+    return replace(table, trouble=trouble)
+
+
+Tried = Callable[[StageCost, CompiledStage, int], StageCost | None]
+"""Adds to a stage's cost what the store takes for its rows, whose inputs have so many bytes; None if it gives no answer."""
+
+
+def _by_writing(cache: Cache) -> Tried:
+    return lambda cost, stage, row_bytes: with_store_cost(cost, stage, cache, row_bytes=row_bytes)
+
+
+def _by_reading(reading: Resolver, columns: Mapping[str, Column]) -> Tried:
+    def tried(cost: StageCost, stage: CompiledStage, row_bytes: int) -> StageCost | None:
+        keys = reading.keyed(stage.stage, columns).keys
+        space = reading.entries[stage.stage.name]
+        return with_reading_cost(cost, stage, space, keys, row_bytes=row_bytes)
+
+    return tried
+
+
+def _costs(
+    compiled: CompiledPlan, columns: Mapping[str, Column], run: PlannedRun, tried: Tried
+) -> dict[str, StageCost] | None:
+    """What a row of each stage takes; None if the store gives no answer."""
     costs: dict[str, StageCost] = {}
     for name, each in compiled.stages.items():
         costs[name] = cost = StageCost(run.compute_s.get(name, 0.0))
         if each.plan.cached:
             own = own_columns(each.stage, columns)
-            row_bytes = sum(c.size_bytes // len(c) for c in own.values())
-            probed = with_store_cost(cost, each, cache, row_bytes=row_bytes)
+            probed = tried(cost, each, sum(c.size_bytes // len(c) for c in own.values()))
             if probed is None:
                 return None
             costs[name] = probed
-    reading = Resolver(compiled, ReadOnly(cache), threads=run.threads, device=run.device)
-    rows = stage_rows(compiled, columns, rows=run.rows, workers=run.workers, reading=reading)
-    night = Night(compiled.bundle.stages, costs, rows)
-    cached = choose_cached(night, run.expect, run.pinned, run.shares)
-    return plan_table(
-        night, _shares(night, cached, run), run.expect, rows=run.rows, workers=run.workers
-    )
+    return costs
 
 
 def _shares(night: Night, cached: Collection[str], run: PlannedRun) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""What the store takes for one row of a stage: entries of its size are written and read."""
+"""What the store takes for one row of a stage: entries of its size are written and read, or those there are read."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,8 +40,7 @@ def with_store_cost(
 
     Writes one window of entries, which are kept for a minute, and reads it. None if the store does not answer.
     """
-    size = stage.codec.bytes_per_row
-    count = rows_at_once(size or VARYING_BYTES)
+    count = rows_at_once(stage.codec.bytes_per_row or VARYING_BYTES)
     identity = digest("kvspark.probe", [stage.stage.fingerprint])
     life = min(1.0, KEPT_S / cache.config.ttl_s)
     space = cache.keyspace(identity, stage.codec.specs, codec=stage.codec.store_codec, life=life)
@@ -49,13 +49,51 @@ def with_store_cost(
     if None in times:
         return None
     miss_s, hit_s, insert_s = np.min([each for each in times if each is not None], axis=0) / count
-    return StageCost(
-        cost.compute_s,
+    return replace(
+        cost,
         lookup_s=float(miss_s),
         fetch_s=max(0.0, float(hit_s - miss_s)),
         insert_s=float(insert_s),
-        entry_bytes=size or sum(_bytes_of(column) for column in columns) // count,
+        entry_bytes=_entry_bytes(stage),
     )
+
+
+def with_reading_cost(
+    cost: StageCost,
+    stage: CompiledStage,
+    space: StageCache,
+    digests: Sequence[bytes],
+    *,
+    row_bytes: int,
+) -> StageCost | None:
+    """`cost`, with what `space` takes to look up `digests`, some of which it may have; nothing is written.
+
+    None if the store does not answer.
+    """
+    rows = [secrets.token_bytes(max(16, row_bytes)) for _ in digests]
+    tries = range(_TRIES)
+    names_s, none = min((_timed(lambda: space.digests(rows)) for _ in tries), key=_seconds)
+    misses = [_timed(lambda: space.lookup(none)) for _ in tries]
+    finds = [_timed(lambda: space.lookup(digests)) for _ in tries]
+    if not all(lookup.is_answered for _, lookup in (*misses, *finds)):
+        return None
+    miss_s, (find_s, lookup) = min(map(_seconds, misses)), min(finds, key=_seconds)
+    hits = int(lookup.found.sum())
+    return replace(
+        cost,
+        lookup_s=(names_s + miss_s) / len(digests),
+        fetch_s=max(0.0, find_s - miss_s) / hits if hits else 0.0,
+        entry_bytes=_entry_bytes(stage),
+    )
+
+
+def _seconds(timed: tuple[float, object]) -> float:
+    return timed[0]
+
+
+def _entry_bytes(stage: CompiledStage) -> int:
+    own = [_bytes_of(_results(spec, 1)) for spec in stage.codec.specs]
+    return stage.codec.bytes_per_row or sum(own)
 
 
 def _tried(

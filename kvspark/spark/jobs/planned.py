@@ -15,6 +15,7 @@ from kvspark.spark.jobs.prepared_run import PreparedRun
 from kvspark.spark.runs.expected_runs import expected_runs, other_seconds
 from kvspark.spark.runs.history import read_history
 from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport, read_report
+from kvspark.store.trouble import FULL
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,12 @@ def planned(config: JobConfig, made: PreparedRun, output: Path) -> Planned:
 
 
 def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTable | None:
-    """What was measured of a run to `output`; None where nothing could be: no cache, no row, no GPU, no store."""
+    """What was measured of a run to `output`; None where nothing could be: no cache, no row, no GPU, no store.
+
+    A store that is full is read, and the plan is that of a run that inserts nothing.
+    """
     sample, source = made.sample, made.source
-    if made.cache is None or made.trouble is not None or not sample.arrays:
+    if made.cache is None or made.trouble not in (None, FULL) or not sample.arrays:
         return None
     from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
 
@@ -74,6 +78,7 @@ def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTa
         {name: s.share for name, s in config.plan.stages.items() if s.share is not None},
         sample.threads,
         made.compiled.device,
+        made.trouble,
     )
     table = measured_plan(made.compiled, sample.arrays, made.cache, run)
     if table is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from kvspark.cache.cache import Cache
+from kvspark.cache.stage.stage_cache import Writer
 from kvspark.infer.model import Model
 from kvspark.infer.planning import measured_plan as planning
 from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
@@ -19,7 +21,9 @@ from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, CompiledStage, compiled_plan
 from kvspark.plan.costs import StageCost
 from kvspark.plan.plan import Plan, StagePlan
-from kvspark.plan.table import PlannedStage
+from kvspark.plan.table import PlannedStage, PlanTable
+from kvspark.spec import Rows
+from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, Towers, seeded
 
 US = 1e-6
@@ -173,6 +177,72 @@ def test_a_store_that_is_away_gives_no_plan(mlp: CompiledPlan) -> None:
     away = Cache.connect("redis://127.0.0.1:1", namespace="plan", sealed=False, timeout_ms=50)
     run = PlannedRun(50_000, 2, DEAR)
     assert measured_plan(mlp, ROWS, away, run) is None
+
+
+@pytest.fixture(scope="module")
+def full_server() -> Iterator[RedisAddress]:
+    with running_redis("--maxmemory-policy", "noeviction") as server:
+        yield server
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("trouble", [None, "full"], ids=["found out", "known"])
+def test_of_a_full_store_what_is_there_is_looked_up_and_nothing_is_inserted(
+    mlp: CompiledPlan,
+    full_server: RedisAddress,
+    trouble: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full_server.ask("CONFIG", "SET", "maxmemory", "0")
+    full_server.ask("FLUSHALL")
+    run = PlannedRun(50_000, 2, DEAR, trouble=trouble)
+
+    def planned() -> PlanTable:
+        cache = Cache.connect(full_server.url, namespace="full", timeout_ms=PATIENT_MS)
+        table = measured_plan(mlp, ROWS, cache, run)
+        assert table is not None
+        return table
+
+    Predictor(mlp, cache=Cache.connect(full_server.url, namespace="full")).predict(ROWS)
+    full_server.ask("CONFIG", "SET", "maxmemory", "1")
+    if trouble is not None:
+        monkeypatch.setattr(planning, "with_store_cost", None)  # nobody tries to write
+    there = planned()
+    assert there.trouble == "full"
+    assert there.cached["output"]
+    assert there.stages[-1].hit_rate > 0.9
+    assert [each.inserts for each in there.stages] == [0, 0]
+    assert there.store_bytes == 0
+    assert there.with_s < 0.1 * there.without_s
+    full_server.ask("FLUSHALL")
+    empty = planned()
+    assert empty.cached == {"trunk": False, "output": False}
+    assert "nothing is inserted" in empty.stages[-1].why
+    assert empty.with_s == empty.without_s
+
+
+class Forgetful(Writer):
+    """A writer that says that it has written."""
+
+    def insert(self, digests: Sequence[bytes], columns: tuple[Rows, ...], *, cost_us: int) -> int:
+        del columns, cost_us
+        return len(digests)
+
+
+def test_a_store_that_forgets_is_planned_without_inserts(
+    mlp: CompiledPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache.connect("memory://forgetful", namespace="plan")
+    keyspace = cache.keyspace
+    monkeypatch.setattr(
+        cache,
+        "keyspace",
+        lambda *args, **named: replace(keyspace(*args, **named), writer=Forgetful()),
+    )
+    table = measured_plan(mlp, ROWS, cache, PlannedRun(50_000, 2, DEAR))
+    assert table is not None
+    assert table.trouble == "forgets"
+    assert table.cached == {"trunk": False, "output": False}
 
 
 def test_every_set_of_cached_stages_gives_the_same_bits(towers: CompiledPlan) -> None:

@@ -19,6 +19,7 @@ from kvspark.infer.planning import measured_plan as planning
 from kvspark.infer.resolve.compiled_plan import CompiledStage
 from kvspark.plan.costs import Expectation, StageCost
 from kvspark.plan.table import PlanTable
+from kvspark.report.plan_table import print_plan
 from kvspark.spark.jobs import planned
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.plan_job import plan_job
@@ -27,7 +28,7 @@ from kvspark.spark.runs.expected_runs import expected_runs, other_seconds
 from kvspark.spark.runs.history import PastRun
 from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport, read_report
 from kvspark.stats import RunStats, StageStats
-from tests.redis_server import RedisAddress
+from tests.redis_server import RedisAddress, running_redis
 from tests.spark.small_jobs import job, published, write_night
 
 
@@ -150,6 +151,32 @@ def test_a_plan_of_a_store_that_is_away_is_one_line(spark: SparkSession, folder:
     away = {"url": "redis://127.0.0.1:1", "namespace": "away", "timeout_ms": 50}
     with pytest.raises(CacheRequiredError, match=r"does not answer \(.*nothing was written"):
         plan_job(job(folder, folder / "night", cache=away), spark=spark)
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("every_run_is_measured")
+def test_a_plan_and_a_run_beside_a_full_store_look_up_what_is_there(
+    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = run_score(job(folder, folder / "night"), spark=spark)
+    rows = published(folder / "out")
+    with running_redis("--maxmemory-policy", "noeviction") as server:
+        config = on(folder, server, "full", stages={"output": {"cached": True}})
+        run_score(config, spark=spark)
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        table = plan_job(config, spark=spark)
+        print_plan(table)
+        report = run_score(config, spark=spark)
+    assert table.trouble == "full"
+    assert table.stages[-1].hit_rate > 0.9
+    told = " ".join(capsys.readouterr().out.split())
+    assert "what is there is looked up, and nothing is inserted" in told
+    assert report.plan is not None
+    assert report.plan.trouble == "full"
+    assert report.degraded == {"full"}
+    assert report.stats.stages["output"].hits == 200
+    assert alone.rows_out == report.rows_out
+    assert published(folder / "out").equals(rows)
 
 
 @pytest.mark.spark
