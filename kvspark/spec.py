@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -187,3 +188,10 @@ class Shapes:
     length_rule: LengthRule = LengthRule()
     rows_are_own: bool = False
     """True if rows were shown not to change each other, so that a row may stand beside its own copy."""
+
+
+def end_to_end(parts: Sequence[Rows]) -> Rows:
+    """The rows of `parts`, of which there is at least one, laid end to end."""
+    if any(isinstance(part, list) for part in parts):
+        return [row for part in parts for row in part]
+    return np.concatenate(parts)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvspark.cache.stage.lease import RowLeases
-from kvspark.spec import Rows
+from kvspark.spec import Rows, end_to_end
 from kvspark.stats import Rest
 
 
@@ -35,6 +35,18 @@ class Lookup:
     """Microseconds that the found rows took to compute, as their entries say."""
     rested: int = 0
     """Rows that were not looked up, because computing them costs less."""
+
+
+def joined(parts: Sequence[Lookup]) -> Lookup:
+    """What is known of the digests of `parts`, of which there is at least one, laid end to end."""
+    return Lookup(
+        np.concatenate([part.found for part in parts]),
+        tuple(end_to_end(rows) for rows in zip(*(part.columns for part in parts), strict=True)),
+        sum(part.size_bytes for part in parts),
+        all(part.is_answered for part in parts),
+        sum(part.saved_us for part in parts),
+        sum(part.rested for part in parts),
+    )
 
 
 class Digester(Protocol):

@@ -9,7 +9,8 @@ from kvspark.cache.stage.admission import admitted
 from kvspark.cache.stage.overlap import Overlap
 from kvspark.cache.stage.stage_cache import StageCache
 from kvspark.cache.stage.stage_caches import StageCaches
-from kvspark.cache.stage.worth import COMES_AGAIN, MADE_ANEW, Worth, watched
+from kvspark.cache.stage.watched import watched
+from kvspark.cache.stage.worth import COMES_AGAIN, MADE_ANEW, Worth
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.numerics import place_of
 from kvspark.model.stage.stage import Stage

@@ -21,7 +21,7 @@ from kvspark.infer.stream.window import Window
 from kvspark.model.stage.rows_of_call import MOST_ROWS
 from kvspark.model.stage.stage import Stage
 from kvspark.plan.plan import Plan
-from kvspark.spec import Rows
+from kvspark.spec import Rows, end_to_end
 
 T = TypeVar("T")
 
@@ -82,13 +82,7 @@ def _in_pieces(resolver: Resolver, stage: Stage, plan: Plan, batch: Given[T]) ->
             raise placed from error.__cause__
     bad = bad_joined([(bad, len(rows[0])) for _, rows, bad in made])
     whole = zip(*(rows for _, rows, _ in made), strict=True)
-    return tag, tuple(_end_to_end(parts) for parts in whole), bad
-
-
-def _end_to_end(parts: tuple[Rows, ...]) -> Rows:
-    if any(isinstance(part, list) for part in parts):
-        return [row for part in parts for row in part]
-    return np.concatenate(parts)
+    return tag, tuple(end_to_end(parts) for parts in whole), bad
 
 
 @final
