@@ -16,6 +16,7 @@ from kvspark.errors import KvsparkError, UsageError
 from kvspark.plan.plan import Plan
 from kvspark.spark.check.cache import cache_findings
 from kvspark.spark.check.columns import column_faults
+from kvspark.spark.check.decided import decider
 from kvspark.spark.check.opened import open_model, plan_of
 from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
@@ -110,6 +111,7 @@ class _Check:
             size = stage.bytes_per_row
             told = "varying sizes" if size is None else f"{size_text(size)} a row"
             how = f"cached as {planned.codec}, {told}" if planned.cached else "not cached"
+            how = f"{how} ({decider(self._config, stage.name)})"
             yield Looked(Finding("ok", f"plan, stage {stage.name}", how))
 
     def _open_input(self) -> Iterator[Looked]:

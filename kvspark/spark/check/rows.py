@@ -16,6 +16,7 @@ from kvspark.errors import KvsparkError, ModelError
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import Plan
 from kvspark.spark.check.bad_sample import bad_sample
+from kvspark.spark.check.decided import told_decider
 from kvspark.spark.check.run_preflight import checked_sample, first_rows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
@@ -62,6 +63,7 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
         yield _verified(model, sample)
         yield _expected(compiled, source, sample, cores), None
     if config.cache is not None:
+        yield Finding("ok", "plan", told_decider(config, source.rows)), None
         yield _stored(model, plan, source), None
 
 

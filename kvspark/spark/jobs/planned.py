@@ -11,6 +11,7 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import DataError
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.table import PlanTable
+from kvspark.spark.check.decided import is_measured
 from kvspark.spark.jobs.prepared_run import PreparedRun
 from kvspark.spark.runs.expected_runs import expected_runs, other_seconds
 from kvspark.spark.runs.history import read_history
@@ -18,9 +19,6 @@ from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport, read_report
 from kvspark.store.trouble import FULL
 
 log = logging.getLogger(__name__)
-
-LEAST_ROWS = 10_000
-"""A run of fewer goes by rule: at 10 us a row and stage, what a wrong choice loses is less than 0.1 s."""
 
 
 @final
@@ -46,7 +44,7 @@ def planned(config: JobConfig, made: PreparedRun, output: Path) -> Planned:
     """
     if made.sample.unchecked is not None:
         return Planned(made.compiled.uncached())
-    if config.plan.mode != "measured" or made.source.rows < LEAST_ROWS:
+    if not is_measured(config, made.source.rows):
         return Planned(made.compiled)
     table = measured_table(config, made, output)
     if table is None:

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from kvspark import cli
 from kvspark.infer import model as model_module
 from kvspark.infer.model import Model
+from kvspark.spark.check import decided
 from kvspark.spark.check import rows as check_rows
 from tests.redis_server import running_redis
 from tests.small_models import Mlp, seeded
@@ -74,7 +75,8 @@ def test_a_job_that_would_run_is_0_and_nothing_is_written(
     for told in (
         "model: mlp",
         "input: 2 files with 50 rows before the filter",
-        "plan, stage output: cached as raw, 20 B a row",
+        "plan, stage output: cached as raw, 20 B a row (by rule)",
+        "plan: as above: of fewer than 10,000 rows nothing is measured",
         "its server was not started",
         f"output: {folder}/out (new)",
         "preflight: checked",
@@ -84,6 +86,29 @@ def test_a_job_that_would_run_is_0_and_nothing_is_written(
     ):
         assert told in printed, told
     assert "bad " not in printed
+
+
+@pytest.mark.spark
+def test_a_run_that_will_measure_its_plan_is_told_so(
+    spark: SparkSession,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(decided, "LEAST_ROWS", 50)
+    cache = {"url": f"embedded:{folder}/cache"}
+
+    def printed(**sections: Any) -> str:
+        assert check(folder, cache=cache, **sections) == 0
+        return capsys.readouterr().out
+
+    assert "plan: the run measures stages and store first" in printed()
+    assert "of fewer than 50 rows nothing is measured" in printed(input={"filter": "id > 0"})
+    off = printed(plan={"mode": "off"})
+    assert "plan: as above (plan.mode: off)" in off
+    assert "plan, stage output: not cached (as plan.mode says)" in off
+    pinned = printed(plan={"mode": "off", "stages": {"output": {"cached": True}}})
+    assert "stage output: cached as raw, 20 B a row (as plan.stages.output says)" in pinned
 
 
 @pytest.mark.spark

@@ -20,7 +20,7 @@ from kvspark.infer.resolve.compiled_plan import CompiledStage
 from kvspark.plan.costs import Expectation, StageCost
 from kvspark.plan.table import PlanTable
 from kvspark.report.plan_table import print_plan
-from kvspark.spark.jobs import planned
+from kvspark.spark.check import decided
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.plan_job import plan_job
 from kvspark.spark.runs import registry_update
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, mlp: Model) -> Path:
 
 @pytest.fixture
 def every_run_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planned, "LEAST_ROWS", 1)
+    monkeypatch.setattr(decided, "LEAST_ROWS", 1)
 
 
 @pytest.fixture
