@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from kvspark.config.job import SparkConfig
 from kvspark.config.secret import holds_secret
 from kvspark.errors import UsageError
+from kvspark.spark.session.class_archive import archive_options
 from kvspark.spark.session.interrupt import handler_kept
 from kvspark.spark.session.java import check_java
 
@@ -62,7 +63,7 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
     check_java(master)
     settings = _DEFAULTS if master is None else {**_DEFAULTS, "spark.master": master}
     if master is not None and master.startswith("local"):
-        settings = {**settings, **_LOCAL_DEFAULTS, **_quiet_log(config)}
+        settings = {**settings, **_LOCAL_DEFAULTS, **_java_options(config)}
         # Spark starts whatever `python3` is on PATH otherwise, which may not have kvspark.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # It takes seconds, in which nothing else would be said.
@@ -107,11 +108,20 @@ def _quiet_errors() -> None:
             PySparkLogger.getLogger(name).disabled = True
 
 
-def _quiet_log(config: SparkConfig) -> dict[str, str]:
-    """The setting that makes a local Spark say nothing, unless somebody set up its log."""
+def _java_options(config: SparkConfig) -> dict[str, str]:
+    """The setting with the options of a local Spark's JVM, unless the conf has its own."""
+    if _JAVA_OPTIONS in config.conf:
+        return {}
+    archive = archive_options() if config.class_archive else ""
+    options = " ".join(each for each in (_quiet_log(), archive) if each)
+    return {_JAVA_OPTIONS: options} if options else {}
+
+
+def _quiet_log() -> str:
+    """The option that makes a local Spark say nothing, unless somebody set up its log."""
     own = os.environ.get("SPARK_CONF_DIR")
     quiet = Path(__file__).with_name(_LOG_CONF)
-    is_set_up = _JAVA_OPTIONS in config.conf or (own and Path(own, _LOG_CONF).exists())
+    is_set_up = own and Path(own, _LOG_CONF).exists()
     if is_set_up or not quiet.exists():  # inside a zip, Java could not read it
-        return {}
-    return {_JAVA_OPTIONS: f"-Dlog4j2.configurationFile={quiet.as_uri()}"}
+        return ""
+    return f"-Dlog4j2.configurationFile={quiet.as_uri()}"
