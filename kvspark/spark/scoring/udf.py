@@ -180,7 +180,9 @@ def _array(column: pd.Series[Any], kind: pa.DataType) -> pa.Array:
         rows = [None if row is None else _nested(row) for row in column]
         return pa.array(rows, type=_own_kind(column, kind))
     # from_pandas=False: NaN is a number, and only None is a null.
-    return pa.array(column, from_pandas=False)
+    made = pa.array(column, from_pandas=False)
+    # Of a batch of nulls alone pandas does not know the type.
+    return made.cast(kind) if pa.types.is_null(made.type) else made
 
 
 def _own_kind(column: pd.Series[Any], kind: pa.DataType) -> pa.DataType:

@@ -14,6 +14,8 @@ import kvspark
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.scoring.score import score
+from kvspark.spec import TensorSpec
+from tests.callables import same
 from tests.spark.by_id import by_id
 from tests.spark.conftest import features
 
@@ -141,3 +143,12 @@ def test_whole_numbers_beside_a_bad_row_stay_exact(spark: SparkSession) -> None:
 def test_a_quarantine_is_refused(spark: SparkSession, mlp: Model) -> None:
     with pytest.raises(UsageError, match="expected error or null, got 'quarantine'"):
         kvspark.udf(mlp, on_bad_row="quarantine")  # type: ignore[arg-type] # What is tested.
+
+
+def test_rows_of_a_batch_of_nulls_alone_are_bad_and_no_more(spark: SparkSession) -> None:
+    """pandas does not know the type of a column that has nothing but nulls."""
+    spec, output = TensorSpec("x", "bool", ()), TensorSpec("output", "bool", ())
+    model = Model.from_callable(same, fingerprint="1", inputs=[spec], outputs=[output])
+    df = spark.createDataFrame([(None,), (None,)], "x boolean").coalesce(1)
+    made = df.select(kvspark.udf(model, on_bad_row="null")("x").alias("y")).collect()
+    assert [row.y for row in made] == [None, None]
