@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 import kvspark
+from kvspark.config.job import JobConfig
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spec import BINARY, STRING
@@ -44,31 +45,47 @@ def frame(spark: SparkSession, rows: Sequence[Any], type_: str) -> DataFrame:
     return spark.createDataFrame(table, f"id bigint, value {type_}").repartition(2, "id")
 
 
-def by_score(spark: SparkSession) -> Surface:
+def by_score(spark: SparkSession, **options: Any) -> Surface:
+    """With `options` of `kvspark.score` besides; a cache among them is used instead of the URL's."""
+
     def run(model: Model, output: str, rows: Sequence[Any], type_: str, url: str | None) -> Bits:
         scored = frame(spark, rows, type_).transform(
             kvspark.score,
             model,
             inputs={model.inputs[0].name: "value"},
             outputs={output: "made"},
-            cache=cache_of(model, url),
-            on_bad_row="null",
+            **{"cache": cache_of(model, url), "on_bad_row": "null", **options},
         )
         return [bits(row.made) for row in by_id(scored)]
 
     return run
 
 
-def by_udf(spark: SparkSession) -> Surface:
+def by_udf(spark: SparkSession, **options: Any) -> Surface:
+    """With `options` as those of `by_score`."""
+
     def run(model: Model, output: str, rows: Sequence[Any], type_: str, url: str | None) -> Bits:
-        made = kvspark.udf(model, output=output, cache=cache_of(model, url), on_bad_row="null")
+        given = {"cache": cache_of(model, url), "on_bad_row": "null", **options}
+        made = kvspark.udf(model, output=output, **given)
         scored = frame(spark, rows, type_).select("id", made("value").alias("made"))
         return [bits(row.made) for row in by_id(scored)]
 
     return run
 
 
-def by_job(spark: SparkSession, folder: Path) -> Surface:
+def _run(conf: JobConfig, spark: SparkSession) -> None:
+    run_score(conf, spark=spark)
+
+
+def by_job(
+    spark: SparkSession,
+    folder: Path,
+    *,
+    plan: Mapping[str, Any] | None = None,
+    runs: Callable[[JobConfig, SparkSession], None] = _run,
+) -> Surface:
+    """With `plan` in the conf; `runs` publishes its output."""
+
     def run(model: Model, output: str, rows: Sequence[Any], type_: str, url: str | None) -> Bits:
         home = folder / (url or "none").rpartition(":")[2].replace("/", "_")
         if not Model.is_saved_at(folder / "model"):
@@ -88,9 +105,10 @@ def by_job(spark: SparkSession, folder: Path) -> Surface:
             inputs={model.inputs[0].name: "value"},
             outputs={output: "made"},
             output={"path": str(home)},
+            plan=plan or {},
             **({} if url is None else {"cache": cache}),
         )
-        run_score(conf, spark=spark)
+        runs(conf, spark)
         return [bits(value) for value in published(home)["made"].to_pylist()]
 
     return run

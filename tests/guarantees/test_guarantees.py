@@ -7,6 +7,8 @@
     order     a result for each row, in the rows' order
     saved     a model that was saved and loaded has the same fingerprint and the same bits
 
+and those of plans, in test_plans.py.
+
 All but `saved` are asked in one test for each cell, because a cell costs a Spark job for each question.
 """
 
@@ -15,7 +17,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +24,20 @@ from pyspark.sql import SparkSession
 
 from kvspark.infer.model import Model
 from tests.connect_server import connect_environment
+from tests.guarantees.conftest import rows_of
 from tests.guarantees.sources import SOURCES, output_of
 from tests.guarantees.surfaces import Bits, Surface, by_job, by_predict, by_score, by_udf
-from tests.redis_server import RedisAddress, running_redis
+from tests.guarantees.test_plans import PLAN_CELLS, PLAN_PROMISES, PLAN_REASONS
+from tests.redis_server import RedisAddress
 
 pytestmark = [pytest.mark.spark, pytest.mark.redis]
 
-PROMISES = ("rows", "bits", "shared", "bad rows", "order", "saved")
+PROMISES = ("rows", "bits", "shared", "bad rows", "order", "saved", *PLAN_PROMISES)
 SURFACES = ("predict", "score", "udf", "job", "connect")
 NOBODY = "redis://127.0.0.1:1"
 """A port on which nothing listens."""
 
-WRITTEN_REASONS = {
+WRITTEN_REASONS = PLAN_REASONS | {
     (
         "saved",
         surface,
@@ -42,35 +45,6 @@ WRITTEN_REASONS = {
     for surface in SURFACES[1:]
 }
 """Cells without a test of their own, and why."""
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisAddress]:
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
-    """A model of each source."""
-    return {
-        name: source.make(tmp_path_factory.mktemp("source")) for name, source in SOURCES.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def right(models: dict[str, Model]) -> dict[str, Bits]:
-    """The bits of each source's rows, without a cache: what every cell must give."""
-    return {
-        name: by_predict(model, output_of(name), _rows(name), SOURCES[name].type, None)
-        for name, model in models.items()
-    }
-
-
-def _rows(name: str) -> list[object]:
-    """A source's rows with a null among them."""
-    rows: list[object] = list(SOURCES[name].rows)
-    return [*rows[:2], None, *rows[2:]]
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -107,7 +81,7 @@ def test_a_surface_gives_the_same_bits_cold_warm_and_without_its_cache(
     surfaces: dict[str, Surface],
     redis: RedisAddress,
 ) -> None:
-    model, rows, kind = models[name], _rows(name), SOURCES[name].type
+    model, rows, kind = models[name], rows_of(name), SOURCES[name].type
 
     def made(by: str, url: str) -> Bits:
         return surfaces[by](model, output_of(name), rows, kind, url)
@@ -132,7 +106,7 @@ def test_a_model_that_was_saved_gives_the_same_bits(
     models[name].save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
     assert loaded.fingerprint == models[name].fingerprint
-    made = by_predict(loaded, output_of(name), _rows(name), SOURCES[name].type, None)
+    made = by_predict(loaded, output_of(name), rows_of(name), SOURCES[name].type, None)
     assert made == right[name]
 
 
@@ -147,7 +121,7 @@ def test_a_session_of_spark_connect_gives_the_same_bits(
         asked[name] = [str(tmp_path / model.name), output_of(name), SOURCES[name].type]
     asked_file = tmp_path / "asked.json"
     asked_file.write_text(
-        json.dumps({name: [*how, _rows(name)] for name, how in asked.items()}), encoding="utf-8"
+        json.dumps({name: [*how, rows_of(name)] for name, how in asked.items()}), encoding="utf-8"
     )
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
@@ -167,11 +141,11 @@ def test_a_session_of_spark_connect_gives_the_same_bits(
 
 
 def test_every_cell_of_the_table_has_a_test_or_a_reason() -> None:
-    asked = {
+    asked = PLAN_CELLS | {
         (promise, surface)
         for surface in SURFACES
         for promise in PROMISES
-        if promise != "saved" or surface == "predict"
+        if promise not in PLAN_PROMISES and (promise != "saved" or surface == "predict")
     }
     whole = {(promise, surface) for promise in PROMISES for surface in SURFACES}
     assert asked | set(WRITTEN_REASONS) == whole
