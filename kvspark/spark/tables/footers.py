@@ -82,11 +82,18 @@ def _leaves(metadata: pq.FileMetaData) -> dict[str, list[int]]:
 
 
 def _nulls(metadata: pq.FileMetaData, leaves: Sequence[int]) -> int | None:
+    counts = [_leaf_nulls(metadata, leaf) for leaf in leaves]
+    if 0 in counts:
+        return 0  # a list or struct that is null counts as a null in each of its leaves
     if len(leaves) != 1 or metadata.schema.column(leaves[0]).max_definition_level > 1:
         return None  # a null inside a list is not told from a list that is null
+    return counts[0]
+
+
+def _leaf_nulls(metadata: pq.FileMetaData, leaf: int) -> int | None:
     total = 0
     for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(leaves[0]).statistics
+        statistics = metadata.row_group(group).column(leaf).statistics
         if statistics is None or not statistics.has_null_count:
             return None
         total += statistics.null_count
