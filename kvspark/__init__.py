@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvspark.model.features.image import ImageFeatures
     from kvspark.model.features.text import TextFeatures
     from kvspark.plan.plan import Plan, StagePlan
+    from kvspark.spark.check.frame_plan import measured_plan
     from kvspark.spark.jobs.run import run
     from kvspark.spark.runs.run_report import RunReport
     from kvspark.spark.runs.tally import Tally
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "explain_miss",
     "log_model",
+    "measured_plan",
     "open_model",
     "run",
     "score",
@@ -74,6 +76,7 @@ _HOME = {
     "TextFeatures": "kvspark.model.features.text",
     "explain_miss": "kvspark.infer.model",
     "log_model": "kvspark.infer.mlflow_registry",
+    "measured_plan": "kvspark.spark.check.frame_plan",
     "open_model": "kvspark.infer.open_model",
     "run": "kvspark.spark.jobs.run",
     "score": "kvspark.spark.scoring.score",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, final
 
 from kvspark.cache.stage.admission import entry_memory_bytes
 from kvspark.plan.costs import Expectation, Night
 from kvspark.plan.forecast import StageForecast, forecast, hit_rate, total_s
+from kvspark.plan.plan import Plan
 
 
 @final
@@ -75,6 +76,14 @@ class PlanTable:
     def cached(self) -> dict[str, bool]:
         """Whether each stage is cached."""
         return {stage.name: stage.cached for stage in self.stages}
+
+    def applied_to(self, plan: Plan) -> Plan:
+        """`plan`, which names all of these stages, with those cached that are here, and the shares of their rows."""
+        stages = {
+            each.name: replace(plan.stages[each.name], cached=each.cached, share=each.share or 1.0)
+            for each in self.stages
+        }
+        return plan.with_stages(stages)
 
     def to_json(self) -> dict[str, Any]:
         """This value as plain JSON types."""

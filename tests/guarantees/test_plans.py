@@ -46,7 +46,11 @@ _SAME_WORKER = (
 )
 PLAN_REASONS = {
     **{
-        ("measured plan", surface): "has no run to measure for, and goes by rule: `bits`"
+        (
+            "measured plan",
+            surface,
+        ): "has no run to measure for, and goes by rule (`bits`), or by the plan that "
+        "kvspark.measured_plan gives: tests/spark/test_measured_plan.py"
         for surface in ("predict", "score", "udf", "connect")
     },
     ("resting", "connect"): _SAME_WORKER,

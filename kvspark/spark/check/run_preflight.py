@@ -160,7 +160,8 @@ def first_rows(
     inputs = {**columns.inputs, **subject}
     faults = columns.faults
     told: tuple[str, ...] = () if faults is None else (columns.hidden[-1],)
-    df = located(source.df) if can_locate(source.df) else source.df
+    # A table that reads no files, one that `kvspark.score` is given, has no places in them.
+    df = located(source.df) if source.files and can_locate(source.df) else source.df
     added = df.columns[len(source.df.columns) :]
     read = dict.fromkeys([*inputs.values(), *told])
     chosen = df.select([F.col(quoted(c)) for c in [*read, *added]])

@@ -52,7 +52,9 @@ def planned(config: JobConfig, made: PreparedRun, output: Path) -> Planned:
     for stage in table.stages:
         if stage.bytes_a_row is not None:
             log.info("plan: %s %s, %s", stage.name, stage.verdict, stage.why)
-    return Planned(_with_table(made.compiled, table), table)
+    compiled = made.compiled
+    plan = table.applied_to(compiled.plan)
+    return Planned(CompiledPlan.of(compiled.bundle, plan), table)
 
 
 def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTable | None:
@@ -90,13 +92,3 @@ def _report_before(output: Path) -> RunReport | None:
         return read_report(output / REPORT_FOLDER)
     except DataError:  # an estimate is not worth a failure
         return None
-
-
-def _with_table(compiled: CompiledPlan, table: PlanTable) -> CompiledPlan:
-    """`compiled` with the stages cached that `table` says, and the shares of their rows."""
-    plan = compiled.plan
-    stages = {
-        each.name: replace(plan.stages[each.name], cached=each.cached, share=each.share or 1.0)
-        for each in table.stages
-    }
-    return CompiledPlan.of(compiled.bundle, plan.with_stages(stages))

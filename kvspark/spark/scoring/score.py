@@ -62,7 +62,8 @@ def score(
     outputs in it are kept. An input may also be a list, whose columns are joined to one tensor, a
     pyspark Column, or a mapping as in a conf: `{"expr": "fee / amount", "cast": "float", "default": 0.0}`.
     `cache` is where results are found and left, or its URL: the model's name is the namespace then. What
-    crosses to the workers is its conf. `stats` receives what the tasks count, and `cache.stats()` gives it. `weights` says how the model gets to
+    crosses to the workers is its conf. `plan` says which stages are cached; without it that goes by rule, and
+    `kvspark.measured_plan` measures what pays. `stats` receives what the tasks count, and `cache.stats()` gives it. `weights` says how the model gets to
     the workers, as `model.weights` of the conf: by broadcast, or as an artifact of a session of Spark
     Connect. Also works as `df.transform(kvspark.score, model, inputs={"text": "body"})`.
 

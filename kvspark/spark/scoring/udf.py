@@ -69,7 +69,7 @@ def udf(
     deterministic call into every filter and projection that uses its column, and each copy would
     run the model again. So it cannot stand in a join condition; use it in a `select` before.
 
-    `cache`, `weights` and `on_bad_row` as for `score`; a function has no column for a quarantine.
+    `cache`, `plan`, `weights` and `on_bad_row` as for `score`; a function has no column for a quarantine.
 
     Raises:
         UsageError: `output` is no output of the model, the plan does not fit it, or the cache binds
