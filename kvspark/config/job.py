@@ -41,6 +41,23 @@ class OutputConfig(Section):
         description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "
         "the same `run.id` or date replaces what it added. Columns must be the same.",
     )
+    writer: Literal["spark", "arrow"] = Field(
+        default="spark",
+        description="Who writes the Parquet files. `arrow`: each worker writes the rows that it scored, which saves "
+        "their way back into Spark; a type that only Spark writes makes Spark write the run, and the log says so.",
+    )
+    file_mb: int = Field(
+        default=512,
+        ge=1,
+        description="With `writer: arrow`, the size at which a task begins another file. Spark's writer makes one file "
+        "of a task.",
+    )
+    group_rows: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="With `writer: arrow`, the most rows of a row group. One also ends at 64 MiB of rows; a worker "
+        "holds three of them at most.",
+    )
     keep: int = Field(
         default=1,
         ge=0,

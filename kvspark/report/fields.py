@@ -44,6 +44,7 @@ RUN_FIELDS = {
     "lossy": "The codec of each stage whose results were rounded on request; outputs are not exact then.",
     "plan": "What was measured before the run and which stages are cached therefore, as `kvspark plan --json` "
     "prints it; null where the plan is the rule's (plan.mode, or fewer than 10,000 rows).",
+    "writer": "Who wrote the rows: arrow, spark, or spark and why it was not arrow, which output.writer asked for.",
 }
 
 HISTORY_FIELDS = {

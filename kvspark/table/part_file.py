@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from kvspark.table.encodings import with_dictionary
 from kvspark.table.file_written import FileWritten, column_ranges
 from kvspark.table.hashed_stream import HashedStream
 from kvspark.table.sink_options import SinkOptions
@@ -35,6 +36,8 @@ class PartFile:
         self._folder = folder
         self._rows = 0
         self._last_group = 0
+        self.held_bytes = 0
+        """About what the file keeps in memory while it is open: pyarrow ends a row group when the next one begins."""
         self._footers: list[pq.FileMetaData] = []
         # The folder is never made: where it is gone, the run has ended, and nothing may come back.
         self._stream = HashedStream(filesystem.open_output_stream(path))
@@ -46,6 +49,7 @@ class PartFile:
                 if options.compression == "uncompressed"
                 else options.compression,
                 compression_level=_ZSTD_LEVEL if options.compression == "zstd" else None,
+                use_dictionary=with_dictionary(schema),
                 store_schema=False,  # Spark does not write Arrow's, and readers would believe it
                 store_decimal_as_integer=True,
                 write_page_checksum=True,
@@ -68,6 +72,7 @@ class PartFile:
         self._writer.write_table(rows, row_group_size=max(1, rows.num_rows))
         self._rows += rows.num_rows
         self._last_group = self._stream.tell() - before
+        self.held_bytes = rows.nbytes
 
     def is_full(self, most_bytes: int) -> bool:
         """True if the file would be larger than `most_bytes` with another row group like the last one."""
@@ -89,7 +94,7 @@ class PartFile:
 
     def abandon(self) -> None:
         """Deletes what there is of the file."""
-        with suppress(OSError, pa.ArrowException):
+        with suppress(OSError, RuntimeError, pa.ArrowException):  # it may be what has failed
             self._writer.close()
         self._delete()
 

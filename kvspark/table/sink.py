@@ -1,7 +1,8 @@
 """Arrow batches to Parquet files on any file system of pyarrow.
 
 A task gives its batches to one sink. Rows wait in memory until they are a row group, over all folders
-of the table together, and are written then; a file is cut at a size. Files lie flat in one folder,
+of the table together, and are written then; a file is cut at a size. Open files keep about two row
+groups more. Files lie flat in one folder,
 under names that no other sink has, and say in which folder of the table they belong: whoever commits
 them gives them their place. A sink makes no folder.
 """
@@ -9,7 +10,7 @@ them gives them their place. A sink makes no folder.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import final
@@ -63,7 +64,7 @@ class Sink:
         self._files = 0
         self._closed: list[str] = []
 
-    def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[FileWritten]:
+    def write(self, batches: Iterable[pa.RecordBatch]) -> Generator[FileWritten, None, None]:
         """Each file once it is complete; all of them when `batches` end, none where these have no row.
 
         The columns of `batches` are those of the schema, by their places.
@@ -124,7 +125,6 @@ class Sink:
         self._waiting_bytes += rest_bytes - folder.size_bytes
         folder.size_bytes = rest_bytes
         if folder.file is None:
-            yield from self._make_room()
             folder.file = PartFile(
                 self._filesystem,
                 self._next_path(),
@@ -136,13 +136,20 @@ class Sink:
         if folder.file.is_full(self._options.file_bytes):
             yield self._close(folder.file)
             folder.file = None
+        yield from self._make_room()
 
     def _make_room(self) -> Iterator[FileWritten]:
-        """Closes the file that got no rows for longest if as many are open as may be."""
+        """Closes the files that got no rows for longest, while too many are open or they keep too much."""
         opened = [folder for folder in self._folders.values() if folder.file is not None]
-        if len(opened) >= self._options.most_open and (file := opened[0].file) is not None:
-            yield self._close(file)
-            opened[0].file = None
+        held = sum(folder.file.held_bytes for folder in opened if folder.file is not None)
+        while len(opened) > 1 and (
+            len(opened) > self._options.most_open or held > 2 * self._options.group_bytes
+        ):
+            oldest = opened.pop(0)
+            if oldest.file is not None:
+                held -= oldest.file.held_bytes
+                yield self._close(oldest.file)
+                oldest.file = None
 
     def _close(self, file: PartFile) -> FileWritten:
         done = file.close()

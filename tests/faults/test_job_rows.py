@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +100,14 @@ def run_with(spark: SparkSession, folder: Path, function: Any, **sections: Any) 
     return published(folder / "out")
 
 
+WRITERS = ("spark", "arrow")
+
+
+def out(folder: Path, writer: str) -> dict[str, Any]:
+    """The section `output` of a conf."""
+    return {"path": str(folder / "out"), "writer": writer}
+
+
 @covers("F32")
 def test_a_worker_that_is_killed_once_changes_nothing(
     spark: SparkSession, folder: Path, trail: Path, fired: Fired
@@ -108,16 +118,52 @@ def test_a_worker_that_is_killed_once_changes_nothing(
     fired("F32", len(names_in(trail)))
 
 
+@covers("F32")
+def test_a_worker_that_is_killed_while_its_file_is_open_changes_nothing(
+    spark: SparkSession, folder: Path, trail: Path, fired: Fired
+) -> None:
+    write_night(folder / "night")
+    whole = run_with(spark, folder, models.doubled)
+    died: list[str] = []
+
+    def kills() -> None:
+        """Each worker that waits, once it has written something."""
+        until(lambda: len(names_in(trail)) == 2)
+        files = (folder / ".kvspark-out").glob("*.tasks/part-*")
+        died.extend(path.name for path in files if path.stat().st_size)
+        for name in names_in(trail):
+            os.kill(int(name.rpartition("-")[2]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kills, daemon=True)
+    killer.start()
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "20")
+    try:
+        sections = {"output": {**out(folder, "arrow"), "group_rows": 10}}
+        plan = {"max_pending_rows": 20}
+        made = run_with(spark, folder, models.gated_later, plan=plan, **sections)
+    finally:
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    killer.join()
+    fired("F32", len(died))
+    assert len(died) == 2
+    assert made.equals(whole)
+    names = {path.name for path in (folder / "out").glob("part-*")}
+    assert len(names) == 2
+    assert not names & set(died)
+    assert names_in(folder / ".kvspark-out") == {"kept"}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
 @covers("F33")
 def test_a_worker_that_always_dies_leaves_the_old_output_and_says_where(
-    spark: SparkSession, folder: Path, trail: Path, fired: Fired
+    spark: SparkSession, folder: Path, trail: Path, fired: Fired, writer: str
 ) -> None:
     write_night(folder / "night")
     old = run_with(spark, folder, models.doubled)
     with pytest.raises(
         KvsparkError, match=r"died in every attempt \(4\) of partition \d"
     ) as caught:
-        run_with(spark, folder, models.always_dies)
+        run_with(spark, folder, models.always_dies, output=out(folder, writer))
     attempts = [name.split("-")[:3] for name in names_in(trail)]
     fired("F33", len(attempts))
     assert "\n" not in str(caught.value)
@@ -189,11 +235,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
+@pytest.mark.parametrize("writer", WRITERS)
 @covers("F43")
 def test_a_full_disk_leaves_the_old_output(
-    spark: SparkSession, folder: Path, small_disk: Path, fired: Fired
+    spark: SparkSession, folder: Path, small_disk: Path, fired: Fired, writer: str
 ) -> None:
-    output = {"path": str(small_disk / "out")}
+    output = out(small_disk, writer)
     run_score(job(folder, write_night(folder / "night"), output=output), spark=spark)
     old = published(small_disk / "out")
     large = write_night(folder / "large", 20_000)

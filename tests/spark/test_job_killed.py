@@ -24,15 +24,15 @@ from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
-# argv: the folder of the job, the night to score.
+# argv: the folder of the job, the night to score, who writes.
 JOB = """
 import sys
 from pathlib import Path
 from kvspark.spark.jobs.job import run_score
 from tests.spark.small_jobs import job
 
-folder, night = map(Path, sys.argv[1:])
-run_score(job(folder, night))
+folder, night = map(Path, sys.argv[1:3])
+run_score(job(folder, night, output={"writer": sys.argv[3]}))
 """
 KILLS = int(os.environ.get(KILLS_ENV, "2"))
 """One of the driver alone and one of all its processes; `make faults` has more of them. What a kill leaves
@@ -47,9 +47,9 @@ LONGEST_S = 3.0
 """From a mark on: as long as a run takes to start, or to score and publish, on a machine of today."""
 
 
-def start(folder: Path, night: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, night: Path, writer: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", JOB, str(folder), str(night)],
+        [sys.executable, "-c", JOB, str(folder), str(night), writer],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # the driver, its JVM and its workers are one group
@@ -116,16 +116,17 @@ def nights(spark: SparkSession, tmp_path: Path, mlp: Model) -> Nights:
     return Nights(tmp_path, first, second, published(tmp_path / "out"), new)
 
 
+@pytest.mark.parametrize("writer", ["spark", "arrow"])
 @covers("F38")
 def test_a_job_killed_at_random_moments_leaves_the_old_output_and_is_rerun(
-    spark: SparkSession, nights: Nights
+    spark: SparkSession, nights: Nights, writer: str
 ) -> None:
     moments = random.Random(SEED)
     survived: list[pa.Table] = []
     groups: list[int] = []
     for kill, mark in islice(cycle(WAYS), TRIES):
         before = marked(nights.folder, mark)
-        running = start(nights.folder, nights.second)
+        running = start(nights.folder, nights.second, writer)
         while not marked(nights.folder, mark) - before:
             assert running.poll() is None
             time.sleep(0.01)

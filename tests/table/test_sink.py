@@ -103,6 +103,19 @@ def test_files_are_compressed_and_checked_as_asked(
     pq.read_table(tmp_path / file.name, page_checksum_verification=True)
 
 
+def test_only_embeddings_have_no_dictionary(tmp_path: Path) -> None:
+    inner = pa.struct([("name", pa.string()), ("vectors", pa.list_(pa.list_(pa.float64())))])
+    schema = pa.schema([("score", pa.float32()), ("by_key", pa.map_(pa.string(), inner))])
+    value = [("k", {"name": "a", "vectors": [[1.0], [2.0, 3.0]]})]
+    rows = pa.table({"score": [0.5], "by_key": [value]}, schema=schema).to_batches()
+    (file,) = Sink(pafs.LocalFileSystem(), str(tmp_path), "part-0", schema).write(rows)
+    group = pq.read_metadata(tmp_path / file.name).row_group(0)
+    columns = [group.column(n) for n in range(group.num_columns)]
+    without = {c.path_in_schema for c in columns if "RLE_DICTIONARY" not in c.encodings}
+    assert without == {"by_key.key_value.value.vectors.list.element.list.element"}
+    assert pq.read_table(tmp_path / file.name).to_pylist() == rows[0].to_pylist()
+
+
 def test_a_damaged_page_is_found_by_its_checksum(tmp_path: Path) -> None:
     options = SinkOptions(compression="uncompressed")
     (file,) = sink(tmp_path, options).write([batch(0, 1000)])
@@ -140,24 +153,26 @@ def test_a_file_is_cut_before_it_is_too_large(tmp_path: Path) -> None:
     assert len({file.name for file in files}) == len(files)
 
 
-def test_no_more_rows_wait_than_a_row_group(tmp_path: Path) -> None:
-    """However many folders there are: what waits is bounded over all of them together."""
-    options = SinkOptions(group_bytes=MIB, most_open=4)
+@pytest.mark.parametrize("order", ["rare", "sorted"])
+def test_memory_is_a_few_row_groups_whatever_the_folders(tmp_path: Path, order: str) -> None:
+    """Nearly all rows in one folder and one of a rare one in each batch; or one folder after the other."""
+    options = SinkOptions(group_bytes=MIB, most_open=64)
     before = pa.total_allocated_bytes()
-    highest = 0
+    highest = through = 0
 
     def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal highest
-        for n in range(200):
+        nonlocal highest, through
+        for n in range(300):
             highest = max(highest, pa.total_allocated_bytes() - before)
-            # One folder gets nearly all rows, and each batch has one of a rare one.
             made = batch(n * 500, 500, width=64)
-            kinds = pa.array([f"rare{n}", *["often"] * 499])
-            yield pa.record_batch([made["id"], kinds, made["x"]], names=SCHEMA.names)
+            names = [f"rare{n}", *["often"] * 499] if order == "rare" else [f"{n // 10}"] * 500
+            through += made.nbytes
+            yield pa.record_batch([made["id"], pa.array(names), made["x"]], names=SCHEMA.names)
 
     files = list(sink(tmp_path, options, by=("kind",)).write(batches()))
-    assert sum(file.rows for file in files) == 100_000
-    assert highest < 4 * MIB  # of 17 that went through: what waits, and the batch on its way
+    assert sum(file.rows for file in files) == 150_000
+    assert through > 24 * MIB
+    assert highest < 8 * MIB
 
 
 def test_few_files_are_open_at_once_and_each_is_told(tmp_path: Path) -> None:
@@ -188,7 +203,7 @@ def test_a_task_that_fails_leaves_no_file(tmp_path: Path) -> None:
 def test_a_sink_that_is_closed_early_leaves_no_file(tmp_path: Path) -> None:
     writing = sink(tmp_path, SinkOptions(group_rows=10, file_bytes=1)).write([batch(0, 100)])
     assert isinstance(next(writing), FileWritten)
-    writing.close()  # type: ignore[attr-defined]
+    writing.close()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -44,7 +44,7 @@ from kvspark.spark.runs.run_report import (
 )
 from kvspark.spark.runs.tally import Tally
 from kvspark.spark.scoring.bad_rows import BadRowOutput
-from kvspark.spark.scoring.score import task_spec, with_outputs
+from kvspark.spark.scoring.score import scored_table, task_spec
 from kvspark.spark.scoring.spread import spread
 from kvspark.spark.session.failure import explained
 from kvspark.spark.session.fault import fault_point
@@ -132,16 +132,17 @@ class _Run:
             with self._phases.phase("score") as told, done.shown("score"):
                 spec = task_spec(spark, compiled, made.cache, weights)
                 rows = spread(given, source.rows, columns)
-                df = with_outputs(rows, columns, model.bundle, spec, tally, bad_rows)
+                table = scored_table(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
-                    write_rows(df, staged, self._config)
+                    writer = write_rows(table, staged, self._config)
                 spec.shipped.destroy()
                 told.append(tally.stats.line())
             fault_point("staged")
             check_bad_rows(self._config.input, tally.stats, source.rows)
-            written = self._validate(staged, source, df.schema, bad_rows)
+            written = self._validate(staged, source, table.schema, bad_rows)
             fault_point("validated")
             report = self._report(made, run, _told(tally, made.trouble), written)
+            report = replace(report, writer=writer)
             write_report(report, staged, output=self._target.path)
             fault_point("reported")
             with self._phases.phase("publish") as told:

@@ -97,6 +97,21 @@ def check_added(
         raise _other(published, _difference(before, folders, known, list(partition_by)))
 
 
+def int96_column(published: Path) -> str | None:
+    """A column of the table in `published` whose timestamps are INT96, None if it has none; told of one file.
+
+    Raises:
+        OutputError: as `add_to`, for a table whose files are not listed.
+    """
+    by_run, _ = _by_run(published)
+    names = [name for files in by_run.values() for name in files]
+    data = [name for name in names if not name.startswith(REPORT_FOLDER)]
+    for name in sorted(_with_rows(published, data))[:1]:
+        (footer,) = read_footers([published / name])
+        return next((column for column, kind in footer.columns.items() if "INT96" in kind), None)
+    return None
+
+
 def _type(kind: DataType) -> str:
     return plain_type(kind).simpleString()
 

@@ -3,6 +3,7 @@
     <parent>/<name>                                the target, what readers open
     <parent>/.kvspark-<name>/lock                  one run at a time
     <parent>/.kvspark-<name>/<run id>-<token>/     the staged output of one attempt
+    <parent>/.kvspark-<name>/<run id>-<token>.*/   what its tasks write: .tasks, .swept, .bad
     <parent>/.kvspark-<name>/displaced/<token>/    for a moment: the staged output, or what it replaces
     <parent>/.kvspark-<name>/previous/             the same, only where two folders cannot be swapped
     <parent>/.kvspark-<name>/kept/<time>/          outputs that were replaced, the last `keep` of them
@@ -54,7 +55,7 @@ from kvspark.spark.tables.paths import local_path
 
 log = logging.getLogger(__name__)
 
-_STAGED = re.compile(r".*-[0-9a-f]{8}(\.bad)?")
+_STAGED = re.compile(r"(.*-[0-9a-f]{8})(?:\.(?:bad|tasks|swept))?")
 
 
 @final
@@ -123,7 +124,7 @@ class Target:
         return RunLock(self._folder, target=self.path, run_id=run_id)
 
     def recover(self) -> int:
-        """Cleans what dead runs left; the number of folders removed. Only under the lock.
+        """Cleans what dead runs left; the number of these. Only under the lock.
 
         What had the target's place is put where it is kept, and back if the target is gone.
         """
@@ -131,7 +132,7 @@ class Target:
         leftovers = self.staged()
         for item in leftovers:
             _discard(item)
-        return len(leftovers)
+        return len({_STAGED.sub(r"\1", item.name) for item in leftovers})
 
     def staged(self) -> list[Path]:
         """What was staged and is still there. Only under the lock."""

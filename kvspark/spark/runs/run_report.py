@@ -75,6 +75,8 @@ class RunReport:
     """The lossy codec of each stage that has one: outputs are not those of the exact model."""
     plan: PlanTable | None = None
     """What was measured before the run, and the plan that followed; None where the plan is the rule's."""
+    writer: str = "spark"
+    """Who wrote the rows: `arrow`, `spark`, or `spark: ` and why it was not Arrow, which the conf asked for."""
 
     @property
     def total_seconds(self) -> float:

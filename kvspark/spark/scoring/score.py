@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
 
 from kvspark.cache.cache_argument import given_cache
 from kvspark.config.cache import CacheConfig
@@ -94,6 +96,42 @@ def score(
     return with_outputs(df, columns, model.bundle, spec, stats, bad_rows)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class ScoredTable:
+    """A table that is scored once somebody computes it: Spark, or the workers that write it."""
+
+    source: DataFrame
+    """The table that is read."""
+    task: ScoreTask
+    """What the workers make of it, by the places of its columns."""
+    own: tuple[StructField, ...]
+    added: tuple[StructField, ...]
+
+    @property
+    def schema(self) -> StructType:
+        """The columns of the table, its own and those of the model."""
+        return StructType([*self.own, *self.added])
+
+    def given(self) -> DataFrame:
+        """`source` in forms that a worker takes, for `task`.
+
+        Raises:
+            SchemaError: a column has no such form.
+        """
+        return carried(self.source)
+
+    def df(self) -> DataFrame:
+        """The table as Spark has it.
+
+        Raises:
+            SchemaError: as `given`.
+        """
+        schema = carried_schema(self.source, self.own, self.added)
+        made = self.given().mapInArrow(self.task.run, schema)
+        return brought_back(made, self.source, self.own, self.added)
+
+
 def with_outputs(
     df: DataFrame,
     columns: ColumnMap,
@@ -102,7 +140,19 @@ def with_outputs(
     stats: Tally | None,
     bad_rows: BadRowOutput,
 ) -> DataFrame:
-    """The table that `score` gives, for columns that were checked and a model that was shipped.
+    """The table that `score` gives, for columns that were checked and a model that was shipped."""
+    return scored_table(df, columns, bundle, spec, stats, bad_rows).df()
+
+
+def scored_table(
+    df: DataFrame,
+    columns: ColumnMap,
+    bundle: Bundle,
+    spec: TaskSpec,
+    stats: Tally | None,
+    bad_rows: BadRowOutput,
+) -> ScoredTable:
+    """The table of `with_outputs`, for whoever lets the workers do more with it.
 
     The last columns of `df` are left out where `bad_rows` needs them and nobody else.
     """
@@ -119,8 +169,7 @@ def with_outputs(
     if spec.cache is not None and spec.plan.distinct_first:
         first = [stage for stage in bundle.stages if stage.name in spec.plan.distinct_first]
         df = distinct_first(df, columns, first, spec, call, stats)
-    made = carried(df).mapInArrow(task.run, carried_schema(df, own, added))
-    return brought_back(made, df, own, added)
+    return ScoredTable(df, task, tuple(own), tuple(added))
 
 
 def task_spec(

@@ -1,9 +1,11 @@
-"""Named places where a test may kill the driver, to prove what a dead run leaves behind.
+"""Named places where a test may kill the driver or a worker, to prove what a dead run leaves behind.
 
 The environment variable `KVSPARK_FAULT_POINT` names one of them, `KVSPARK_FAULT_SIGNAL` another signal than SIGKILL; a run that has no such variable
 passes every point untouched. The names, in the order in which a run reaches them:
 
-    locked  staged  collected  validated  reported  synced
+    locked
+    told  moving  moved  sweeping  swept    where the workers write; they pass task_batch and task_file
+    staged  collected  validated  reported  synced
     placed                         where there is an output to replace
     exchanged                      where the system can swap two folders
     moved_aside  moved_in          where it cannot

@@ -1,0 +1,78 @@
+"""The rows of a scored table as files, written by the workers that computed them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+from pyspark.sql import SparkSession
+from pyspark.sql.types import StructType
+
+from kvspark.config.job import OutputConfig
+from kvspark.spark.scoring.score import ScoredTable
+from kvspark.spark.writing.attempt_files import AttemptFiles
+from kvspark.spark.writing.file_schema import file_schema, refusal
+from kvspark.spark.writing.write_task import FILE_COLUMN, FILES_SCHEMA, WriteTask
+from kvspark.table.file_written import FileWritten
+from kvspark.table.sink import Sink
+from kvspark.table.sink_options import SinkOptions
+
+_MIB = 1 << 20
+_OTHER_FORMS = {
+    "spark.sql.parquet.writeLegacyFormat": "true",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "LEGACY",
+}
+"""Settings with which Spark writes what old readers want; only Spark has those forms."""
+
+
+def why_not(spark: SparkSession, schema: StructType, output: OutputConfig) -> str | None:
+    """Why Spark's own writer must write a table of `schema`; None if the workers can."""
+    for setting, value in _OTHER_FORMS.items():
+        if str(spark.conf.get(setting)).lower() == value.lower():
+            return f"{setting} is {value}"
+    return refusal(schema, output.partition_by)
+
+
+def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> list[FileWritten]:
+    """The files in `staged` once `table` is computed; in the folder of each as the conf says.
+
+    A table without rows has one file, of all columns.
+
+    Guarantees: the files are those of the attempts that Spark counts, one of each task. Those of all
+    others are deleted, here or by the next run, and are never in `staged`.
+
+    Raises:
+        OutputError, ValidationError: as `AttemptFiles`. What tasks raise comes as Spark's own error.
+    """
+    attempts, version = AttemptFiles(staged), table.source.sparkSession.version
+    options = SinkOptions(
+        compression=output.compression,
+        file_bytes=output.file_mb * _MIB,
+        group_rows=output.group_rows,
+    )
+    task = WriteTask(
+        table.task.run,
+        str(attempts.folder),
+        attempts.attempt,
+        file_schema(table.schema, output.partition_by, version),
+        output.partition_by,
+        options,
+    )
+    attempts.open()
+    try:
+        told = table.given().mapInArrow(task.run, FILES_SCHEMA).collect()
+        files = [FileWritten.from_json(json.loads(row[FILE_COLUMN])) for row in told]
+        if not files:
+            whole = file_schema(table.schema, (), version)
+            files = [_empty(attempts, whole, options)]
+        attempts.take(files)
+    finally:
+        attempts.sweep()
+    return files
+
+
+def _empty(attempts: AttemptFiles, schema: pa.Schema, options: SinkOptions) -> FileWritten:
+    name = f"part-00000-{attempts.attempt}-none"
+    return Sink(pafs.LocalFileSystem(), str(attempts.folder), name, schema, options).write_empty()
