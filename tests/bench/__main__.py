@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tests.bench import cluster, entries, plans, towers
+from tests.bench import cluster, entries, plans, towers, writers
 from tests.bench.beside.asked import answers
 from tests.bench.beside.contestants import BY_NAME, CONTESTANTS, Contestant
 from tests.bench.beside.prepare import DEFAULT_ROWS, prepared
@@ -32,7 +32,7 @@ from tests.bench.beside.table import asked_lines
 BUSY = 0.5
 """A load at the start above which ratios are not to be trusted: somebody else is computing."""
 
-PARTS = ("towers", "entries", "cluster", "plans")
+PARTS = ("towers", "entries", "cluster", "plans", "writers")
 SCALE = "scale"
 WORKLOADS = ("texts", "pairs-dot", "pairs-mlp", "tabular", "trees", "pictures", SCALE)
 """Those of a whole run; further heads of the pairs run by name."""
@@ -118,6 +118,8 @@ def _workload(
 def _part(name: str, asked: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
     if name == "towers":
         return towers.run(asked.rows, asked.rounds or 2, folder, console)
+    if name == "writers":
+        return writers.run(asked.rows, asked.rounds or 3, folder, console)
     parts = {"entries": entries.run, "cluster": cluster.run, "plans": plans.run}
     return parts[name](console)
 

@@ -47,11 +47,7 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
         OutputError, ValidationError: as `AttemptFiles`. What tasks raise comes as Spark's own error.
     """
     attempts, version = AttemptFiles(staged), table.source.sparkSession.version
-    options = SinkOptions(
-        compression=output.compression,
-        file_bytes=output.file_mb * _MIB,
-        group_rows=output.group_rows,
-    )
+    options = sink_options(output)
     task = WriteTask(
         table.task.run,
         str(attempts.folder),
@@ -71,6 +67,18 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
     finally:
         attempts.sweep()
     return files
+
+
+def sink_options(output: OutputConfig) -> SinkOptions:
+    """What the conf says of files; a small file has small row groups, since it has at least one."""
+    plain = SinkOptions()
+    file_bytes = output.file_mb * _MIB
+    return SinkOptions(
+        compression=output.compression,
+        file_bytes=file_bytes,
+        group_rows=output.group_rows,
+        group_bytes=min(plain.group_bytes, file_bytes),
+    )
 
 
 def _empty(attempts: AttemptFiles, schema: pa.Schema, options: SinkOptions) -> FileWritten:

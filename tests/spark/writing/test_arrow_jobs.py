@@ -11,12 +11,13 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from kvspark.config.job import JobConfig
+from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.errors import RowError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback
 from kvspark.spark.output.manifest import read_manifest
+from kvspark.spark.writing.arrow_writer import sink_options
 from tests.faults.conftest import names_in
 from tests.spark.small_jobs import job, published, write_night
 
@@ -51,14 +52,20 @@ def test_the_output_is_the_same_and_its_files_are_listed(spark: SparkSession, ho
     assert not (home / ".kvspark-arrow").exists()
 
 
-def test_files_are_cut_as_the_conf_says(spark: SparkSession, home: Path) -> None:
+def test_row_groups_and_compression_are_those_of_the_conf(spark: SparkSession, home: Path) -> None:
     run_score(night(home, "arrow", output={"group_rows": 30, "compression": "gzip"}), spark=spark)
-    parts = list((home / "arrow").glob("part-*.gz.parquet")) or list(
-        (home / "arrow").glob("part-*.gzip.parquet")
-    )
-    footers = [pq.read_metadata(part) for part in parts]
+    footers = [pq.read_metadata(part) for part in (home / "arrow").glob("part-*.gzip.parquet")]
     groups = [[each.row_group(n).num_rows for n in range(each.num_row_groups)] for each in footers]
     assert groups == [[30, 30, 30, 10]] * 2
+    assert {each.row_group(0).column(0).compression for each in footers} == {"GZIP"}
+
+
+def test_a_file_is_as_small_as_the_conf_says() -> None:
+    small, large = (
+        sink_options(OutputConfig.checked(path="/out", file_mb=size)) for size in (2, 900)
+    )
+    assert (small.file_bytes, small.group_bytes) == (2 << 20, 2 << 20)
+    assert (large.file_bytes, large.group_bytes) == (900 << 20, 64 << 20)
 
 
 def test_bad_rows_and_folders_are_as_with_spark(spark: SparkSession, home: Path) -> None:
