@@ -99,11 +99,11 @@ class PlanConfig(Section):
         "they saved, or take longer than computing, and try again now and then. Each worker decides by what "
         "it measures.",
     )
-    short_calls: bool = Field(
-        default=False,
+    short_calls: bool | None = Field(
+        default=None,
         description="Compute the last rows of a group in a call of fewer rows than the micro-batch, at shapes where a "
-        "trial on this machine's arithmetic, operator by operator, has found the same bits. The trials cost a first "
-        "night some seconds a worker; nights with few changed rows get them back.",
+        "trial on this machine's arithmetic, operator by operator, has found the same bits. Without a value: where "
+        "there is a cache, which remembers what was tried.",
     )
     lossy_tolerance: float = Field(
         default=0.02,

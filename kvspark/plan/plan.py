@@ -73,8 +73,9 @@ class Plan:
     model's inputs do not reach, so that they are asked for again and again."""
     watch: bool = True
     """A stage whose look-ups and inserts cost more than they save is computed without them for a while."""
-    short_calls: bool = False
-    """The last call of a group has fewer rows than a micro-batch, where that was shown to give the same bits."""
+    short_calls: bool | None = None
+    """The last call of a group has fewer rows than a micro-batch, where that was shown to give the same bits; None:
+    with a cache, which remembers what was tried."""
     lossy_tolerance: float = 0.02
     """What a lossy codec may change of an output in the probe, as a part of its largest number."""
 

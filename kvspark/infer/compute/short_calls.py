@@ -27,8 +27,8 @@ Shape = tuple[int, int]
 class Proofs(Protocol):
     """What is remembered of a stage from one process to the next."""
 
-    def known(self, shapes: Sequence[Shape]) -> dict[Shape, bool]:
-        """Of those of `shapes` that were tried, whether they give the bits of a whole call."""
+    def known(self, shapes: Sequence[Shape]) -> dict[Shape, bool] | None:
+        """Of those of `shapes` that were tried, whether they give the bits of a whole call; None without an answer."""
         ...
 
     def add(self, shapes: Mapping[Shape, bool]) -> None:
@@ -45,6 +45,8 @@ class ShortCalls:
         self._proofs = proofs
         self._known: dict[int, tuple[int, ...]] = {}
         """By padded length, the rows of calls that give the bits of a whole one."""
+        self._is_silent = False
+        """True while nobody can say what was tried before."""
 
     def prepare(self, lengths: Collection[int]) -> None:
         """Asks what is known of calls at these padded lengths."""
@@ -52,6 +54,10 @@ class ShortCalls:
         if not new or self._proofs is None:
             return
         known = self._proofs.known([(length, rows) for length in new for rows in SIZES])
+        # What is tried now would not be remembered, and tried again by every worker every night.
+        self._is_silent = known is None
+        if known is None:
+            return
         for length in new:
             if all((length, rows) in known for rows in SIZES):
                 self._known[length] = tuple(rows for rows in SIZES if known[length, rows])
@@ -66,7 +72,7 @@ class ShortCalls:
 
     def run(self, arguments: Sequence[Any], length: int, size: int) -> tuple[Rows, ...]:
         """The results of a call; tries smaller ones beside it where nobody knows."""
-        if size != ROWS_UNIT or length in self._known:
+        if size != ROWS_UNIT or length in self._known or self._is_silent:
             return self._computation.run(arguments)
         from kvspark.model.trials.fewer_rows import with_fewer_rows
 

@@ -134,4 +134,6 @@ def _all_cached(compiled: CompiledPlan) -> CompiledPlan:
         for name, each in compiled.stages.items()
         if each.stage is last or (each.stage.is_batched and each.stage.bytes_per_row is not None)
     }
+    # What a trial takes is not what a row takes, and what it finds is not kept here.
+    plan = replace(plan, short_calls=False)
     return CompiledPlan.of(compiled.bundle, plan.with_stages({**plan.stages, **stages}))

@@ -30,9 +30,11 @@ class CallProofs:
         identity = digest("kvspark.calls", [_FORMAT, stage.fingerprint, place])
         self._space = cache.keyspace(identity, _SPECS)
 
-    def known(self, shapes: Sequence[Shape]) -> dict[Shape, bool]:
-        """Of those of `shapes` that were tried, whether they give the bits of a whole call."""
+    def known(self, shapes: Sequence[Shape]) -> dict[Shape, bool] | None:
+        """Of those of `shapes` that were tried, whether they give the bits of a whole call; None without an answer."""
         lookup = self._space.lookup(self._space.digests([_row(each) for each in shapes]))
+        if not lookup.is_answered:
+            return None
         found = [shape for shape, is_known in zip(shapes, lookup.found, strict=True) if is_known]
         return {shape: bool(equal) for shape, equal in zip(found, lookup.columns[0], strict=True)}
 
@@ -56,5 +58,7 @@ def computations_of(
             return None
         return CallProofs(cache, stage, place_of(stage, threads, device))
 
-    given = proofs if compiled.plan.short_calls else None
+    wanted = compiled.plan.short_calls
+    is_tried = cache is not None if wanted is None else wanted
+    given = proofs if is_tried else None
     return Computations(compiled.bundle, threads=threads, device=device, proofs=given)

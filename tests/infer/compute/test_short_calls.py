@@ -125,6 +125,36 @@ def test_a_plan_without_short_calls_tries_nothing(monkeypatch: pytest.MonkeyPatc
     assert tried == [32]
 
 
+def test_a_cache_alone_makes_the_last_calls_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def counted(program: Any, tensors: Any, sizes: Any) -> Any:
+        tried.append(len(tensors[0]))
+        return program(*tensors), ()
+
+    monkeypatch.setattr(trial, "with_fewer_rows", counted)
+    scored(token_rows([20] * 40), plan=Plan())
+    assert tried == []
+    scored(token_rows([20] * 40), plan=Plan(), cache=fresh_cache())
+    assert tried == [32]
+
+
+def test_nothing_is_tried_while_the_store_does_not_say_what_was(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[int] = []
+
+    def counted(program: Any, tensors: Any, sizes: Any) -> Any:
+        tried.append(len(tensors[0]))
+        return program(*tensors), ()
+
+    monkeypatch.setattr(trial, "with_fewer_rows", counted)
+    nobody = Cache.connect("redis://127.0.0.1:9", namespace="tests", sealed=False)
+    _, stats = scored(token_rows([20] * 40), cache=nobody)
+    assert "did not answer" in caplog.text
+    assert (tried, stats.micro_batches) == ([], 2)
+
+
 def test_a_trial_that_fails_is_no_trouble_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError
@@ -141,7 +171,7 @@ class Answers:
     def __init__(self, equal: Mapping[tuple[int, int], bool]) -> None:
         self.equal = equal
 
-    def known(self, shapes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bool]:
+    def known(self, shapes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bool] | None:
         return {shape: self.equal[shape] for shape in shapes if shape in self.equal}
 
     def add(self, shapes: Mapping[tuple[int, int], bool]) -> None:
