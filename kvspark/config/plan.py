@@ -71,7 +71,8 @@ class PlanConfig(Section):
     mode: Literal["off", "rule", "measured"] = Field(
         default="measured",
         description="Who decides for stages that are not named in `plan.stages`: what was measured before the run "
-        "(`kvspark plan` shows it), the rule there, or nobody: `off` caches none.",
+        "(`kvspark plan` shows it), the rule there, or nobody: `off` caches none. `kvspark.score`, `udf` and Spark "
+        "Connect go by rule: give them a `Plan`, of `kvspark.measured_plan` or of the stages that `kvspark plan` shows.",
     )
     expect: ExpectConfig = Field(
         default_factory=ExpectConfig, description="What the next runs will be like."
