@@ -65,10 +65,7 @@ def test_the_spark_submit_quick_start_scores_two_nights(nightly: Path) -> None:
     report = json.loads((nightly / "scored/_kvspark/run.json").read_text())
     assert report["run_id"] == "2026-01-02"
     assert report["rows_out"] == NIGHTLY_ROWS
-    # Rows of so small a model may be left to it (plan.watch): how many depends on how busy the machine is.
-    left = {stage["computed"] - stage["rested"] for stage in report["stages"].values()}
-    assert left == {0}
-    assert sum(stage["hits"] for stage in report["stages"].values()) > 0
+    assert {stage["computed"] for stage in report["stages"].values()} == {0}
     assert report["degraded"] == []
 
 

@@ -14,6 +14,9 @@ from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import Rows
 from kvspark.store.windows import WINDOW_KEYS
 
+FEW_ROWS = 8 * WINDOW_KEYS
+"""Rows that are asked for at once in any case: 40 ms at 10 us a row, for which nobody waits."""
+
 _ASKED_BACK = 32
 """Rows of an insert that are looked up before a later one: 0.2 ms."""
 
@@ -71,7 +74,7 @@ def _are_digests(names: Sequence[bytes]) -> bool:
 
 def _pieces(count: int, *, is_known: bool) -> list[slice]:
     """The pieces of `count` rows that are asked for one after the other: two small ones tell what the rest will cost."""
-    if is_known or count <= 2 * WINDOW_KEYS:
+    if is_known or count <= FEW_ROWS:
         return [slice(None)]
     return [
         slice(0, WINDOW_KEYS),
