@@ -57,17 +57,16 @@ FAULTS = {
 def test_a_job_gives_the_same_output_whatever_its_store_does(
     spark: SparkSession, folder: Path, fired: Fired, row: str
 ) -> None:
-    # Some thousands, so that a look-up has several answers on their way, which F13 exchanges; a stage
-    # that doubles a number would rest before.
-    night, plan = write_night(folder / "night", 6_000), {"watch": False}
+    # Some thousands, so that a look-up has several answers on their way, which F13 exchanges.
+    night = write_night(folder / "night", 6_000)
     run_score(job(folder, night), spark=spark)
     without = published(folder / "out")
     with running_redis() as server:
-        run_score(job(folder, night, plan=plan, **cached(server.url)), spark=spark)
+        run_score(job(folder, night, **cached(server.url)), spark=spark)
         fault: Fault = FAULTS[row]()
         # The driver's own look-ups come first.
         with FaultProxy(server.port, fault, first=4) as proxy:
-            report = run_score(job(folder, night, plan=plan, **cached(proxy.url)), spark=spark)
+            report = run_score(job(folder, night, **cached(proxy.url)), spark=spark)
             fired(row, proxy.fired)
     assert published(folder / "out").equals(without)
     assert report.stats.cache_errors

@@ -50,7 +50,6 @@ model: {path: HOME/risk}
 inputs: {amounts: amounts}
 outputs: {output: risk}
 cache: "embedded:HOME/cache"
-plan: {watch: false}
 output: {path: HOME/nightly}
 """
 

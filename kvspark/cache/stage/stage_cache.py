@@ -6,7 +6,7 @@ behind) replaces that part with `dataclasses.replace`; the others stay what they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -80,12 +80,16 @@ class Writer(Protocol):
         ...
 
 
-def _never() -> bool:
-    return False
+class Watch(Protocol):
+    """Leaves the store of a stage alone while that costs less."""
 
+    def rests(self, rows: int = 0) -> bool:
+        """True while nothing is looked up or inserted; `rows` are what would be looked up now."""
+        ...
 
-def _no_rest() -> None:
-    return None
+    def rest(self) -> Rest | None:
+        """Since when and why it did rest, since this was called before; None where it did not."""
+        ...
 
 
 @final
@@ -100,10 +104,8 @@ class StageCache:
     """Who computes which row; None where everybody computes what is missing."""
     ahead: Reader | None = None
     """The reader for the thread that looks up ahead; None where nobody does."""
-    rests: Callable[[], bool] = _never
-    """True while nothing is looked up or inserted, because computing costs less."""
-    rest: Callable[[], Rest | None] = _no_rest
-    """Since when and why the store was left alone, since this was called before; None where it was not."""
+    watch: Watch | None = None
+    """Whether the store is left alone because computing costs less; None where nobody looks at what it costs."""
 
     def digests(
         self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None

@@ -9,13 +9,10 @@ from typing import final
 import numpy as np
 
 from kvspark.cache.stage.stage_cache import Digester, Lookup, Reader, StageCache, Writer, joined
-from kvspark.cache.stage.worth import Worth
+from kvspark.cache.stage.worth import FEW_ROWS, Worth
 from kvspark.fingerprint import DIGEST_BYTES
 from kvspark.spec import Rows
 from kvspark.store.windows import WINDOW_KEYS
-
-FEW_ROWS = 8 * WINDOW_KEYS
-"""Rows that are asked for at once in any case: 40 ms at 10 us a row, for which nobody waits."""
 
 _ASKED_BACK = 32
 """Rows of an insert that are looked up before a later one: 0.2 ms."""
@@ -36,8 +33,7 @@ def watched(cache: StageCache, worth: Worth | None) -> StageCache:
         digester=_WatchedDigester(cache.digester, worth),
         reader=_WatchedReader(cache.reader, worth),
         writer=_WatchedWriter(cache.writer, cache.reader, worth),
-        rests=worth.rests,
-        rest=worth.rest,
+        watch=worth,
     )
 
 
@@ -51,10 +47,10 @@ class _WatchedDigester:
 
     def of(self, rows: Sequence[bytes], subjects: Sequence[bytes] | None = None) -> list[bytes]:
         """A name for each row, equal for equal rows only."""
-        if not self._worth.rests():
+        if not self._worth.rests(len(rows)):
             started = self._worth.clock()
             digests = self._digester.of(rows, subjects)
-            self._worth.hashed(self._worth.clock() - started)
+            self._worth.hashed(self._worth.clock() - started, rows=len(rows))
             return digests
         if subjects is None:
             return [_undigested(row) for row in rows]
@@ -97,7 +93,7 @@ class _WatchedReader:
         return joined([self._lookup(digests[piece]) for piece in pieces])
 
     def _lookup(self, digests: Sequence[bytes]) -> Lookup:
-        if self._worth.rests() or not _are_digests(digests):
+        if self._worth.rests(len(digests)) or not _are_digests(digests):
             nothing = self._reader.lookup([])
             found = np.zeros(len(digests), dtype=bool)
             return replace(nothing, found=found, rested=len(digests))

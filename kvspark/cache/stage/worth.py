@@ -15,7 +15,7 @@ it forgets is worth nothing.
 Above `LIMIT_S` the stage rests: nothing is hashed, looked up or inserted, until time has paid the debt.
 Then the store is asked again, until it has cost as much again. So of a run of T seconds at most `LIMIT_S` +
 `SHARE` * T are lost in each worker. Where looking a row up takes longer than computing it, a row costs `_LOSS`
-times of what it saves, or the store forgets all, any debt will do. A store that does not answer is the guard's affair
+times of what it saves, or the store forgets all, any debt will do, once more than `FEW_ROWS` are asked for. A store that does not answer is the guard's affair
 (`wait_budget`): of a call that fails no more is counted here than a healthy store takes.
 """
 
@@ -48,6 +48,9 @@ _CALLS = 4
 _LOSS = 1.5
 """What a row costs, over what it saves, above which nobody waits for the debt: both are measured on few calls."""
 
+FEW_ROWS = 8 * WINDOW_KEYS
+"""A worker's first rows, which are asked for whatever a row costs: 40 ms at 10 us a row, for which nobody waits."""
+
 _CALL_ROWS = 256
 """A call of fewer rows says little of what a row takes: mostly the call is measured."""
 
@@ -78,18 +81,22 @@ class Worth:
         self._last: Rest | None = None
         self._rest: Rest | None = None
         self._hashed_s = 0.0
-        """Of rows that are not looked up yet."""
+        """Of rows that are not looked up yet: what has been hashed is looked up in any case."""
+        self._naming_s = 0.0
+        """Seconds a row of the last rows that were named; they may be looked up in pieces."""
         self._fetching_s: deque[float] = deque(maxlen=_CALLS)
         """Seconds a row of the last look-ups."""
         self._computing_s: deque[float] = deque(maxlen=_CALLS)
         self._inserting_s: deque[float] = deque(maxlen=_CALLS)
         self._found: deque[tuple[int, int]] = deque(maxlen=_CALLS)
         """Of the last look-ups, the rows that were found and all rows."""
+        self._asked = 0
+        """Rows that were looked up."""
         self._kept: deque[float] = deque(maxlen=_CALLS // 2)
         """The shares of rows that the store still had, when it was asked back."""
 
-    def rests(self) -> bool:
-        """True while the stage's store should be left alone."""
+    def rests(self, rows: int = 0) -> bool:
+        """True while the stage's store should be left alone; `rows` are what would be looked up now."""
         now = self.clock()
         self._paid(SHARE * (now - self._since))
         self._since = now
@@ -97,7 +104,7 @@ class Worth:
             if self._is_resting:
                 self._forget()
             self._is_resting = False
-        elif not self._is_resting and (reason := self._reason()) is not None:
+        elif not self._is_resting and (reason := self._reason(rows)) is not None:
             self._is_resting, self._last = True, reason
             self._rest = reason if self._rest is None else self._rest + reason
         return self._is_resting
@@ -122,9 +129,10 @@ class Worth:
         told, self._rest = self._rest, self._last if self._is_resting else None
         return told
 
-    def hashed(self, seconds: float) -> None:
-        """Counts what naming rows took, with the look-up that follows."""
+    def hashed(self, seconds: float, *, rows: int) -> None:
+        """Counts what naming `rows` took, with the look-ups that follow."""
         self._hashed_s += seconds
+        self._naming_s = seconds / max(1, rows)
 
     def looked_up(
         self,
@@ -137,12 +145,13 @@ class Worth:
         saved_s: float = 0.0,
     ) -> None:
         """Counts a look-up of `rows` that took `seconds` and found `hits`, which took `saved_s` to compute."""
-        hashed_s, self._hashed_s = self._hashed_s, 0.0
-        self._debt_s += hashed_s
+        self._asked += rows
+        self._debt_s += self._hashed_s
+        self._hashed_s = 0.0
         self._took(seconds, rows, size_bytes, is_answered=is_answered)
         self._paid(saved_s)
         if rows >= _CALL_ROWS:
-            self._fetching_s.append((hashed_s + seconds) / rows)
+            self._fetching_s.append(self._naming_s + seconds / rows)
             self._found.append((hits, rows))
         if hits >= _CALL_ROWS:
             self._computing_s.append(saved_s / hits)
@@ -183,12 +192,13 @@ class Worth:
         healthy_s = -(-rows // WINDOW_KEYS) * FREE_S + size_bytes / SLOWEST_BYTES_PER_S
         self._debt_s += seconds if is_answered else min(seconds, healthy_s)
 
-    def _reason(self) -> Rest | None:
-        """Why it should rest now, with the debt that it has; None if it should not."""
+    def _reason(self, rows: int) -> Rest | None:
+        """Why it should rest now, with the debt that it has, and not look up `rows`; None if it should not."""
         at = self._utc()
         if self.is_forgotten:
             return Rest(at, {FORGETS: 1})
-        if self.knows_lookups and len(self._computing_s) >= _CALLS // 2:
+        is_told = self.knows_lookups and len(self._computing_s) >= _CALLS // 2
+        if is_told and self._asked + rows > FEW_ROWS:
             lookup_s, compute_s = min(self._fetching_s), min(self._computing_s)
             if lookup_s >= compute_s:  # no hit rate pays
                 return Rest(at, {SLOWER: 1}, 1e6 * lookup_s, 1e6 * compute_s)

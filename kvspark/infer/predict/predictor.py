@@ -195,7 +195,7 @@ class Predictor:
         rests = {
             name: rest
             for name, space in self.resolver.entries.items()
-            if stages[name].rested and (rest := space.rest()) is not None
+            if stages[name].rested and space.watch and (rest := space.watch.rest()) is not None
         }
         return RunStats(rows, stages, degraded=short, bad_rows=bad, rests=rests)
 

@@ -86,10 +86,10 @@ class Resolver:
         other.rule = SetAside()
         return other
 
-    def finds_equal_rows(self, stage: Stage) -> bool:
-        """True if equal rows of `stage` are found: where they are looked up now, or are dear to compute."""
+    def finds_equal_rows(self, stage: Stage, rows: int) -> bool:
+        """True if equal ones of `rows` of `stage` are found: where they are looked up now, or are dear to compute."""
         each, space = self._compiled.stages[stage.name], self.entries.get(stage.name)
-        is_asked = space is not None and not space.rests()
+        is_asked = space is not None and not (space.watch and space.watch.rests(rows))
         return is_asked or each.finds_equal_rows(remembers=stage.name in self.memos)
 
     def every(self, stage: Stage, columns: Columns, count: int, *, apart: bool = False) -> Values:
@@ -101,7 +101,7 @@ class Resolver:
         """The results of `stage` for the `count` rows of `columns`; none equals another if they are `apart`."""
         columns = own_columns(stage, columns)
         is_kept = stage.name in self.entries or stage.name in self.memos
-        if (apart and not is_kept) or not self.finds_equal_rows(stage):
+        if (apart and not is_kept) or not self.finds_equal_rows(stage, count):
             return self.every(stage, columns, count, apart=apart)
         rows = all_of(count) if apart else distinct(list(columns.values()))
         self._add(stage, rows=count, duplicates=count - len(rows))

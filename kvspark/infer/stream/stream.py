@@ -13,6 +13,7 @@ from typing import Generic, TypeVar, final
 
 import numpy as np
 
+from kvspark.cache.stage.worth import FEW_ROWS
 from kvspark.errors import RowError
 from kvspark.infer.resolve.resolve import Columns, Resolver
 from kvspark.infer.rows.bad_rows import BadRows, bad_joined
@@ -42,21 +43,20 @@ def results(
         RowError: as the resolver does; with the batch's tag, and the place of the row in it.
     """
 
-    def is_named() -> bool:
-        return resolver.finds_equal_rows(stage)
+    def is_named(batch: Given[T]) -> bool:
+        return resolver.finds_equal_rows(stage, batch[2])
 
     source = _Source(batches)
+    space = resolver.entries.get(stage.name)
+    may_rest = space is not None and space.watch is not None and _is_cheap(resolver, stage)
     while (batch := source.following()) is not None:
-        if not is_named():
+        if not is_named(batch):
             yield from EveryRow[T](resolver, stage, plan).results(source.until(is_named))
             continue
-        if (
-            batch[2] > 2 * FIRST_ROWS
-            and stage.name in resolver.entries
-            and _is_cheap(resolver, stage)
-        ):
+        if may_rest and batch[2] > FEW_ROWS:
             yield _in_pieces(resolver, stage, plan, source.take())
-        yield from Window[T](resolver, stage, plan).results(source.until(lambda: not is_named()))
+        named = source.until(lambda batch: not is_named(batch))
+        yield from Window[T](resolver, stage, plan).results(named)
 
 
 def _is_cheap(resolver: Resolver, stage: Stage) -> bool:
@@ -72,7 +72,7 @@ def _in_pieces(resolver: Resolver, stage: Stage, plan: Plan, batch: Given[T]) ->
     for start, end in ((0, FIRST_ROWS), (FIRST_ROWS, 2 * FIRST_ROWS), (2 * FIRST_ROWS, count)):
         rows = np.arange(start, end)
         piece = start, {name: column.take(rows) for name, column in columns.items()}, len(rows)
-        is_named = resolver.finds_equal_rows(stage)
+        is_named = resolver.finds_equal_rows(stage, len(rows))
         way = Window[int] if is_named else EveryRow[int]
         try:
             made += way(resolver, stage, plan).results([piece])
@@ -106,9 +106,9 @@ class _Source(Generic[T]):
         self._next = None
         return batch
 
-    def until(self, is_over: Callable[[], bool]) -> Iterator[Given[T]]:
-        """The next batches; before each, but the first, it asks whether that `is_over`."""
+    def until(self, is_over: Callable[[Given[T]], bool]) -> Iterator[Given[T]]:
+        """The next batches, up to the one of which that `is_over`; the first is not asked."""
         is_first = True
-        while (is_first or not is_over()) and self.following() is not None:
+        while (batch := self.following()) is not None and (is_first or not is_over(batch)):
             is_first = False
             yield self.take()

@@ -97,7 +97,7 @@ class _Rows:
             for batch in self._batches:
                 yield batch
                 fault_point("task_batch")
-        except Exception as exc:
+        except Exception as exc:  # told from what the file system raises, and raised as it is
             self.failure = exc
             raise
 

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from kvspark.cache.stage.stage_cache import Lookup, StageCache
 from kvspark.cache.stage.watched import watched
-from kvspark.cache.stage.worth import LIMIT_S, SHARE, Worth
+from kvspark.cache.stage.worth import FEW_ROWS, LIMIT_S, SHARE, Worth
 from kvspark.spec import Rows
 
 BEGAN = datetime(2026, 1, 3, 1, tzinfo=timezone.utc)
 ROWS = 8
+MANY = 5_000
+"""Rows of a call for which more is at stake than nobody waits for."""
 NAMES = [b"%d" % row for row in range(ROWS)]
 DIGESTS = [blake2b(name, digest_size=32).digest() for name in NAMES]
 COLUMNS = (np.zeros((ROWS, 2), "<f4"),)
@@ -112,15 +114,34 @@ def test_rows_that_no_hit_rate_makes_cheaper_are_computed_after_two_calls(has_ro
     store.hash_us, store.lookup_us, store.insert_us = 0.5, 3.0, 6.0
     store.compute_us, store.has_rows = 2, has_rows
     cache, worth = store.cache()
-    rows = [b"%d" % row for row in range(512)]
+    rows = [b"%d" % row for row in range(MANY)]
     for _ in range(10):
         digests = cache.digests(rows)
         if not cache.lookup(digests).found.all():
             cache.insert(digests, COLUMNS, cost_us=store.compute_us)
     assert worth.rests()
-    asked_back = 0 if has_rows else 32
-    assert store.asked == 2 * 512 + asked_back
+    # Of rows that are there the look-up tells what they take, of others their insert.
+    assert store.asked == (2 * 512 if has_rows else MANY + 32)
     assert store.written == (0 if has_rows else 2 * 512)
+
+
+@pytest.mark.parametrize("has_rows", [False, True], ids=["cold", "warm"])
+def test_the_first_rows_of_a_worker_are_asked_for_whatever_they_cost(has_rows: bool) -> None:
+    """A table of 2,000 cheap rows has all of them in the store after the first night."""
+    store = Store()
+    store.hash_us, store.lookup_us, store.insert_us = 0.5, 3.0, 6.0
+    store.compute_us, store.has_rows = 2, has_rows
+    if not has_rows:
+        keeps(store)
+    cache, worth = store.cache()
+    for call in range(FEW_ROWS // 512):
+        digests = cache.digests([b"%d" % row for row in range(512 * call, 512 * (call + 1))])
+        found = cache.lookup(digests)
+        assert found.rested == 0
+        if not has_rows:
+            cache.insert(digests, COLUMNS, cost_us=store.compute_us)
+    assert store.written == (0 if has_rows else FEW_ROWS)
+    assert worth.rests(1)
 
 
 def test_a_first_call_that_connects_does_not_make_a_stage_rest() -> None:

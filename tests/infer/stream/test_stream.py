@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import count
+from typing import final
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +59,21 @@ def streamed(predictor: Predictor, batches: Sequence[np.ndarray]) -> list[tuple[
     return [(tag, made["scores"].to_pylist()) for tag, made in predictor.stream(given)]
 
 
+@final
+class Restless:
+    """Rests or not, as it is drawn at each call."""
+
+    def __init__(self, drawn: np.random.Generator) -> None:
+        self._drawn = drawn
+
+    def rests(self, rows: int = 0) -> bool:
+        assert rows >= 0
+        return bool(self._drawn.random() < 0.5)
+
+    def rest(self) -> Rest | None:
+        return None
+
+
 @given(
     sizes=st.lists(st.integers(0, 1_500) | st.integers(4_097, 5_000), min_size=1, max_size=4),
     distinct=st.integers(1, 2_000),
@@ -75,8 +91,7 @@ def test_a_stage_may_rest_and_rise_between_any_two_calls(
     predictor = predictor_of(made, str(next(NAMES)))
     drawn = np.random.default_rng(chance)
     for name, space in predictor.resolver.entries.items():
-        resting = replace(space, rests=lambda: bool(drawn.random() < 0.5))
-        predictor.resolver.entries[name] = resting
+        predictor.resolver.entries[name] = replace(space, watch=Restless(drawn))
     assert streamed(predictor, batches) == expected
     assert streamed(predictor, batches) == expected
     assert predictor.drain().rows == 2 * sum(sizes)
@@ -86,7 +101,8 @@ def test_a_stage_may_rest_and_rise_between_any_two_calls(
 def hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking up takes longer than computing, whatever the machine does; and no time pays."""
 
-    def slower(self: worth.Worth) -> Rest | None:
+    def slower(self: worth.Worth, rows: int) -> Rest | None:
+        del rows
         if len(self._computing_s) < 2:
             return None
         return Rest("2026-01-03T01:00:00+00:00", {"slower": 1})

@@ -18,7 +18,7 @@ from tests.faults.wire import Delay
 from tests.redis_server import RedisAddress
 from tests.spark.small_jobs import job, published, write_night
 
-ROWS = 4_000
+ROWS = 20_000
 
 
 @pytest.mark.spark
