@@ -17,8 +17,8 @@ from kvspark.model.run.computation import Computation, GraphComputation
 from kvspark.model.stage.stage import Stage
 from kvspark.spec import ROWS_UNIT, MicroBatch, Rows
 
-SIZES = (2, 4, 8, 16)
-"""Rows of the smaller calls that are tried; a call of one row is computed by other operators."""
+SIZES = (4,)
+"""Rows of the smaller calls that are tried. More sizes make a trial three times as dear and save a tenth more (ADR 0070)."""
 
 Shape = tuple[int, int]
 """Padded length (0 without lengths), and rows."""

@@ -89,14 +89,14 @@ def test_what_was_found_is_remembered_by_the_next_process(monkeypatch: pytest.Mo
 
     def counted(program: Any, tensors: Any, sizes: Any) -> Any:
         tried.append(tensors[0].shape[1])
-        return program(*tensors), (2, 8)
+        return program(*tensors), tuple(sizes)
 
     monkeypatch.setattr(trial, "with_fewer_rows", counted)
     cache = fresh_cache()
     _, first = scored(token_rows([20] * 3, seed=1), cache=cache)
     assert (tried, first.micro_batches, first.padding_rows) == ([20], 1, 29)
     _, second = scored(token_rows([20] * 3, seed=2), cache=cache)
-    assert (tried, second.micro_batches, second.padding_rows) == ([20], 2, 1)
+    assert (tried, second.micro_batches, second.padding_rows) == ([20], 1, 1)
     _, elsewhere = scored(token_rows([20] * 3, seed=3), cache=fresh_cache())
     assert (tried, elsewhere.padding_rows) == ([20, 20], 29)
 
@@ -187,15 +187,15 @@ def test_a_length_of_which_a_part_is_known_is_tried_again() -> None:
     short.prepare([20, 24])
     assert [*short.parts(20, 32, 3)] == [4]
     assert [*short.parts(24, 32, 3)] == [32]
-    short = ShortCalls(computation, Answers({**every, (20, 2): False}))
+    short = ShortCalls(computation, Answers({(20, size): False for size in SIZES}))
     short.prepare([20])
-    assert [*short.parts(20, 32, 1)] == [4]
+    assert [*short.parts(20, 32, 1)] == [32]
     short = ShortCalls(computation, Answers({(20, 2): True}))
     short.prepare([20])
     assert [*short.parts(20, 32, 1)] == [32]
 
 
-@given(rows=st.integers(1, 31), sizes=st.sets(st.sampled_from(SIZES), min_size=1))
+@given(rows=st.integers(1, 31), sizes=st.sets(st.sampled_from((2, 4, 8, 16)), min_size=1))
 def test_the_last_rows_are_called_once_each_and_at_no_greater_cost(
     rows: int, sizes: set[int]
 ) -> None:
