@@ -6,12 +6,12 @@ from contextlib import suppress
 from typing import final
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from kvspark.table.encodings import with_dictionary
 from kvspark.table.file_written import FileWritten, column_ranges
 from kvspark.table.hashed_stream import HashedStream
+from kvspark.table.place.place import Place
 from kvspark.table.sink_options import SinkOptions
 
 _ZSTD_LEVEL = 3
@@ -24,23 +24,21 @@ class PartFile:
 
     def __init__(
         self,
-        filesystem: pafs.FileSystem,
-        path: str,
+        place: Place,
+        name: str,
         schema: pa.Schema,
         options: SinkOptions,
         *,
         folder: str = "",
     ) -> None:
-        self._filesystem = filesystem
-        self._path = path
+        self._name = name
         self._folder = folder
         self._rows = 0
         self._last_group = 0
         self.held_bytes = 0
         """About what the file keeps in memory while it is open: pyarrow ends a row group when the next one begins."""
         self._footers: list[pq.FileMetaData] = []
-        # The folder is never made: where it is gone, the run has ended, and nothing may come back.
-        self._stream = HashedStream(filesystem.open_output_stream(path))
+        self._stream = HashedStream(place.create(place.path(name, folder)))
         try:
             self._writer = pq.ParquetWriter(
                 self._stream,
@@ -59,7 +57,7 @@ class PartFile:
             # Not by the schema: with `store_schema` off its metadata is left out.
             self._writer.add_key_value_metadata(schema.metadata or {})
         except BaseException:
-            self._delete()
+            self._stream.abandon()
             raise
 
     def write_group(self, rows: pa.Table) -> None:
@@ -86,20 +84,13 @@ class PartFile:
         """
         self._writer.close()
         self._stream.close()
-        name = self._path.rpartition("/")[2]
         columns = column_ranges(self._footers[0])
         return FileWritten(
-            name, self._folder, self._rows, self._stream.tell(), self._stream.sha256, columns
+            self._name, self._folder, self._rows, self._stream.tell(), self._stream.sha256, columns
         )
 
     def abandon(self) -> None:
-        """Deletes what there is of the file."""
-        with suppress(OSError, RuntimeError, pa.ArrowException):  # it may be what has failed
+        """Leaves nothing of the file."""
+        self._stream.abandon()
+        with suppress(OSError, RuntimeError, ValueError, pa.ArrowException):  # it goes nowhere now
             self._writer.close()
-        self._delete()
-
-    def _delete(self) -> None:
-        with suppress(OSError):
-            self._stream.close()
-        with suppress(OSError):
-            self._filesystem.delete_file(self._path)

@@ -1,10 +1,9 @@
-"""Arrow batches to Parquet files on any file system of pyarrow.
+"""Arrow batches to Parquet files in a place.
 
 A task gives its batches to one sink. Rows wait in memory until they are a row group, over all folders
 of the table together, and are written then; a file is cut at a size. Open files keep about two row
-groups more. Files lie flat in one folder,
-under names that no other sink has, and say in which folder of the table they belong: whoever commits
-them gives them their place. A sink makes no folder.
+groups more. Files have names that no other sink has, and say in which folder of the table they belong: whoever
+commits them gives them their place, or the place has folders.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import final
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from kvspark.table.conformed import conformed
 from kvspark.table.file_written import FileWritten
 from kvspark.table.part_file import PartFile
 from kvspark.table.partition_folders import PartitionFolders
+from kvspark.table.place.place import Place
 from kvspark.table.sink_options import SinkOptions
 
 
@@ -42,20 +41,19 @@ class Sink:
 
     def __init__(
         self,
-        filesystem: pafs.FileSystem,
-        folder: str,
+        place: Place,
         name: str,
         schema: pa.Schema,
         options: SinkOptions | None = None,
         *,
         partition_by: Sequence[str] = (),
     ) -> None:
-        """Writes to `folder`, which is there, as `NAME-c000.zstd.parquet` and so on.
+        """Writes to `place` as `NAME-c000.zstd.parquet` and so on.
 
         `schema` has all columns, those of `partition_by` too, and the files' own metadata.
         """
-        self._filesystem = filesystem
-        self._base = f"{folder}/{name}"
+        self._place = place
+        self._name = name
         self._schema = schema
         self._options = options or SinkOptions()
         self._split = PartitionFolders(schema, partition_by)
@@ -96,7 +94,7 @@ class Sink:
         Raises:
             OSError: the file system refused.
         """
-        file = PartFile(self._filesystem, self._next_path(), self._schema, self._options)
+        file = PartFile(self._place, self._next_name(), self._schema, self._options)
         file.write_group(self._schema.empty_table())
         return file.close()
 
@@ -126,8 +124,8 @@ class Sink:
         folder.size_bytes = rest_bytes
         if folder.file is None:
             folder.file = PartFile(
-                self._filesystem,
-                self._next_path(),
+                self._place,
+                self._next_name(),
                 self._split.inside,
                 self._options,
                 folder=name,
@@ -153,14 +151,14 @@ class Sink:
 
     def _close(self, file: PartFile) -> FileWritten:
         done = file.close()
-        self._closed.append(f"{self._base.rpartition('/')[0]}/{done.name}")
+        self._closed.append(self._place.path(done.name, done.folder))
         return done
 
-    def _next_path(self) -> str:
+    def _next_name(self) -> str:
         number, self._files = self._files, self._files + 1
         codec = self._options.compression
         ending = ".parquet" if codec == "uncompressed" else f".{codec}.parquet"
-        return f"{self._base}-c{number:03d}{ending}"
+        return f"{self._name}-c{number:03d}{ending}"
 
     def _delete_all(self) -> None:
         for folder in self._folders.values():
@@ -168,4 +166,4 @@ class Sink:
                 folder.file.abandon()
         for path in self._closed:
             with suppress(OSError):
-                self._filesystem.delete_file(path)
+                self._place.delete(path)

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from kvspark.fault import FAULT_POINT_ENV
 from kvspark.spark.output.appended import add_to
 from kvspark.spark.output.exchange import exchange
 from kvspark.spark.output.target import Target
 from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport
-from kvspark.spark.session.fault import FAULT_POINT_ENV
 from kvspark.stats import NOTHING
 
 OWNER = "small"

@@ -18,9 +18,9 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
+from kvspark.fault import FAULT_POINT_ENV
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
-from kvspark.spark.session.fault import FAULT_POINT_ENV
 from kvspark.spec import TensorSpec
 from tests.callables import strict
 from tests.faults.matrix import covers

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvspark.table.file_written import ColumnRange, FileWritten
+from kvspark.table.place.local_place import LocalPlace
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import Compression, SinkOptions
 
@@ -41,7 +41,7 @@ def batch(first: int, rows: int, width: int = 4, kinds: int = 3) -> pa.RecordBat
 def sink(
     folder: Path, options: SinkOptions | None = None, name: str = "part-0", by: tuple[str, ...] = ()
 ) -> Sink:
-    return Sink(pafs.LocalFileSystem(), str(folder), name, SCHEMA, options, partition_by=by)
+    return Sink(LocalPlace(str(folder)), name, SCHEMA, options, partition_by=by)
 
 
 def rows_in(folder: Path, files: list[FileWritten]) -> list[dict[str, object]]:
@@ -108,7 +108,7 @@ def test_only_embeddings_have_no_dictionary(tmp_path: Path) -> None:
     schema = pa.schema([("score", pa.float32()), ("by_key", pa.map_(pa.string(), inner))])
     value = [("k", {"name": "a", "vectors": [[1.0], [2.0, 3.0]]})]
     rows = pa.table({"score": [0.5], "by_key": [value]}, schema=schema).to_batches()
-    (file,) = Sink(pafs.LocalFileSystem(), str(tmp_path), "part-0", schema).write(rows)
+    (file,) = Sink(LocalPlace(str(tmp_path)), "part-0", schema).write(rows)
     group = pq.read_metadata(tmp_path / file.name).row_group(0)
     columns = [group.column(n) for n in range(group.num_columns)]
     without = {c.path_in_schema for c in columns if "RLE_DICTIONARY" not in c.encodings}

@@ -20,6 +20,7 @@ from kvspark._version import __version__
 from kvspark.config.job import JobConfig
 from kvspark.config.model import Way
 from kvspark.errors import KvsparkError, WeightsUnavailableError
+from kvspark.fault import fault_point
 from kvspark.spark.badrows.first_bad_row import naming_the_row
 from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
 from kvspark.spark.jobs.planned import Planned, planned
@@ -47,7 +48,6 @@ from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import scored_table, task_spec
 from kvspark.spark.scoring.spread import spread
 from kvspark.spark.session.failure import explained
-from kvspark.spark.session.fault import fault_point
 from kvspark.spark.session.interrupt import telling
 from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tables.source import Source

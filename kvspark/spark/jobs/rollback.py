@@ -7,13 +7,13 @@ from datetime import datetime, timezone
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
+from kvspark.fault import fault_point
 from kvspark.spark.output.job_target import target_of
 from kvspark.spark.output.occupant import report_in
 from kvspark.spark.output.run_lock import ROLLBACK
 from kvspark.spark.output.target import Target
 from kvspark.spark.output.target_interrupted import interrupted_rollback
 from kvspark.spark.output.versions import Version
-from kvspark.spark.session.fault import fault_point
 from kvspark.spark.session.interrupt import telling
 from kvspark.wording import count_of
 

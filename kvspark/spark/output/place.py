@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
+from kvspark.fault import fault_point
 from kvspark.spark.output.manifest import read_manifest
 from kvspark.spark.output.versions import Versions
-from kvspark.spark.session.fault import fault_point
 
 log = logging.getLogger(__name__)
 

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import final
 
 from kvspark.errors import OutputError
+from kvspark.fault import fault_point
 from kvspark.spark.output.exchange import exchange as _exchange
 from kvspark.spark.output.manifest import write_manifest
 from kvspark.spark.output.occupant import occupant_of
@@ -49,7 +50,6 @@ from kvspark.spark.output.target_place import (
     refuse_surrounding,
 )
 from kvspark.spark.output.versions import Version, Versions
-from kvspark.spark.session.fault import fault_point
 from kvspark.spark.session.interrupt import held
 from kvspark.spark.tables.paths import local_path
 

@@ -6,16 +6,15 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from kvspark.config.job import OutputConfig
 from kvspark.spark.scoring.score import ScoredTable
-from kvspark.spark.writing.attempt_files import AttemptFiles
 from kvspark.spark.writing.file_schema import file_schema, refusal
 from kvspark.spark.writing.write_task import FILE_COLUMN, FILES_SCHEMA, WriteTask
 from kvspark.table.file_written import FileWritten
+from kvspark.table.publish.attempt_files import AttemptFiles
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
 
@@ -50,7 +49,7 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
     options = sink_options(output)
     task = WriteTask(
         table.task.run,
-        str(attempts.folder),
+        attempts.place,
         attempts.attempt,
         file_schema(table.schema, output.partition_by, version),
         output.partition_by,
@@ -83,4 +82,4 @@ def sink_options(output: OutputConfig) -> SinkOptions:
 
 def _empty(attempts: AttemptFiles, schema: pa.Schema, options: SinkOptions) -> FileWritten:
     name = f"part-00000-{attempts.attempt}-none"
-    return Sink(pafs.LocalFileSystem(), str(attempts.folder), name, schema, options).write_empty()
+    return Sink(attempts.place, name, schema, options).write_empty()

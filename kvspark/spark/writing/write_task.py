@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import final
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 from pyspark import TaskContext
 
 from kvspark.errors import OutputError
-from kvspark.spark.session.fault import fault_point
+from kvspark.fault import fault_point
 from kvspark.table.file_written import FileWritten
+from kvspark.table.place.place import Place
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
 
@@ -35,8 +35,8 @@ class WriteTask:
 
     rows: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
     """What makes the rows of the output of the batches that Spark gives."""
-    folder: str
-    """Where tasks write, on a file system that all of them share with the driver."""
+    place: Place
+    """Where tasks write."""
     attempt: str
     """Of the run; part of every name."""
     schema: pa.Schema
@@ -64,8 +64,7 @@ class WriteTask:
             OutputError: the file system refused.
         """
         sink = Sink(
-            pafs.LocalFileSystem(),
-            self.folder,
+            self.place,
             name,
             self.schema,
             self.options,
@@ -81,7 +80,7 @@ class WriteTask:
             except OSError as exc:
                 if exc is made.failure:
                     raise
-                raise _refused(self.folder, exc) from None
+                raise _refused(self.place.url, exc) from None
 
 
 @final

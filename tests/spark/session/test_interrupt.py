@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from kvspark.fault import FAULT_POINT_ENV, FAULT_SIGNAL_ENV
 from kvspark.infer.model import Model
 from kvspark.spark.output.target_interrupted import interrupted_run
 from kvspark.spark.runs.history import read_history
-from kvspark.spark.session.fault import FAULT_POINT_ENV, FAULT_SIGNAL_ENV
 from kvspark.spec import TensorSpec
 from tests.callables import doubled, stuck
 from tests.spark.publishing import content_of, publish, target_at

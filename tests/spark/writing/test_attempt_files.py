@@ -12,9 +12,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from kvspark.errors import OutputError, ValidationError
+from kvspark.fault import FAULT_POINT_ENV
 from kvspark.spark.runs.run_report import REPORT_FOLDER
-from kvspark.spark.session.fault import FAULT_POINT_ENV
-from kvspark.spark.writing.attempt_files import AttemptFiles
+from kvspark.table.publish.attempt_files import AttemptFiles
 from tests.spark.publishing import report_of, rows_of, target_at
 from tests.spark.writing.written_apart import (
     ROWS,

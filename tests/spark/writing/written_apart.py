@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from kvspark.spark.output.target import Target
 from kvspark.spark.runs.run_report import REPORT_FOLDER
-from kvspark.spark.writing.attempt_files import AttemptFiles
 from kvspark.spark.writing.write_task import WriteTask
 from kvspark.table.file_written import FileWritten
+from kvspark.table.publish.attempt_files import AttemptFiles
 from kvspark.table.sink_options import SinkOptions
 from tests.spark.publishing import report_of, target_at
 
@@ -27,7 +27,7 @@ TASKS = 2
 def task_of(attempts: AttemptFiles, by: tuple[str, ...] = ("kind",)) -> WriteTask:
     """What writes the batches that it is given; a file for each few rows."""
     options = SinkOptions(group_rows=5, file_bytes=1)
-    return WriteTask(iter, str(attempts.folder), attempts.attempt, SCHEMA, by, options)
+    return WriteTask(iter, attempts.place, attempts.attempt, SCHEMA, by, options)
 
 
 def batches(content: str) -> Iterator[pa.RecordBatch]:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import final
 
 from kvspark.errors import OutputError, ValidationError
-from kvspark.spark.session.fault import fault_point
+from kvspark.fault import fault_point
 from kvspark.table.file_written import FileWritten
+from kvspark.table.place.local_place import LocalPlace
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class AttemptFiles:
     def __init__(self, staged: Path) -> None:
         """Beside `staged`, which does not exist yet."""
         self.folder = staged.with_name(f"{staged.name}.tasks")
+        self.place = LocalPlace(str(self.folder))
         self.attempt = staged.name.rpartition("-")[2]
         """What no other run has in its names."""
         self._staged = staged

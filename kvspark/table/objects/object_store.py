@@ -1,0 +1,209 @@
+"""Objects by name, with conditional writes; all that kvspark asks of an object store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, NoReturn, final
+
+from kvspark.errors import UsageError
+from kvspark.table.objects.storage import Storage
+
+_RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+"""Of one request. A conditional write is not repeated: who lost its answer must look first."""
+
+_TIMEOUT = timedelta(seconds=30)
+_PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+"""Parts of a file that travel at once; with `_PART_BYTES`, what an open file holds."""
+
+_MOST_DELETED = 1_000
+_STATUS = re.compile(r"status code: (\d+ [A-Za-z ]+)")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+
+
+@final
+class ObjectChangedError(OSError):
+    """Raised when an object is not what a conditional write expects."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object of a listing."""
+
+    name: str
+    size_bytes: int
+    modified_at: datetime
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object and what tells it from its other versions."""
+
+    data: bytes
+    tag: str
+    modified_at: datetime
+    """By the clock of the store."""
+
+
+@final
+class ObjectStore:
+    """The objects below one URL.
+
+    Raises:
+        UsageError: the URL or an option is none that the client knows, or the client is not installed.
+
+    Every method raises OSError where the store refuses or does not answer; its text is one line and holds no
+    secret. It is a PermissionError where the credentials are the reason.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.url = storage.url
+        self._store = _opened(storage.url, tuple(sorted(storage.options.items())))
+
+    def get(self, name: str) -> Stored | None:
+        """The object; None if there is none."""
+        import obstore
+
+        with self.telling(name):
+            try:
+                answer = obstore.get(self._store, name)
+                return Stored(
+                    bytes(answer.bytes()), _tag(answer.meta), answer.meta["last_modified"]
+                )
+            except FileNotFoundError:
+                return None
+
+    def size_bytes(self, name: str) -> int | None:
+        """Bytes of the object; None if there is none."""
+        import obstore
+
+        with self.telling(name):
+            try:
+                return int(obstore.head(self._store, name)["size"])
+            except FileNotFoundError:
+                return None
+
+    def put(self, name: str, data: bytes) -> None:
+        """Makes the object, whatever was there."""
+        import obstore
+
+        with self.telling(name):
+            obstore.put(self._store, name, data)
+
+    def put_if(self, name: str, data: bytes, tag: str | None) -> str:
+        """Makes the object, if it still has `tag`, or is not there for None; its new tag.
+
+        Raises:
+            ObjectChangedError: another writer was first, or this one, whose answer was lost.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+
+        with self.telling(name):
+            try:
+                mode: Any = "create" if tag is None else {"e_tag": tag}
+                return _tag(obstore.put(self._store, name, data, mode=mode))
+            except (AlreadyExistsError, PreconditionError, NotFoundError) as exc:
+                raise ObjectChangedError(f"{self.url}/{name} was changed by another run") from exc
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Removes objects; none need be there."""
+        import obstore
+
+        for start in range(0, len(names), _MOST_DELETED):
+            with self.telling(names[start]):
+                obstore.delete(self._store, [*names[start : start + _MOST_DELETED]])
+
+    def listed(self, folder: str = "") -> Iterator[Listed]:
+        """The objects below `folder`, however deep."""
+        import obstore
+
+        with self.telling(folder):
+            for page in obstore.list(self._store, f"{folder}/" if folder else None):
+                for each in page:
+                    yield Listed(each["path"], each["size"], each["last_modified"])
+
+    def folders(self, folder: str) -> list[str]:
+        """The names that follow `folder/` before another slash."""
+        import obstore
+
+        with self.telling(folder):
+            found = obstore.list_with_delimiter(self._store, f"{folder}/")
+            return sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"])
+
+    def writer(self, name: str) -> Any:
+        """A file whose `close` makes the object; one that is dropped makes none."""
+        import obstore
+
+        with self.telling(name):
+            return obstore.open_writer(
+                self._store, name, buffer_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            )
+
+    @contextmanager
+    def telling(self, name: str) -> Iterator[None]:
+        """Turns what the client raises inside into an OSError of one line."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except ObjectChangedError:
+            raise
+        except (BaseError, OSError) as exc:
+            _raise(f"{self.url}/{name}", exc)
+
+
+def _raise(what: str, exc: Exception) -> NoReturn:
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    text = str(exc)
+    found: Iterable[re.Match[str]] = filter(None, (_STATUS.search(text), _CODE.search(text)))
+    why = ", ".join(match.group(1).strip() for match in found) or _first_line(text)
+    if isinstance(exc, (PermissionDeniedError, UnauthenticatedError)):
+        raise PermissionError(
+            f"{what}: the object store refuses these credentials ({why})"
+        ) from None
+    if isinstance(exc, FileNotFoundError):
+        raise FileNotFoundError(f"{what}: there is no such object or bucket ({why})") from None
+    raise OSError(f"{what}: the object store does not do it ({why})") from None
+
+
+def _first_line(text: str) -> str:
+    line = text.partition("\n")[0]
+    # Between the two is the request, with its whole URL.
+    before, _, after = line.partition(": Error performing")
+    return (after.rpartition(" - ")[2] or before)[:200] or "no reason given"
+
+
+def _tag(meta: Any) -> str:
+    tag = meta["e_tag"]
+    if not tag:
+        raise OSError("the object store gives objects no ETag, so no write can be conditional")
+    return str(tag)
+
+
+@lru_cache(maxsize=64)
+def _opened(url: str, options: tuple[tuple[str, str], ...]) -> Any:
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+    except ImportError:
+        raise UsageError(
+            f"{url} needs a client of object stores, which is not installed; pip install 'kvspark[s3]'"
+        ) from None
+    settings: dict[str, Any] = dict(options)
+    # Only where an endpoint says `http:`, as those in a private network do.
+    client: dict[str, Any] = {"timeout": _TIMEOUT, "allow_http": True}
+    try:
+        return from_url(url, config=settings, client_options=client, retry_config=_RETRIES)  # type: ignore[call-overload]
+    except (BaseError, ValueError) as exc:
+        raise UsageError(f"{url} names no object store ({_first_line(str(exc))})") from None

@@ -1,0 +1,57 @@
+"""A folder that all tasks and the driver share."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from kvspark.table.place.place import OutputFile, Place
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LocalPlace(Place):
+    """The files of `folder`, which a task never makes: where it is gone, the run has ended."""
+
+    folder: str
+
+    @property
+    def url(self) -> str:
+        return self.folder
+
+    def path(self, name: str, folder: str) -> str:
+        del folder  # the driver makes it, and moves the file there
+        return name
+
+    def create(self, path: str) -> OutputFile:
+        return _LocalFile(Path(self.folder, path))
+
+    def delete(self, path: str) -> None:
+        Path(self.folder, path).unlink()
+
+
+@final
+class _LocalFile:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: pa.NativeFile = pafs.LocalFileSystem().open_output_stream(str(path))
+
+    def write(self, data: bytes | pa.Buffer) -> None:
+        self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._stream.close()
+        with suppress(OSError):
+            self._path.unlink()

@@ -1,0 +1,1 @@
+"""Making what tasks wrote the table that readers find, in one step."""

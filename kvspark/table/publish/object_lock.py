@@ -1,0 +1,167 @@
+"""One run at a time on a target that has no locks: an object that is renewed, and expires.
+
+It spares a second run its work. What readers find does not hang on it: an attempt that is no longer the last cannot
+commit (`object_publisher`), whoever believes to hold the lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+
+from kvspark.errors import OutputError, RunLockedError
+from kvspark.table.objects.object_store import ObjectChangedError, ObjectStore, Stored
+
+log = logging.getLogger(__name__)
+
+LOCK_NAME = "_kvspark/lock.json"
+_CLOCK_NAME = "_kvspark/clock"
+
+EXPIRES_S = 90.0
+"""A lock that nobody has renewed for so long is nobody's."""
+
+
+@final
+class ObjectLock:
+    """Holds the target of `store` for one run; `with` lets go of it."""
+
+    def __init__(self, store: ObjectStore, run_id: str, *, expires_s: float = EXPIRES_S) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._expires_s = expires_s
+        self._tag = ""
+        self._ended = threading.Event()
+        self._renewer: threading.Thread | None = None
+
+    def __enter__(self) -> ObjectLock:
+        """Takes the lock without waiting.
+
+        Raises:
+            RunLockedError: another run holds it; names that run and since when it runs.
+            OutputError: the store refuses.
+        """
+        try:
+            self._take()
+        except ObjectChangedError:
+            raise self._held("another run has just taken it") from None
+        except OSError as exc:
+            raise OutputError(f"{exc}; nothing was written") from exc
+        self._renewer = threading.Thread(target=self._renew, name="kvspark-lock", daemon=True)
+        self._renewer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        if self._renewer is not None:
+            self._renewer.join()
+        # Not deleted: nothing deletes an object only if it is still the same.
+        with suppress(OSError):
+            self._store.put_if(LOCK_NAME, _note(None), self._tag)
+
+    def _take(self) -> None:
+        there = self._store.get(LOCK_NAME)
+        if there is not None:
+            note = _read(there.data)
+            if note["run"] is not None and not _is_dead(note) and not self._is_expired(there):
+                who = "run {run} holds it, on {host} as process {pid}, last seen {seen}"
+                raise self._held(who.format_map(note))
+        tag = None if there is None else there.tag
+        self._tag = self._store.put_if(LOCK_NAME, _note(self._run_id), tag)
+
+    def _is_expired(self, there: Stored) -> bool:
+        # Both times are the store's: clocks of drivers differ.
+        self._store.put(_CLOCK_NAME, b"")
+        now = self._store.get(_CLOCK_NAME)
+        assert now is not None
+        return now.modified_at - there.modified_at > timedelta(seconds=self._expires_s)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self._expires_s / 6) and self._renew_once():
+            pass
+
+    def _renew_once(self) -> bool:
+        """False if another run has the lock."""
+        try:
+            self._tag = self._store.put_if(LOCK_NAME, _note(self._run_id), self._tag)
+        except ObjectChangedError:
+            there = None
+            with suppress(OSError):
+                there = self._store.get(LOCK_NAME)
+            if there is None or not _is_by(there.data, self._run_id):
+                log.warning(
+                    "%s: another run took the lock; this one may not publish", self._store.url
+                )
+                return False
+            self._tag = there.tag  # ours, and its answer was lost
+        except OSError as exc:
+            log.debug("the lock could not be renewed (%s)", exc)
+        return True
+
+    def _held(self, who: str) -> RunLockedError:
+        return RunLockedError(
+            f"output path {self._store.url}: {who}; nothing was written, start again when it has ended (a run that "
+            f"died lets go after {self._expires_s:.0f} s)"
+        )
+
+
+def _note(run_id: str | None) -> bytes:
+    note = {
+        "run": run_id,
+        "seen": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "processes": _process_space(),
+        "mark": secrets.token_hex(8),
+    }
+    return json.dumps(note).encode()
+
+
+def _is_by(data: bytes, run_id: str) -> bool:
+    note = _read(data)
+    return (note["run"], note["processes"], note["pid"]) == (run_id, _process_space(), os.getpid())
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    unknown = {"run": "?", "host": "?", "pid": 0, "processes": None, "seen": "?"}
+    with suppress(ValueError):
+        note = json.loads(data)
+        if isinstance(note, dict):
+            return {**unknown, **note}
+    return unknown
+
+
+def _is_dead(note: Mapping[str, Any]) -> bool:
+    """True if the holder was a process of this machine that is gone: who starts again need not wait."""
+    if note["processes"] is None or note["processes"] != _process_space():
+        return False
+    try:
+        os.kill(int(note["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, TypeError):
+        return False
+    return False
+
+
+def _process_space() -> str | None:
+    """Within which a process number means one process; None where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return None

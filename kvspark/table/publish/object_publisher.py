@@ -1,0 +1,242 @@
+"""A table in an object store: a folder for each version, and a pointer that is swapped by a conditional write.
+
+    <url>/_kvspark/pointer.json            which version readers find; see `pointer`
+    <url>/_kvspark/lock.json               one run at a time; see `object_lock`
+    <url>/_runs/<run id>-<token>/          the files of one attempt, in the folders of the table
+    <url>/_runs/<run id>-<token>/_kvspark/ files.json, the report, the history, the quarantine
+
+Nothing is renamed, and no listing decides what is in a table. A folder of `_runs` is a table for whoever reads
+folders: Spark, DuckDB. `_runs` and `_kvspark` begin with an underscore, so that a reader of `<url>` itself, who would
+find the rows of all versions, finds none.
+
+A new attempt writes its name into the pointer before it removes what dead ones left. So an attempt that was only
+slow can no longer commit when its files are gone: its write would have to find the pointer as it left it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import final
+
+from kvspark.errors import OutputError, RunLockedError
+from kvspark.fault import fault_point
+from kvspark.table.objects.object_store import ObjectChangedError, ObjectStore
+from kvspark.table.objects.storage import Storage
+from kvspark.table.place.object_place import OPEN_NAME, ObjectPlace
+from kvspark.table.publish.file_list import LIST_NAME, FileList
+from kvspark.table.publish.object_lock import ObjectLock
+from kvspark.table.publish.object_table import NOTES, RUNS, ObjectTable, path_of
+from kvspark.table.publish.pointer import POINTER_NAME, Pointer
+from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher
+
+log = logging.getLogger(__name__)
+
+_WAITS_S = (0.5, 2.0, 5.0)
+"""Between tries of the write that commits."""
+
+
+@final
+class ObjectPublisher(Publisher):
+    """One prefix of an object store."""
+
+    def __init__(
+        self, storage: Storage, *, owner: str | None = None, keep: int = 1, overwrite: bool = False
+    ) -> None:
+        """`owner` is the job's name; any job's table is ours without it. `keep` versions stay restorable."""
+        self._storage = storage
+        self._store = ObjectStore(storage)
+        self._table = ObjectTable(storage)
+        self._owner = owner
+        self._keep = keep
+        self._overwrite = overwrite
+
+    @property
+    def url(self) -> str:
+        return self._storage.url
+
+    def check(self) -> None:
+        try:
+            pointer, _ = self._table.read()
+            stray = None if pointer else next((each.name for each in self._store.listed()), None)
+        except OSError as exc:
+            raise OutputError(f"{exc}; nothing was written") from exc
+        if self._overwrite:
+            return
+        owner = None if pointer is None else pointer.owner
+        if None not in (self._owner, owner) and owner != self._owner:
+            raise OutputError(
+                f"output path {self.url} has the output of another job (run.name {owner}); nothing was published, name "
+                "another path, or set output.overwrite: true and that output is a kept version"
+            )
+        if stray is not None and not stray.startswith(f"{NOTES}/"):
+            raise OutputError(
+                f"output path {self.url} has objects that no run wrote ({stray}); nothing was published, name another "
+                "path, or set output.overwrite: true and they stay beside the new output"
+            )
+
+    def lock(self, run_id: str) -> ObjectLock:
+        return ObjectLock(self._store, run_id)
+
+    def prepare(self, run_id: str) -> Attempt:
+        name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', run_id).strip('.')[:80]}-{secrets.token_hex(4)}"
+        place = ObjectPlace(self._storage.below(f"{RUNS}/{name}"))
+        try:
+            there, tag = self._table.read()
+            # Listed first: what is there by now was begun before the fence, and can commit no more.
+            folders = self._store.folders(RUNS)
+            pointer = replace(_again(there), owner=self._owner, writer=name)
+            fence = self._swap(pointer, tag)
+            fault_point("fenced")
+            self._sweep(there, folders)
+            fault_point("swept")
+            self._store.put(f"{RUNS}/{name}/{OPEN_NAME}", b"")
+        except OSError as exc:
+            raise OutputError(f"{exc}; nothing was written") from exc
+        return Attempt(run_id, name, place, fence)
+
+    def commit(self, attempt: Attempt, content: Content) -> None:
+        try:
+            there, _ = self._table.read()
+            if there is not None and there.current and there.current.attempt == attempt.name:
+                return
+            if there is None or there.writer != attempt.name:
+                raise _overtaken(self.url)
+            self._complete(attempt, content)
+            fault_point("synced")
+            surplus = self._point_to(attempt, content, there)
+        except OSError as exc:
+            raise OutputError(f"{exc}; nothing was published") from exc
+        fault_point("published")
+        self._remove(surplus)
+
+    def abort(self, attempt: Attempt) -> None:
+        folder = f"{RUNS}/{attempt.name}"
+        try:
+            pointer, _ = self._table.read()
+            if attempt.name in _attempts(pointer):
+                return
+            self._store.delete([f"{folder}/{OPEN_NAME}"])
+            self._delete_folder(folder)
+        except OSError as exc:
+            log.warning("%s could not be removed, the next run removes it (%s)", folder, exc)
+
+    def current(self) -> Published | None:
+        pointer = self._table.pointer()
+        return None if pointer is None else pointer.current
+
+    def versions(self) -> tuple[Published, ...]:
+        pointer = self._table.pointer()
+        return () if pointer is None else pointer.kept
+
+    def rollback(self, version: Published) -> None:
+        try:
+            there, tag = self._table.read()
+            if there is None or version not in there.kept:
+                raise OutputError(
+                    f"output path {self.url} keeps no output of {version.run_id}; nothing was changed"
+                )
+            self._table.check_whole(version)
+            kept = [each for each in (there.current, *there.kept) if each not in (None, version)]
+            pointer = replace(_again(there), writer=None, current=version, kept=tuple(kept))
+            self._swap(pointer, tag)
+        except OSError as exc:
+            raise OutputError(f"{exc}; the output is as it was") from exc
+        fault_point("restored")
+
+    def _complete(self, attempt: Attempt, content: Content) -> None:
+        """Makes the attempt's folder the table, which nobody finds yet."""
+        folder = f"{RUNS}/{attempt.name}"
+        self._table.check_files(attempt.name, content.files)
+        fault_point("told")
+        # From here on no task can add a file, and what others have added is not read.
+        self._store.delete([f"{folder}/{OPEN_NAME}"])
+        fault_point("closed")
+        wanted = {path_of(each) for each in content.files} | set(content.beside)
+        there = self._table.sizes(attempt.name)
+        self._store.delete([f"{folder}/{name}" for name in there if name not in wanted])
+        for name, data in content.notes.items():
+            self._store.put(f"{folder}/{name}", data)
+        listed = FileList(attempt.name, content.files)
+        self._store.put(f"{folder}/{LIST_NAME}", listed.to_bytes())
+        self._store.put(f"{folder}/_SUCCESS", b"")
+
+    def _point_to(self, attempt: Attempt, content: Content, there: Pointer) -> Sequence[Published]:
+        """The versions that nobody keeps any more, once readers find `attempt`."""
+        made = Published(
+            attempt.name,
+            attempt.run_id,
+            datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            attempt.place.url,
+            sum(each.rows for each in content.files),
+        )
+        before = [each for each in (there.current, *there.kept) if each is not None]
+        pointer = replace(
+            _again(there), writer=None, current=made, kept=tuple(before[: self._keep])
+        )
+        self._swap(pointer, attempt.fence)
+        return before[self._keep :]
+
+    def _swap(self, pointer: Pointer, tag: str | None) -> str:
+        """The new tag, once the pointer is `pointer`; it must have had `tag`.
+
+        Raises:
+            RunLockedError: another attempt was first.
+        """
+        for wait_s in (*_WAITS_S, None):
+            try:
+                return self._store.put_if(POINTER_NAME, pointer.to_bytes(), tag)
+            except OSError as exc:
+                # The write may have come through, and only its answer was lost.
+                there, its_tag = self._table.read()
+                if there is not None and its_tag and there.mark == pointer.mark:
+                    return its_tag
+                if its_tag != tag:
+                    raise _overtaken(self.url) from exc
+                if wait_s is None or isinstance(exc, PermissionError | ObjectChangedError):
+                    raise
+            time.sleep(wait_s)
+        raise AssertionError
+
+    def _sweep(self, there: Pointer | None, folders: Sequence[str]) -> None:
+        """Removes those of `folders`, of attempts that can commit no more, that are no version's, and late files."""
+        for name in folders:
+            if name not in _attempts(there):
+                log.info("removed what a dead run left in %s/%s/%s", self.url, RUNS, name)
+                self._delete_folder(f"{RUNS}/{name}")
+        if there is not None and there.current is not None:
+            late = self._table.strays(there.current)
+            self._store.delete([f"{RUNS}/{there.current.attempt}/{name}" for name in late])
+
+    def _remove(self, versions: Iterable[Published]) -> None:
+        try:
+            for version in versions:
+                self._delete_folder(f"{RUNS}/{version.attempt}")
+                fault_point("discarding")
+        except OSError as exc:
+            log.warning("old versions below %s stay until the next run (%s)", self.url, exc)
+
+    def _delete_folder(self, folder: str) -> None:
+        self._store.delete([each.name for each in self._store.listed(folder)])
+
+
+def _again(pointer: Pointer | None) -> Pointer:
+    """`pointer` for another write."""
+    made = Pointer()
+    return made if pointer is None else replace(pointer, mark=made.mark)
+
+
+def _attempts(pointer: Pointer | None) -> Sequence[str]:
+    versions = () if pointer is None else (pointer.current, *pointer.kept)
+    return [each.attempt for each in versions if each is not None]
+
+
+def _overtaken(url: str) -> RunLockedError:
+    return RunLockedError(
+        f"output path {url}: another run has begun since, and may publish; this one published nothing"
+    )

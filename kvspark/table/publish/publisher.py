@@ -1,0 +1,120 @@
+"""How the files of a run become the table that readers find: one interface, one file for each kind of target."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import final
+
+import pyarrow as pa
+
+from kvspark.table.file_written import FileWritten
+from kvspark.table.place.place import Place
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a run to publish."""
+
+    run_id: str
+    name: str
+    """No two attempts have the same."""
+    place: Place
+    """Where its tasks write."""
+    fence: str = ""
+    """What shows that no later attempt has begun."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an attempt publishes."""
+
+    files: tuple[FileWritten, ...]
+    """In the attempt's place, one try of each task."""
+    schema: pa.Schema
+    """Of all columns."""
+    partition_by: tuple[str, ...] = ()
+    notes: Mapping[str, bytes] = field(default_factory=dict)
+    """Small files that belong to the table and hold no rows of it, by path: the report, the history."""
+    beside: tuple[str, ...] = ()
+    """Paths in the attempt's place of files that tasks wrote and that hold no rows of the table: the quarantine."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A table that was published."""
+
+    attempt: str
+    run_id: str
+    published_at: str
+    """UTC, ISO 8601."""
+    url: str
+    """What Spark reads, where it can: the folder of this version."""
+    rows: int
+
+
+class Publisher(ABC):
+    """A target.
+
+    Guarantees of every one, whatever dies at whatever moment: a reader finds the table of one attempt, whole, the
+    last that was committed. What is left of attempts that did not commit is removed by the next `prepare`.
+
+    All methods raise OutputError where the target refuses, in one line that says what became of it.
+    """
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """What messages call the target."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Does nothing if a run may publish here; touches nothing.
+
+        Raises:
+            OutputError: it may not: what is there is not ours, or cannot be reached.
+        """
+
+    @abstractmethod
+    def lock(self, run_id: str) -> AbstractContextManager[object]:
+        """Held for the whole of run `run_id`: a second one is told at once, not at its end.
+
+        Raises:
+            RunLockedError: another run holds it.
+        """
+
+    @abstractmethod
+    def prepare(self, run_id: str) -> Attempt:
+        """A new attempt, once what dead ones left is removed. From now on no earlier attempt can commit."""
+
+    @abstractmethod
+    def commit(self, attempt: Attempt, content: Content) -> None:
+        """Makes `content` what readers find, in one step. Does nothing for an attempt that is published.
+
+        What was there before is kept as the newest of `versions`; older ones than are kept are removed.
+
+        Raises:
+            ValidationError: a file is missing, or not as its task left it.
+            RunLockedError: another run has begun since, and this one can publish no more.
+        """
+
+    @abstractmethod
+    def abort(self, attempt: Attempt) -> None:
+        """Removes what there is of the attempt; what cannot be removed now, the next one removes."""
+
+    @abstractmethod
+    def current(self) -> Published | None:
+        """What readers find; None before the first run."""
+
+    @abstractmethod
+    def versions(self) -> tuple[Published, ...]:
+        """What can be restored, the one that was replaced last first."""
+
+    @abstractmethod
+    def rollback(self, version: Published) -> None:
+        """Makes `version` what readers find, and keeps what was there. Under the lock."""

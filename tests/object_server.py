@@ -1,0 +1,137 @@
+"""A real S3 server for tests, SeaweedFS: `with running_s3() as server: ... server.url`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+from urllib.error import HTTPError, URLError
+
+from tests.redis_server import free_port
+
+START_S = 60.0
+BUCKET = "kvspark-tests"
+ACCESS_KEY, SECRET_KEY = "tests-access", "tests-secret"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class S3Address:
+    """Where a running server is."""
+
+    endpoint: str
+    pid: int
+
+    @property
+    def url(self) -> str:
+        """The bucket of the tests."""
+        return f"s3://{BUCKET}"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the usual clients read."""
+        return {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        }
+
+
+@contextmanager
+def running_s3() -> Iterator[S3Address]:
+    """A server with an empty bucket, gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="kvspark-s3-"))
+    ports = [free_port() for _ in range(8)]
+    server = _started(folder, ports)
+    try:
+        endpoint = f"http://127.0.0.1:{ports[0]}"
+        _wait(endpoint, server, folder)
+        yield S3Address(endpoint, server.pid)
+    finally:
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    known = {"identities": [{"name": "tests", "credentials": [keys], "actions": actions}]}
+    (folder / "s3.json").write_text(json.dumps(known))
+    (folder / "data").mkdir()
+    services = ("s3", "master", "volume", "filer")
+    names = [f"{service}.port{kind}" for service in services for kind in ("", ".grpc")]
+    given = [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
+    given += [f"-dir={folder / 'data'}", f"-s3.config={folder / 's3.json'}", "-ip=127.0.0.1"]
+    # Its other services have ports of their own.
+    given += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=50"]
+    weed = Path(sys.executable).parent / "weed"
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [weed, "server", "-s3", "-master.volumeSizeLimitMB=64", *given],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _wait(endpoint: str, server: subprocess.Popen[bytes], folder: Path) -> None:
+    """Until the bucket is there."""
+    import obstore
+    from obstore.exceptions import BaseError
+    from obstore.store import S3Store
+
+    store = S3Store(
+        BUCKET,
+        endpoint=endpoint,
+        access_key_id=ACCESS_KEY,
+        secret_access_key=SECRET_KEY,
+        region="us-east-1",
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
+    ends = time.monotonic() + START_S
+    while time.monotonic() < ends:
+        if server.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(endpoint, timeout=5).close()
+        except HTTPError:  # it answers
+            pass
+        except (URLError, OSError):
+            time.sleep(0.1)
+            continue
+        try:
+            obstore.put(store, "started", b"")  # makes the bucket
+            obstore.delete(store, "started")
+            return
+        except BaseError:
+            time.sleep(0.1)
+    raise RuntimeError(f"no S3 server: {(folder / 'log').read_text(errors='replace')[-2000:]}")
+
+
+def main() -> None:
+    """Runs until it is stopped, for tries by hand; prints what the shell needs."""
+    with running_s3() as server:
+        for name, value in server.environment.items():
+            print(f"export {name}={value}", flush=True)
+        print(f"# {server.url}; process {os.getpid()}", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

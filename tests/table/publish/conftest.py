@@ -1,0 +1,23 @@
+"""The servers of the targets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.object_server import S3Address, running_s3
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Address]:
+    """A server, which the environment of this process and of those that it starts names."""
+    with running_s3() as server:
+        before = {name: os.environ.get(name) for name in server.environment}
+        os.environ.update(server.environment)
+        try:
+            yield server
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})

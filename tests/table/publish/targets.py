@@ -1,0 +1,137 @@
+"""Every kind of target, for one suite of tests; and a run that may be killed on the way.
+
+`python -m tests.table.publish.targets KIND URL run|rollback CONTENT`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from kvspark.spark.writing.posix_publisher import PosixPublisher
+from kvspark.table.file_written import FileWritten
+from kvspark.table.objects.storage import Storage
+from kvspark.table.publish.object_publisher import ObjectPublisher
+from kvspark.table.publish.publisher import Attempt, Content, Publisher
+from kvspark.table.sink import Sink
+from kvspark.table.sink_options import SinkOptions
+from tests.spark.publishing import report_of, target_at
+
+OWNER = "small"
+SCHEMA = pa.schema([("content", pa.string()), ("kind", pa.string())])
+BY = ("kind",)
+KINDS = ("a/b", "ü 100%")
+"""Values whose folders are no plain names."""
+TASKS = 2
+ROWS = 40
+"""Of a whole table."""
+
+
+def publisher_at(
+    kind: str, url: str, *, owner: str | None = OWNER, keep: int = 1, overwrite: bool = False
+) -> Publisher:
+    """The target `url`."""
+    if kind == "posix":
+        target = target_at(Path(url), owner=owner or OWNER, keep=keep, overwrite=overwrite)
+        return PosixPublisher(target)
+    return ObjectPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
+
+
+def batches(content: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a task, in two parts."""
+    half = ROWS // TASKS // 2
+    for _ in range(2):
+        kinds = [KINDS[n % 2] for n in range(half)]
+        yield pa.record_batch([[content] * half, kinds], schema=SCHEMA)
+
+
+def written(attempt: Attempt, content: str, task: int, number: int) -> list[FileWritten]:
+    """The files of one try of a task."""
+    options = SinkOptions(group_rows=5, file_bytes=1)
+    name = f"part-{task:05d}-{attempt.name[-8:]}-{number}"
+    sink = Sink(attempt.place, name, SCHEMA, options, partition_by=BY)
+    return [*sink.write(batches(content))]
+
+
+def write_all(attempt: Attempt, content: str) -> tuple[FileWritten, ...]:
+    """The files that count; those of a lost try of each task are beside them."""
+    files: list[FileWritten] = []
+    for task in range(TASKS):
+        written(attempt, "lost", task, 1)
+        files += written(attempt, content, task, 2)
+    return tuple(files)
+
+
+def content_of(publisher: Publisher, run_id: str, files: tuple[FileWritten, ...]) -> Content:
+    """What run `run_id` publishes."""
+    report = report_of(Path(publisher.url), run_id, OWNER).to_json()
+    notes = {"_kvspark/run.json": json.dumps(report).encode()}
+    return Content(files, SCHEMA, BY, notes)
+
+
+def run(publisher: Publisher, content: str) -> None:
+    """One run, whose id is what its rows say."""
+    with publisher.lock(content):
+        publisher.check()
+        attempt = publisher.prepare(content)
+        files = write_all(attempt, content)
+        publisher.commit(attempt, content_of(publisher, content, files))
+
+
+def rows(kind: str, url: str) -> list[tuple[str, str]]:
+    """What a reader finds that knows nothing of kvspark but where the table is; none before the first run."""
+    if kind == "posix":
+        return _rows(pafs.LocalFileSystem(), url) if Path(url).exists() else []
+    store = pafs.S3FileSystem(
+        access_key=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        endpoint_override=os.environ["AWS_ENDPOINT_URL"],
+        region=os.environ["AWS_REGION"],
+    )
+    place = url.removeprefix("s3://")
+    try:
+        with store.open_input_stream(f"{place}/_kvspark/pointer.json") as stream:
+            current = json.loads(stream.read())["current"]
+    except FileNotFoundError:
+        return []
+    return [] if current is None else _rows(store, current["url"].removeprefix("s3://"))
+
+
+def _rows(store: pafs.FileSystem, folder: str) -> list[tuple[str, str]]:
+    hive = ds.partitioning(pa.schema([("kind", pa.string())]), flavor="hive")
+    table = ds.dataset(folder, filesystem=store, format="parquet", partitioning=hive).to_table()
+    return sorted(zip(*(table[name].to_pylist() for name in ("content", "kind")), strict=True))
+
+
+def table_of(content: str) -> list[tuple[str, str]]:
+    """The rows of a run that said `content`."""
+    half = ROWS // TASKS // 2
+    kinds = [KINDS[n % 2] for n in range(half)] * 2 * TASKS
+    return sorted((content, kind) for kind in kinds)
+
+
+def new_url(kind: str, base: str, folder: Path) -> str:
+    """A target that nobody has used."""
+    return str(folder / "table") if kind == "posix" else f"{base}/{secrets.token_hex(4)}/table"
+
+
+def main(kind: str, url: str, what: str, content: str) -> None:
+    """A run, or a rollback to the newest version, in this process."""
+    publisher = publisher_at(kind, url)
+    if what == "run":
+        run(publisher, content)
+        return
+    with publisher.lock("rollback"):
+        publisher.rollback(publisher.versions()[0])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

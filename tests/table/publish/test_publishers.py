@@ -1,0 +1,235 @@
+"""What every target promises, whatever it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kvspark.errors import OutputError, RunLockedError, ValidationError
+from kvspark.fault import FAULT_POINT_ENV
+from kvspark.table.publish.publisher import Publisher
+from tests.table.publish.targets import (
+    content_of,
+    new_url,
+    publisher_at,
+    rows,
+    run,
+    table_of,
+    write_all,
+    written,
+)
+
+TARGETS = ("posix", "s3")
+FAULT_POINTS = {
+    "posix": ("told", "moving", "moved", "synced", "placed", "exchanged", "settled", "published"),
+    "s3": ("fenced", "swept", "told", "closed", "synced", "published", "discarding"),
+}
+
+
+class Target:
+    """One target of a kind, new for a test."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind
+        self.url = url
+
+    def publisher(self, *, owner: str = "small", keep: int = 1) -> Publisher:
+        return publisher_at(self.kind, self.url, owner=owner, keep=keep)
+
+    def rows(self) -> list[tuple[str, str]]:
+        return rows(self.kind, self.url)
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    return _new(request.param, request, tmp_path)
+
+
+def _new(kind: str, request: pytest.FixtureRequest, folder: Path) -> Target:
+    base = "" if kind == "posix" else request.getfixturevalue("s3").url
+    return Target(kind, new_url(kind, base, folder))
+
+
+def test_a_run_publishes_its_rows_and_no_lost_ones(target: Target) -> None:
+    publisher = target.publisher()
+    assert publisher.current() is None
+    run(publisher, "one")
+    assert target.rows() == table_of("one")
+    found = target.publisher().current()
+    assert found is not None
+    assert found.run_id == "one"
+
+
+def test_the_next_run_replaces_it_and_the_old_one_comes_back(target: Target) -> None:
+    publisher = target.publisher()
+    run(publisher, "one")
+    run(publisher, "two")
+    assert target.rows() == table_of("two")
+    (before,) = publisher.versions()
+    assert before.run_id == "one"
+    with publisher.lock("rollback"):
+        publisher.rollback(before)
+    assert target.rows() == table_of("one")
+    assert [each.run_id for each in publisher.versions()] == ["two"]
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_so_many_versions_are_kept(target: Target, keep: int) -> None:
+    publisher = target.publisher(keep=keep)
+    for content in ("one", "two", "three", "four"):
+        run(publisher, content)
+    assert [each.run_id for each in publisher.versions()] == ["three", "two"][:keep]
+
+
+def test_until_the_commit_readers_find_the_old_rows(target: Target) -> None:
+    publisher = target.publisher()
+    run(publisher, "one")
+    with publisher.lock("two"):
+        attempt = publisher.prepare("two")
+        write_all(attempt, "two")
+        assert target.rows() == table_of("one")
+        publisher.abort(attempt)
+    assert target.rows() == table_of("one")
+
+
+def test_a_commit_that_is_repeated_does_nothing(target: Target) -> None:
+    publisher = target.publisher(keep=5)
+    run(publisher, "one")
+    with publisher.lock("two"):
+        attempt = publisher.prepare("two")
+        content = content_of(publisher, "two", write_all(attempt, "two"))
+        publisher.commit(attempt, content)
+        publisher.commit(attempt, content)
+    assert target.rows() == table_of("two")
+    assert [each.run_id for each in publisher.versions()] == ["one"]
+
+
+def test_a_second_run_is_told_who_holds_the_target(target: Target) -> None:
+    with target.publisher().lock("one"), pytest.raises(RunLockedError, match="run one holds it"):
+        target.publisher().lock("two").__enter__()
+    run(target.publisher(), "two")
+    assert target.rows() == table_of("two")
+
+
+def test_a_file_that_is_gone_publishes_nothing(target: Target) -> None:
+    publisher = target.publisher()
+    run(publisher, "one")
+    with publisher.lock("two"):
+        attempt = publisher.prepare("two")
+        files = write_all(attempt, "two")
+        attempt.place.delete(attempt.place.path(files[0].name, files[0].folder))
+        with pytest.raises(ValidationError, match="is not there"):
+            publisher.commit(attempt, content_of(publisher, "two", files))
+        publisher.abort(attempt)
+    assert target.rows() == table_of("one")
+
+
+def test_a_file_of_another_size_publishes_nothing(target: Target) -> None:
+    publisher = target.publisher()
+    with publisher.lock("one"):
+        attempt = publisher.prepare("one")
+        first, *others = write_all(attempt, "one")
+        files = (replace(first, size_bytes=first.size_bytes + 1), *others)
+        with pytest.raises(ValidationError, match="its task wrote"):
+            publisher.commit(attempt, content_of(publisher, "one", files))
+    assert target.rows() == []
+
+
+def test_a_task_that_lives_on_adds_no_row(target: Target) -> None:
+    publisher = target.publisher()
+    with publisher.lock("one"):
+        attempt = publisher.prepare("one")
+        files = write_all(attempt, "one")
+        publisher.commit(attempt, content_of(publisher, "one", files))
+    with pytest.raises(OSError, match=r"ended|No such file"):
+        written(attempt, "late", 0, 3)
+    assert target.rows() == table_of("one")
+
+
+def test_another_jobs_output_is_not_replaced(target: Target) -> None:
+    run(target.publisher(), "one")
+    with pytest.raises(OutputError, match=r"another job \(.*small"):
+        target.publisher(owner="large").check()
+    assert target.rows() == table_of("one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "point"), [(kind, point) for kind, points in FAULT_POINTS.items() for point in points]
+)
+def test_a_run_that_is_killed_leaves_one_whole_table(
+    kind: str, point: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    target = _new(kind, request, tmp_path)
+    run(target.publisher(), "zero")
+    run(target.publisher(), "one")
+    found = _while_reading(target, lambda: _killed_at(point, target, "two"))
+    assert found <= {"one", "two"}
+    assert target.rows() in (table_of("one"), table_of("two"))
+    run(target.publisher(), "three")
+    assert target.rows() == table_of("three")
+    assert _left_over(target) == []
+
+
+def _killed_at(point: str, target: Target, content: str) -> None:
+    environment = {**os.environ, FAULT_POINT_ENV: point}
+    command = [sys.executable, "-m", "tests.table.publish.targets", target.kind, target.url]
+    ended = subprocess.run([*command, "run", content], env=environment, check=False, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def _while_reading(target: Target, work: Callable[[], None]) -> set[str]:
+    """Which tables a reader finds during `work`, by what their rows say; each was whole."""
+    found: set[str] = set()
+    torn: list[object] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            try:
+                there = target.rows()
+            except (
+                FileNotFoundError
+            ):  # listed before an exchange, and opened after it: it is read again
+                continue
+            content = there[0][0] if there else ""
+            if there != table_of(content):
+                torn.append(there)
+            found.add(content)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        work()
+    finally:
+        ended.set()
+        reader.join()
+    assert torn == []
+    assert found
+    return found
+
+
+def _left_over(target: Target) -> list[str]:
+    """What lies there of attempts that are no version."""
+    if target.kind == "posix":
+        beside = Path(target.url).with_name(f".kvspark-{Path(target.url).name}")
+        return [
+            item.name for item in beside.iterdir() if item.name not in {"kept", "unpublished.jsonl"}
+        ]
+    from kvspark.table.objects.object_store import ObjectStore
+    from kvspark.table.objects.storage import Storage
+
+    publisher = target.publisher()
+    current = publisher.current()
+    kept = {each.attempt for each in (*publisher.versions(), current) if each is not None}
+    # Objects, and not folders: this server shows empty ones for a while.
+    names = {each.name.split("/")[1] for each in ObjectStore(Storage(target.url)).listed("_runs")}
+    return sorted(names - kept)
