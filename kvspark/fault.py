@@ -11,6 +11,11 @@ passes every point untouched. The names, in the order in which a run reaches the
     moved_aside  moved_in          where it cannot
     settled  discarding  published
 
+In an object store, and in a Delta table:
+
+    fenced  sweeping  swept  told  closed  synced  published  discarding
+    widened                        where a run that replaces partitions adds a column
+
 A rollback passes `locked`, those from `placed` to `settled`, and `restored`.
 """
 

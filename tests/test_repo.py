@@ -267,6 +267,7 @@ WRONG = (
     ("cache/key/key.py", "import torch", "Only what computes imports torch"),
     ("cache/key/key.py", "import redis", "Only one file talks to Redis"),
     ("tune/space.py", "import optuna", "Only one file asks Optuna"),
+    ("table/sink.py", "import deltalake", "Only one folder talks to Delta Lake's client"),
     (
         "cache/key/key.py",
         "import kvspark.model.stage.stage",

@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from kvspark.spark.writing.posix_publisher import PosixPublisher
+from kvspark.table.delta.delta_publisher import DeltaPublisher
 from kvspark.table.file_written import FileWritten
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.object_publisher import ObjectPublisher
@@ -30,6 +31,8 @@ SCHEMA = pa.schema([("content", pa.string()), ("kind", pa.string())])
 BY = ("kind",)
 KINDS = ("a/b", "ü 100%")
 """Values whose folders are no plain names."""
+POSIX_KINDS = ("posix", "delta")
+"""Kinds of targets that are folders."""
 TASKS = 2
 ROWS = 40
 """Of a whole table."""
@@ -42,6 +45,8 @@ def publisher_at(
     if kind == "posix":
         target = target_at(Path(url), owner=owner or OWNER, keep=keep, overwrite=overwrite)
         return PosixPublisher(target)
+    if kind.startswith("delta"):
+        return DeltaPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
     return ObjectPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
 
 
@@ -90,6 +95,8 @@ def rows(kind: str, url: str) -> list[tuple[str, str]]:
     """What a reader finds that knows nothing of kvspark but where the table is; none before the first run."""
     if kind == "posix":
         return _rows(pafs.LocalFileSystem(), url) if Path(url).exists() else []
+    if kind.startswith("delta"):
+        return delta_rows(url)
     store = pafs.S3FileSystem(
         access_key=os.environ["AWS_ACCESS_KEY_ID"],
         secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
@@ -103,6 +110,17 @@ def rows(kind: str, url: str) -> list[tuple[str, str]]:
     except FileNotFoundError:
         return []
     return [] if current is None else _rows(store, current["url"].removeprefix("s3://"))
+
+
+def delta_rows(url: str) -> list[tuple[str, str]]:
+    """What the format's own client finds in a Delta table."""
+    from deltalake import DeltaTable
+
+    options = {} if url.startswith("/") else {"allow_http": "true"}
+    if not DeltaTable.is_deltatable(url, options):
+        return []
+    table = DeltaTable(url, storage_options=options).to_pyarrow_table()
+    return sorted(zip(*(table[name].to_pylist() for name in ("content", "kind")), strict=True))
 
 
 def _rows(store: pafs.FileSystem, folder: str) -> list[tuple[str, str]]:
@@ -120,7 +138,8 @@ def table_of(content: str) -> list[tuple[str, str]]:
 
 def new_url(kind: str, base: str, folder: Path) -> str:
     """A target that nobody has used."""
-    return str(folder / "table") if kind == "posix" else f"{base}/{secrets.token_hex(4)}/table"
+    is_posix = kind in POSIX_KINDS
+    return str(folder / "table") if is_posix else f"{base}/{secrets.token_hex(4)}/table"
 
 
 def main(kind: str, url: str, what: str, content: str) -> None:

@@ -17,6 +17,7 @@ from kvspark.errors import OutputError, RunLockedError, ValidationError
 from kvspark.fault import FAULT_POINT_ENV
 from kvspark.table.publish.publisher import Publisher
 from tests.table.publish.targets import (
+    POSIX_KINDS,
     content_of,
     new_url,
     publisher_at,
@@ -27,10 +28,13 @@ from tests.table.publish.targets import (
     written,
 )
 
-TARGETS = ("posix", "s3")
+TARGETS = ("posix", "s3", "delta", "delta-s3")
+DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".split()
 FAULT_POINTS = {
     "posix": ("told", "moving", "moved", "synced", "placed", "exchanged", "settled", "published"),
     "s3": ("fenced", "swept", "told", "closed", "synced", "published", "discarding"),
+    "delta": DELTA_POINTS,
+    "delta-s3": DELTA_POINTS,
 }
 
 
@@ -54,7 +58,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
 
 
 def _new(kind: str, request: pytest.FixtureRequest, folder: Path) -> Target:
-    base = "" if kind == "posix" else request.getfixturevalue("s3").url
+    base = "" if kind in POSIX_KINDS else request.getfixturevalue("s3").url
     return Target(kind, new_url(kind, base, folder))
 
 
@@ -230,6 +234,11 @@ def _left_over(target: Target) -> list[str]:
     publisher = target.publisher()
     current = publisher.current()
     kept = {each.attempt for each in (*publisher.versions(), current) if each is not None}
+    if target.kind == "delta":
+        root = Path(target.url)
+        left = [each.parent.name for each in root.glob("runs/*/*")]
+        return sorted({*left, *(each.name for each in root.glob("_kvspark/open/*"))} - kept)
     # Objects, and not folders: this server shows empty ones for a while.
-    names = {each.name.split("/")[1] for each in ObjectStore(Storage(target.url)).listed("_runs")}
+    runs = "runs" if target.kind == "delta-s3" else "_runs"
+    names = {each.name.split("/")[1] for each in ObjectStore(Storage(target.url)).listed(runs)}
     return sorted(names - kept)

@@ -1,0 +1,1 @@
+"""Delta Lake: its log, schemas and statistics."""

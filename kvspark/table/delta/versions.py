@@ -1,0 +1,169 @@
+"""The versions of a Delta table that kvspark published: how one follows another, and what is removed of the rest."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TypeAlias, final
+
+from kvspark.errors import OutputError
+from kvspark.fault import fault_point
+from kvspark.table.delta.log import DeltaLog
+from kvspark.table.delta.snapshot import LogChangedError, Snapshot
+from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles
+from kvspark.table.publish.pointer import Pointer
+from kvspark.table.publish.publisher import Attempt, Content, Published
+
+log = logging.getLogger(__name__)
+
+_WAITS_S = (0.0, 0.0, 0.5, 2.0, 5.0)
+"""Before each try of a commit; other writers may commit at any time."""
+
+_AT = "@v"
+"""Between the URL of a table and a version, as Spark reads it."""
+
+PointerOf: TypeAlias = Callable[["Snapshot | None"], Pointer]
+"""The next pointer; it raises where there may be none."""
+Change: TypeAlias = Callable[["Snapshot | None", Pointer], None]
+"""The commit that says so."""
+
+
+@final
+class DeltaVersions:
+    """The versions of one table. Methods raise OSError where the log or the files cannot be read or written."""
+
+    def __init__(
+        self, table_log: DeltaLog, files: TableFiles, *, owner: str | None, keep: int
+    ) -> None:
+        self._log = table_log
+        self._files = files
+        self._owner = owner
+        self._keep = keep
+
+    def change(self, pointer_of: PointerOf, change: Change) -> tuple[int, Pointer]:
+        """The version of the log that has the next pointer, and that, once it is committed.
+
+        Raises:
+            OSError: it cannot be, or other writers were first each time.
+        """
+        mark = Pointer().mark
+        failure: OSError | None = None
+        for wait_s in _WAITS_S:
+            time.sleep(wait_s)
+            there = self._log.read()
+            if there is not None and there.pointer is not None and there.pointer.mark == mark:
+                return there.version, there.pointer  # it came through, and only its answer was lost
+            pointer = replace(pointer_of(there), mark=mark)
+            try:
+                change(there, pointer)
+            except OSError as exc:
+                failure = exc
+                if not isinstance(exc, LogChangedError) and self._is_still(there):
+                    raise
+                continue
+            return (0 if there is None else there.version + 1), pointer
+        assert failure is not None
+        raise failure
+
+    def begun(self, there: Snapshot | None, attempt: str) -> Pointer:
+        """The pointer that lets only `attempt` commit."""
+        return replace(again(there), owner=self._owner, writer=attempt)
+
+    def published(self, there: Snapshot | None, attempt: Attempt, content: Content) -> Pointer:
+        """The pointer to what `attempt` publishes."""
+        made = Published(
+            attempt.name,
+            attempt.run_id,
+            datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            self._files.url,
+            sum(each.rows for each in content.files),
+        )
+        kept = [] if there is None else self._before(there)
+        return Pointer(owner=self._owner, current=made, kept=tuple(kept[: self._keep]))
+
+    def restored(self, there: Snapshot | None, version: Published) -> Pointer:
+        """The pointer to `version`, which is kept.
+
+        Raises:
+            OutputError: it is not.
+        """
+        kept = () if there is None or there.pointer is None else there.pointer.kept
+        if there is None or version.attempt not in {each.attempt for each in kept}:
+            raise OutputError(
+                f"output path {self._files.url} keeps no output of {version.run_id}; nothing was changed"
+            )
+        rest = [each for each in self._before(there) if each.attempt != version.attempt]
+        current = replace(version, url=self._files.url)
+        return replace(again(there), writer=None, current=current, kept=tuple(rest))
+
+    def sweep(self, attempts: Iterable[str], pointer: Pointer, version: int, *, point: str) -> None:
+        """Removes what there is of `attempts`, which can commit no more, but for the files of a version that is kept.
+
+        `version` has `pointer`. What other writers have made of it since stays whole, too. `point` is that of faults.
+        """
+        try:
+            needed = self._log.paths(version) | self._log.paths(None)
+            for each in pointer.kept:
+                needed |= self._log.paths(version_of(each))
+        except OSError as exc:
+            log.warning("nothing old is removed below %s: %s", self._files.url, exc)
+            return
+        published = attempts_in(pointer)
+        holders = {path.split("/")[1] for path in needed if path.startswith(f"{RUNS}/")}
+        for name in attempts:
+            if name in holders or name in published:
+                self._remove_unneeded(name, needed)
+                if name not in published:
+                    self._files.remove_notes(name)
+            else:
+                log.info("removed what is left of %s below %s", name, self._files.url)
+                self._files.remove(name)
+            fault_point(point)
+
+    def _remove_unneeded(self, attempt: str, needed: set[str]) -> None:
+        names = self._files.sizes(attempt)
+        self._files.delete(
+            attempt,
+            [
+                name
+                for name in names
+                if f"{RUNS}/{attempt}/{name}" not in needed and not name.startswith(f"{NOTES}/")
+            ],
+        )
+
+    def _before(self, there: Snapshot) -> list[Published]:
+        """What can be restored once something else is current, the newest first."""
+        pointer = there.pointer or Pointer()
+        at = f"{self._files.url}{_AT}{there.version}"
+        if pointer.current is not None:
+            return [replace(pointer.current, url=at), *pointer.kept]
+        if not there.has_files():
+            return [*pointer.kept]
+        foreign = f"version {there.version}"
+        return [
+            Published(foreign, foreign, there.written_at(), at, there.rows()),
+            *pointer.kept,
+        ]
+
+    def _is_still(self, there: Snapshot | None) -> bool:
+        now = self._log.read()
+        return (None if now is None else now.version) == (None if there is None else there.version)
+
+
+def again(there: Snapshot | None) -> Pointer:
+    """The pointer of `there`, for another commit."""
+    return Pointer() if there is None or there.pointer is None else there.pointer
+
+
+def attempts_in(pointer: Pointer | None) -> Sequence[str]:
+    """The attempts whose output is current or kept."""
+    versions = () if pointer is None else (pointer.current, *pointer.kept)
+    return [each.attempt for each in versions if each is not None]
+
+
+def version_of(version: Published) -> int:
+    """The version of the log that has what `version` published."""
+    return int(version.url.rpartition(_AT)[2])

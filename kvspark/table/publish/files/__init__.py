@@ -1,0 +1,1 @@
+"""Where the files of a table lie that a log or a catalog lists."""

@@ -1,0 +1,87 @@
+"""The files of a table in an object store, where nothing can be renamed: each is written where it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import final
+
+from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.storage import Storage
+from kvspark.table.place.object_place import OPEN_NAME, ObjectPlace
+from kvspark.table.place.place import Place
+from kvspark.table.place.split_place import SplitPlace
+from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles, note_path
+from kvspark.table.publish.object_lock import ObjectLock
+
+
+@final
+class ObjectFiles(TableFiles):
+    """The objects below one URL."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._store = ObjectStore(storage)
+
+    @property
+    def url(self) -> str:
+        return self._storage.url
+
+    def lock(self, run_id: str) -> ObjectLock:
+        return ObjectLock(self._store, run_id)
+
+    def stray(self) -> str | None:
+        for each in self._store.listed():
+            if each.name.partition("/")[0] not in {NOTES, RUNS}:
+                return each.name
+        return None
+
+    def open(self, attempt: str) -> Place:
+        for folder in _folders(attempt):
+            self._store.put(f"{folder}/{OPEN_NAME}", b"")
+        rows, beside = (ObjectPlace(self._storage.below(each)) for each in _folders(attempt))
+        return SplitPlace(rows, beside)
+
+    def close(self, attempt: str) -> None:
+        self._store.delete([f"{folder}/{OPEN_NAME}" for folder in _folders(attempt)])
+
+    def sizes(self, attempt: str) -> Mapping[str, int]:
+        rows, beside = _folders(attempt)
+        found = {
+            each.name.removeprefix(f"{rows}/"): each.size_bytes for each in self._store.listed(rows)
+        }
+        for each in self._store.listed(beside):
+            found[f"{NOTES}/{each.name.removeprefix(f'{beside}/')}"] = each.size_bytes
+        return found
+
+    def settle(self, attempt: str, beside: Iterable[str], notes: Mapping[str, bytes]) -> None:
+        del beside  # written where it stays
+        for name, data in notes.items():
+            self._store.put(f"{_folders(attempt)[1]}/{note_path(name)}", data)
+
+    def sync(self, attempt: str) -> None:
+        """Nothing: an object is durable once it is there."""
+
+    def attempts(self) -> list[str]:
+        return sorted({*self._store.folders(RUNS), *self._store.folders(f"{NOTES}/{RUNS}")})
+
+    def note(self, attempt: str, name: str) -> bytes | None:
+        stored = self._store.get(f"{_folders(attempt)[1]}/{note_path(name)}")
+        return None if stored is None else stored.data
+
+    def delete(self, attempt: str, names: Iterable[str]) -> None:
+        rows, beside = _folders(attempt)
+        is_beside = {name: name.startswith(f"{NOTES}/") for name in names}
+        paths = [f"{beside}/{note_path(n)}" if is_beside[n] else f"{rows}/{n}" for n in is_beside]
+        self._store.delete(paths)
+
+    def remove(self, attempt: str) -> None:
+        self.close(attempt)
+        for folder in _folders(attempt):
+            self._store.delete([each.name for each in self._store.listed(folder)])
+
+    def remove_notes(self, attempt: str) -> None:
+        self._store.delete([each.name for each in self._store.listed(_folders(attempt)[1])])
+
+
+def _folders(attempt: str) -> tuple[str, str]:
+    return f"{RUNS}/{attempt}", f"{NOTES}/{RUNS}/{attempt}"
