@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvspark.spark.runs.tally import Tally
     from kvspark.spark.scoring.score import score
     from kvspark.spark.scoring.udf import udf
+    from kvspark.table.reading.read import read
 
 # MKL reads this at its first call. Without it a product whose rows are not a multiple of 32 bytes
 # gives a row other bits at another place of the batch: 20 of 210 shapes of a linear layer, none
@@ -58,6 +59,7 @@ __all__ = [
     "log_model",
     "measured_plan",
     "open_model",
+    "read",
     "run",
     "score",
     "udf",
@@ -78,6 +80,7 @@ _HOME = {
     "log_model": "kvspark.infer.mlflow_registry",
     "measured_plan": "kvspark.spark.check.frame_plan",
     "open_model": "kvspark.infer.open_model",
+    "read": "kvspark.table.reading.read",
     "run": "kvspark.spark.jobs.run",
     "score": "kvspark.spark.scoring.score",
     "udf": "kvspark.spark.scoring.udf",

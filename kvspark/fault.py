@@ -13,7 +13,8 @@ passes every point untouched. The names, in the order in which a run reaches the
 
 In an object store, and in a Delta table:
 
-    fenced  sweeping  swept  told  closed  synced  published  discarding
+    locked  fenced  sweeping  swept  task_batch  task_file  staged  collected  validated  reported
+    told  closed  synced  published  discarding
     widened                        where a run that replaces partitions adds a column
 
 A rollback passes `locked`, those from `placed` to `settled`, and `restored`.

@@ -18,7 +18,7 @@ from tests import worker_daemon
 from tests.class_archive import java_options
 from tests.sealing_keys import TEST_KEYS
 
-pytest_plugins = ["tests.store_fixtures"]
+pytest_plugins = ["tests.object_fixtures", "tests.store_fixtures"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -27,7 +27,16 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 class OutputConfig(Section):
     """The table that is written."""
 
-    path: Name = Field(description="The folder that the run publishes.")
+    path: Name = Field(
+        description="The folder that the run publishes: a path of a POSIX file system, or `s3://BUCKET/FOLDER`, `gs://…`, "
+        "`abfss://…`. Object stores are reached with the credentials of the environment, and written by the workers.",
+    )
+    storage: dict[str, str] = Field(
+        default_factory=dict,
+        description="Settings of an object store that are no secret: `endpoint`, `region`. Credentials come from the "
+        "environment (`AWS_ACCESS_KEY_ID`, …), a file that it names, or the machine's own identity, on driver and "
+        "workers.",
+    )
     compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
         default="zstd", description="The Parquet compression."
     )
@@ -42,7 +51,7 @@ class OutputConfig(Section):
         "the same `run.id` or date replaces what it added. Columns must be the same.",
     )
     writer: Literal["spark", "arrow"] = Field(
-        default="spark",
+        default="arrow",
         description="Who writes the Parquet files. `arrow`: each worker writes the rows that it scored, which saves "
         "their way back into Spark; a type that only Spark writes makes Spark write the run, and the log says so.",
     )
@@ -69,6 +78,17 @@ class OutputConfig(Section):
         description="Replace what no run of this job wrote; it is kept beside the output as "
         "`_replaced-NAME-TIME`. Otherwise such a run is refused (exit code 73).",
     )
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_holds_no_secret(cls, storage: dict[str, str]) -> dict[str, str]:
+        for key, value in storage.items():
+            if holds_secret(key, value) or "key" in key.lower() or "token" in key.lower():
+                raise ValueError(
+                    f"{key} looks like a secret, and confs are read by many; give it to driver and workers by environment "
+                    "variable"
+                )
+        return storage
 
 
 @final

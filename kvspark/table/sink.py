@@ -76,17 +76,42 @@ class Sink:
         """
         try:
             for batch in batches:
-                if batch.num_rows:
-                    yield from self._add(conformed(batch, self._schema))
-            for name, folder in self._folders.items():
-                if folder.rows:
-                    yield from self._write_group(name, folder.rows)
-                if folder.file is not None:
-                    yield self._close(folder.file)
-                    folder.file = None
+                yield from self.add(batch)
+            yield from self.finish()
         except BaseException:
-            self._delete_all()
+            self.abandon()
             raise
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[FileWritten]:
+        """The files that are complete once `batch` is added.
+
+        Raises:
+            OSError, pyarrow.ArrowInvalid: as `write`. Call `abandon` then, or where nothing more comes.
+        """
+        if batch.num_rows:
+            yield from self._add(conformed(batch, self._schema))
+
+    def finish(self) -> Iterator[FileWritten]:
+        """The files that were not complete yet.
+
+        Raises:
+            OSError: as `add`.
+        """
+        for name, folder in self._folders.items():
+            if folder.rows:
+                yield from self._write_group(name, folder.rows)
+            if folder.file is not None:
+                yield self._close(folder.file)
+                folder.file = None
+
+    def abandon(self) -> None:
+        """Leaves no file of this sink, as far as the place lets it."""
+        for folder in self._folders.values():
+            if folder.file is not None:
+                folder.file.abandon()
+        for path in self._closed:
+            with suppress(OSError):
+                self._place.delete(path)
 
     def write_empty(self) -> FileWritten:
         """A file without rows, which says what the columns are; those of all folders too.
@@ -159,11 +184,3 @@ class Sink:
         codec = self._options.compression
         ending = ".parquet" if codec == "uncompressed" else f".{codec}.parquet"
         return f"{self._name}-c{number:03d}{ending}"
-
-    def _delete_all(self) -> None:
-        for folder in self._folders.values():
-            if folder.file is not None:
-                folder.file.abandon()
-        for path in self._closed:
-            with suppress(OSError):
-                self._place.delete(path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,16 +15,16 @@ from kvspark.errors import UsageError
 
 
 @click.command(short_help="Show the last run of an output, and those before.")
-@click.argument("place", metavar="CONF|FOLDER", type=click.Path(path_type=Path))
+@click.argument("place", metavar="CONF|FOLDER")
 @with_sets
 @click.option(
     "--last", type=click.IntRange(min=1), default=10, show_default=True, help="Runs of the history."
 )
 @click.option("--json", "as_json", is_flag=True, help="Both as one JSON value.")
-def report(place: Path, sets: Sequence[str], last: int, *, as_json: bool) -> None:
+def report(place: str, sets: Sequence[str], last: int, *, as_json: bool) -> None:
     """Show the last run that published to an output, and those before it.
 
-    The output is a folder, or the output.path of a conf. Runs that failed, were interrupted or died are in
+    The output is a folder, one in an object store too, or the output.path of a conf. Runs that failed, were interrupted or died are in
     the history too. `kvspark explain FIELD` says what a field of the JSON means.
     """
     from kvspark.report.past_runs import print_history
@@ -31,12 +32,12 @@ def report(place: Path, sets: Sequence[str], last: int, *, as_json: bool) -> Non
     from kvspark.spark.runs.history import read_history
     from kvspark.spark.runs.run_report import REPORT_FOLDER, read_report
 
-    output = _output_of(place, sets)
-    newest = read_report(output / REPORT_FOLDER)
-    runs = read_history(output)
+    with _output_of(place, sets) as output:
+        newest = read_report(output / REPORT_FOLDER)
+        runs = read_history(output)
     if newest is None and not runs:
         raise UsageError(
-            f"{output} has no report of a run ({REPORT_FOLDER}/run.json); name the folder that a run "
+            f"{place} has no report of a run ({REPORT_FOLDER}/run.json); name the folder that a run "
             "published, or its conf"
         )
     if as_json:
@@ -45,19 +46,33 @@ def report(place: Path, sets: Sequence[str], last: int, *, as_json: bool) -> Non
         click.echo(json.dumps({"run": told, "history": history}, indent=2))
         return
     if newest is None:
-        click.echo(f"{output}: no run has published yet")
+        click.echo(f"{place}: no run has published yet")
         print_history(runs, published=None, last=last)
         return
     print_report(newest)
     print_history(runs, published=(newest.started_at, newest.run_id), last=last)
 
 
-def _output_of(place: Path, sets: Sequence[str]) -> Path:
+@contextmanager
+def _output_of(place: str, sets: Sequence[str]) -> Iterator[Path]:
     """The folder `place`, also one that no run has made yet, or the output of the conf `place`."""
+    from kvspark.spark.publishing.brought_notes import brought_notes
+    from kvspark.spark.publishing.open_target import is_objects, publisher_at, publisher_of
     from kvspark.spark.runs.unpublished import beside
     from kvspark.spark.tables.paths import local_path
 
-    if place.is_dir() or (not place.exists() and beside(place).is_dir()):
-        return place
-    conf = place
-    return local_path(load_job_config(conf, sets=sets).output.path, what="output path")
+    if is_objects(place):
+        with brought_notes(publisher_at(place)) as notes:
+            yield notes
+        return
+    folder = Path(place)
+    if folder.is_dir() or (not folder.exists() and beside(folder).is_dir()):
+        yield folder
+        return
+    config = load_job_config(folder, sets=sets)
+    publisher = publisher_of(config)
+    if publisher is None:
+        yield local_path(config.output.path, what="output path")
+        return
+    with brought_notes(publisher) as notes:
+        yield notes

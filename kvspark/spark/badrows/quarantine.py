@@ -9,17 +9,14 @@ quarantine publishes: it lies in the folder that takes the target's place in one
 finds the output of one run and the quarantine of another. Spark and Arrow skip names that start
 with an underscore, also where the output is one partition of a larger table.
 
-Each attempt of a task writes a file of its own beside the staged output, with its last row under
-its last name. The attempt that Spark counts says by accumulator which file is its own; what others
-left is deleted, never read.
+Each attempt of a task writes a file of its own. The attempt that Spark counts says by accumulator which
+file is its own; what others left is deleted, never read.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, final
 
 import numpy as np
@@ -30,12 +27,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
 
-from kvspark.errors import OutputError, UsageError, ValidationError
+from kvspark.errors import OutputError, UsageError
 from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.runs.run_report import REPORT_FOLDER
-from kvspark.spark.scoring.bad_rows import BadRowOutput, Scored, limited
-from kvspark.spark.tables.footers import read_footers
+from kvspark.spark.scoring.bad_rows import Aside, BadRowOutput, Scored, limited
+from kvspark.table.hashed_stream import HashedStream
+from kvspark.table.place.place import OutputFile, Place
 
 QUARANTINE_FOLDER = f"{REPORT_FOLDER}/quarantine"
 """Inside the output."""
@@ -49,8 +47,8 @@ _WHY = (
     ("partition", pa.int32()),
 )
 
-Files = dict[int, str]
-"""The file of each partition's task."""
+Files = dict[int, tuple[str, int]]
+"""The file of each partition's task, and its rows."""
 
 
 @final
@@ -70,8 +68,10 @@ class _ByPartition(AccumulatorParam[Files]):
 class Quarantine(BadRowOutput):
     """Bad rows are left out of the output, and written to a table of their own."""
 
+    place: Place
+    """Where tasks write."""
     folder: str
-    """Where tasks write: beside the staged output, on a file system that all of them share."""
+    """In the place."""
     ids: Mapping[str, int]
     """The columns that name a row, and their places in the batches that are read."""
     is_located: bool
@@ -98,26 +98,8 @@ class Quarantine(BadRowOutput):
             yield made.take(pa.array(good))
         writer.close()
 
-    def collect(self, staged: Path) -> int:
-        output = staged / QUARANTINE_FOLDER
-        output.mkdir(parents=True)
-        parts = []
-        for partition, name in sorted(self.files.value.items()):
-            parts.append(output / f"part-{partition:05d}.parquet")
-            try:
-                Path(self.folder, name).rename(parts[-1])
-            except OSError as exc:
-                raise ValidationError(
-                    f"nothing was published: the bad rows of partition {partition} are not in "
-                    f"{self.folder} ({exc.strerror}); tasks and driver must share the output's file "
-                    "system"
-                ) from None
-        if not parts:  # a reader finds a table also after a night without bad rows
-            pq.write_table(self.empty, output / "part-00000.parquet")
-        return sum(footer.rows for footer in read_footers(parts))
-
-    def discard(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def aside(self) -> Aside:
+        return Aside(dict(self.files.value), self.empty)
 
 
 @final
@@ -130,6 +112,8 @@ class _Writer:
         self._partition = -1 if context is None else context.partitionId()
         attempt = 0 if context is None else context.taskAttemptId()
         self._name = f"part-{self._partition:05d}-{attempt}.parquet"
+        self._rows = 0
+        self._file: OutputFile | None = None
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, given: pa.RecordBatch, bad: BadRows) -> None:
@@ -143,33 +127,40 @@ class _Writer:
         rows = pa.table(arrays)
         try:
             if self._writer is None:
-                Path(self._table.folder).mkdir(parents=True, exist_ok=True)
+                place = self._table.place
+                self._file = place.create(place.path(self._name, self._table.folder))
                 self._writer = pq.ParquetWriter(
-                    self._path(f".{self._name}"), rows.schema, write_page_checksum=True
+                    HashedStream(self._file), rows.schema, write_page_checksum=True
                 )
             self._writer.write_table(rows)
         except OSError as exc:
-            raise _refused(self._table.folder, exc) from None
+            raise _refused(self._table.place.url, exc) from None
+        self._rows += rows.num_rows
 
     def close(self) -> None:
-        """Gives the file its name, and says that it is this task's."""
-        if self._writer is None:
+        """Completes the file, and says that it is this task's."""
+        if self._writer is None or self._file is None:
             return
         try:
             self._writer.close()
-            self._path(f".{self._name}").rename(self._path(self._name))
+            self._file.close()
         except OSError as exc:
-            raise _refused(self._table.folder, exc) from None
-        self._table.files.add({self._partition: self._name})
-
-    def _path(self, name: str) -> Path:
-        return Path(self._table.folder, name)
+            raise _refused(self._table.place.url, exc) from None
+        self._table.files.add({self._partition: (self._name, self._rows)})
 
 
 def quarantine_of(
-    df: DataFrame, columns: ColumnMap, *, ids: tuple[str, ...], staged: Path, most: int | None
+    df: DataFrame,
+    columns: ColumnMap,
+    *,
+    ids: tuple[str, ...],
+    place: Place,
+    folder: str = "",
+    most: int | None,
 ) -> tuple[DataFrame, Quarantine]:
-    """The table that is to be scored, with what names its rows at its end, and where its bad rows go.
+    """The table that is to be scored, with what names its rows at its end, and what becomes of its bad rows.
+
+    These go to `folder` of `place`.
 
     Raises:
         UsageError: `ids` names a column that is not there, that a quarantine table has itself, or
@@ -183,9 +174,8 @@ def quarantine_of(
     kinds = [df.schema.fields[place].dataType for place in names.values()]
     fields = [(name, to_arrow_type(kind)) for name, kind in zip(names, kinds, strict=True)]
     files = df.sparkSession.sparkContext.accumulator({}, _ByPartition())
-    folder = str(staged.with_name(f"{staged.name}.bad"))
     empty = pa.schema([*fields, *_WHY]).empty_table()
-    return df, Quarantine(folder, names, not ids, files, empty, most)
+    return df, Quarantine(place, folder, names, not ids, files, empty, most)
 
 
 def located(df: DataFrame) -> DataFrame:
@@ -234,6 +224,6 @@ def _is_number(kind: str) -> bool:
 
 def _refused(folder: str, exc: OSError) -> OutputError:
     return OutputError(
-        f"bad rows cannot be written to {folder} ({exc.strerror or 'disk trouble'}); nothing was "
+        f"bad rows cannot be written to {folder} ({exc.strerror or exc}); nothing was "
         "published, every worker must be able to write where the output goes"
     )

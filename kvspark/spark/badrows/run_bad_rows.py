@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from pyspark.sql import DataFrame
 
@@ -13,12 +13,18 @@ from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.scoring.bad_rows import BadRowOutput, NoBadRows, NullOutputs
 from kvspark.spark.tables.source import Source
 from kvspark.stats import RunStats
+from kvspark.table.place.place import Place
 
 
 def bad_rows_of(
-    config: InputConfig, source: Source, columns: ColumnMap, staged: Path
+    config: InputConfig,
+    source: Source,
+    columns: ColumnMap,
+    opened: Callable[[], tuple[Place, str]],
 ) -> tuple[DataFrame, BadRowOutput]:
-    """The table to score, and what its tasks do with bad rows; `staged` is where its output will be.
+    """The table to score, and what its tasks do with bad rows.
+
+    `opened` gives a place, and a folder in it, for those that the output leaves out; it is asked if there may be some.
 
     Raises:
         UsageError: `input.id` names no column that can name a row.
@@ -30,7 +36,8 @@ def bad_rows_of(
     most = most_bad_rows(config, source.rows)
     if config.on_bad_row == "null":
         return source.df, NullOutputs(most)
-    return quarantine_of(source.df, columns, ids=config.id, staged=staged, most=most)
+    place, folder = opened()
+    return quarantine_of(source.df, columns, ids=config.id, place=place, folder=folder, most=most)
 
 
 def most_bad_rows(config: InputConfig, rows: int) -> int | None:

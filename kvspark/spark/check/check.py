@@ -20,7 +20,7 @@ from kvspark.spark.check.decided import decider
 from kvspark.spark.check.opened import open_model, plan_of
 from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
-from kvspark.spark.output.job_target import target_of
+from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.session.failure import explained
 from kvspark.spark.tables.input_files import InputFiles, find_files
 from kvspark.spark.tables.listing import resolve_paths
@@ -143,9 +143,9 @@ class _Check:
             inputs = resolve_paths(self._config.input.paths)
         except KvsparkError:
             inputs = []  # told of the input
-        target = target_of(self._config, inputs=inputs)
-        got = "replaced" if target.path.exists() else "new"
-        yield Looked(Finding("ok", "output", f"{target.path} ({got})"))
+        target = open_target(self._config, inputs=inputs)
+        got = "replaced" if target.is_there else "new"
+        yield Looked(Finding("ok", "output", f"{target.url} ({got})"))
 
     def _check_rows(self) -> Iterator[Looked]:
         if not self._is_right:

@@ -13,10 +13,10 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import DataError, KvsparkError, OutputError, SchemaError, UsageError
 from kvspark.infer.rows.arrow import arrow_type
 from kvspark.model.bundle.bundle import Bundle
-from kvspark.spark.check.opened import check_output
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_made_input
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
+from kvspark.spark.publishing.output_columns import check_output
 from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
 from kvspark.spark.tables.input_files import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.tables.nanoseconds import asked_as_long

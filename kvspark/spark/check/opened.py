@@ -9,19 +9,17 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
-from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
+from pyspark.sql.types import StructType
 
-from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.config.job import JobConfig
 from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, column_map
-from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
-from kvspark.spark.output.appended import check_added
+from kvspark.spark.publishing.output_columns import check_output
 from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
 from kvspark.spark.tables.input_files import InputFiles, find_files, refuse_known_nulls
 from kvspark.spark.tables.nanoseconds import asked_as_long
-from kvspark.spark.tables.paths import local_path
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -159,49 +157,6 @@ def check_files(config: JobConfig, files: InputFiles, columns: ColumnMap, bundle
         refuse_known_nulls(
             files.footers, [name for name in columns.reads if name not in columns.defaulted]
         )
-
-
-def check_output(config: JobConfig, schema: StructType) -> None:
-    """Does nothing if rows of `schema` can be the output of `config`, or can be added to what is there.
-
-    A type that nobody knows yet (void) is not looked at.
-
-    Raises:
-        UsageError: as `check_partition_by`.
-        OutputError: as `check_added`.
-    """
-    check_partition_by(config.output, schema)
-    if config.output.mode == "append":
-        published = local_path(config.output.path, what="output path")
-        check_added(published, schema, config.output.partition_by, config.run_id())
-
-
-def check_partition_by(output: OutputConfig, schema: StructType) -> None:
-    """Does nothing if an output of `schema` can be in the folders that `output` asks for.
-
-    Raises:
-        UsageError: a column is missing, named twice or of a type that no folder's name holds, or none is
-            left for the files.
-    """
-    columns = schema.names
-    missing = [name for name in output.partition_by if name not in columns]
-    if missing:
-        raise UsageError(
-            f"output.partition_by: {missing_column(missing[0], columns, 'name one of these')}"
-        )
-    if len(set(output.partition_by)) < len(output.partition_by):
-        raise UsageError("output.partition_by names a column twice; name it once")
-    if output.partition_by and len(output.partition_by) >= len(columns):
-        raise UsageError(
-            "output.partition_by names every column of the output; leave some for the files"
-        )
-    for name in output.partition_by:
-        kind = schema[name].dataType
-        if isinstance(kind, ArrayType | MapType | StructType | BinaryType):
-            raise UsageError(
-                f"output.partition_by names {name!r} of type {kind.simpleString()}, which no folder's name holds; "
-                "name a column of texts, numbers or dates"
-            )
 
 
 def open_cache(config: JobConfig) -> Cache | None:

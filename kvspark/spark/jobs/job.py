@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import final
 
 import pyspark
@@ -26,13 +25,10 @@ from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
 from kvspark.spark.jobs.planned import Planned, planned
 from kvspark.spark.jobs.prepared_run import PreparedRun, prepared
 from kvspark.spark.jobs.recorded import Record
-from kvspark.spark.jobs.written_rows import write_rows
-from kvspark.spark.output.appended import add_to
-from kvspark.spark.output.job_target import target_of
-from kvspark.spark.output.output_check import Written, check_written
-from kvspark.spark.output.target import Target
-from kvspark.spark.output.target_interrupted import interrupted_run
-from kvspark.spark.runs.history import write_report
+from kvspark.spark.output.output_check import Written
+from kvspark.spark.publishing.interrupted import interrupted_run
+from kvspark.spark.publishing.open_target import open_target
+from kvspark.spark.publishing.run_target import RunTarget, Staging
 from kvspark.spark.runs.phases import Phases
 from kvspark.spark.runs.registry_update import remember_seconds, take_stock
 from kvspark.spark.runs.rows_done import RowsDone
@@ -74,14 +70,14 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
     record = Record(config, phases)
     with ExitStack() as locked:
         with record.before_lock():
-            target = target_of(config, inputs=resolve_paths(config.input.paths))
+            target = open_target(config, inputs=resolve_paths(config.input.paths))
             locked.enter_context(target.lock(run_id))
         locked.enter_context(record.under_lock(target))
         locked.enter_context(telling(lambda: interrupted_run(phases.current, target)))
         fault_point("locked")
         removed = target.recover()
         if removed:
-            log.info("removed what %s left beside %s", count_of(removed, "dead run"), target.path)
+            log.info("removed what %s left beside %s", count_of(removed, "dead run"), target.url)
         target.check()  # of what was there before the lock nothing is known
         try:
             return _Run(config, target, run_id, phases).publish(spark)
@@ -98,7 +94,7 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
 class _Run:
     """One attempt, under the lock."""
 
-    def __init__(self, config: JobConfig, target: Target, run_id: str, phases: Phases) -> None:
+    def __init__(self, config: JobConfig, target: RunTarget, run_id: str, phases: Phases) -> None:
         self._config = config
         self._target = target
         self._run_id = run_id
@@ -110,7 +106,7 @@ class _Run:
         with ExitStack() as held:
             made = prepared(config, phases, held, spark)
             with phases.phase("plan") as told:
-                run = planned(config, made, self._target.path)
+                run = planned(config, made, self._target.notes)
                 told.append(run.told if made.cache is not None else "no cache")
             score = partial(self._score, made, run)
             try:
@@ -125,55 +121,44 @@ class _Run:
     def _score(self, made: PreparedRun, run: Planned, *, weights: Way) -> RunReport:
         source, model, columns = made.source, made.model, made.columns
         spark, compiled = source.df.sparkSession, run.compiled
-        tally, staged = Tally(spark), self._target.stage(self._run_id)
-        given, bad_rows = bad_rows_of(self._config.input, source, columns, staged)
+        tally, staging = Tally(spark), self._target.begin(self._run_id)
         try:
+            given, bad_rows = bad_rows_of(self._config.input, source, columns, staging.bad_rows)
             done = RowsDone(spark, tally, source.rows)
             with self._phases.phase("score") as told, done.shown("score"):
                 spec = task_spec(spark, compiled, made.cache, weights)
                 rows = spread(given, source.rows, columns)
                 table = scored_table(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
-                    writer = write_rows(table, staged, self._config)
+                    writer = staging.write(table)
                 spec.shipped.destroy()
                 told.append(tally.stats.line())
             fault_point("staged")
             check_bad_rows(self._config.input, tally.stats, source.rows)
-            written = self._validate(staged, source, table.schema, bad_rows)
+            written = self._validate(staging, source, table.schema, bad_rows)
             fault_point("validated")
             report = self._report(made, run, _told(tally, made.trouble), written)
             report = replace(report, writer=writer)
-            write_report(report, staged, output=self._target.path)
+            staging.report(report)
             fault_point("reported")
             with self._phases.phase("publish") as told:
-                self._target.publish(staged)
-                told.append(str(self._target.path))
+                staging.publish()
+                told.append(self._target.url)
             if made.cache is not None:
                 take_stock(model.stages, tally.stats, made.cache)
                 if made.sample.unchecked is None:
                     remember_seconds(compiled, tally.stats, made.cache, made.sample.threads)
         finally:
-            bad_rows.discard()
-            self._target.discard(staged)
+            staging.discard()
         return replace(report, seconds=dict(self._phases.seconds))
 
     def _validate(
-        self, staged: Path, source: Source, schema: StructType, bad_rows: BadRowOutput
+        self, staging: Staging, source: Source, schema: StructType, bad_rows: BadRowOutput
     ) -> Written:
         with self._phases.phase("validate") as told:
-            quarantined = bad_rows.collect(staged)
-            fault_point("collected")
-            written = check_written(
-                staged,
-                rows=source.rows,
-                schema=schema,
-                quarantined=quarantined,
-                partition_by=self._config.output.partition_by,
-            )
+            written = staging.validated(schema, source.rows, bad_rows)
             source.check_unchanged()
-            if self._config.output.mode == "append":
-                add_to(self._target.path, staged, self._run_id)
-            aside = f", {quarantined:,} quarantined" if quarantined else ""
+            aside = f", {written.quarantined:,} quarantined" if written.quarantined else ""
             told.append(
                 f"{count_of(written.rows, 'row')} in {count_of(written.files, 'file')}{aside}"
             )
@@ -182,9 +167,11 @@ class _Run:
     def _report(
         self, made: PreparedRun, run: Planned, stats: RunStats, written: Written
     ) -> RunReport:
-        config, path = self._config, self._target.path
+        config = self._config
         source, model = made.source, made.model
-        stages = stage_reports(model.stages, stats, known_seconds(path, REPORT_FOLDER))
+        stages = stage_reports(
+            model.stages, stats, known_seconds(self._target.notes, REPORT_FOLDER)
+        )
         return RunReport(
             run_id=self._run_id,
             name=config.run.name,
@@ -192,7 +179,7 @@ class _Run:
             started_at=self._started_at,
             model=model.name,
             fingerprint=model.fingerprint.hex(),
-            output=str(path),
+            output=self._target.url,
             inputs=config.input.paths,
             rows_in=source.rows,
             rows_out=written.rows,

@@ -11,7 +11,7 @@ from kvspark.errors import CacheRequiredError, DataError, UsageError
 from kvspark.plan.table import PlanTable
 from kvspark.spark.jobs.planned import measured_table
 from kvspark.spark.jobs.prepared_run import prepared
-from kvspark.spark.output.job_target import target_of
+from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.runs.phases import Phases
 from kvspark.spark.tables.listing import resolve_paths
 
@@ -32,10 +32,10 @@ def plan_job(config: JobConfig, *, spark: SparkSession | None = None) -> PlanTab
         raise UsageError(
             "the conf has no cache, so there is nothing to plan: every row is computed; name a store in cache.url"
         )
-    target = target_of(config, inputs=resolve_paths(config.input.paths))
+    target = open_target(config, inputs=resolve_paths(config.input.paths))
     with ExitStack() as held:
         made = prepared(config, Phases(), held, spark)
-        table = measured_table(config, made, target.path)
+        table = measured_table(config, made, held.enter_context(target.reading()))
         if table is not None:
             return table
         if not made.sample.arrays:

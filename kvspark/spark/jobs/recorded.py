@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import final
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import KvsparkError, OutputError, UsageError
 from kvspark.spark.output.job_target import target_of
-from kvspark.spark.output.target import Target
+from kvspark.spark.publishing.open_target import publisher_of
+from kvspark.spark.publishing.run_target import RunTarget
 from kvspark.spark.runs.history import PastRun, add_run, drop_taken
 from kvspark.spark.runs.phases import Phases
 from kvspark.spark.session.interrupt import Interrupted, interrupt_in
@@ -40,26 +42,29 @@ class Record:
             yield
         except BaseException as exc:
             with contextlib.suppress(UsageError, OutputError):  # it is not: nothing is written
-                target = target_of(self._config)
-                if target.path.exists():
-                    self._add(target, exc)
+                if publisher_of(self._config) is None:
+                    self._add(target_of(self._config).path, exc)
             raise
 
     @contextmanager
-    def under_lock(self, target: Target) -> Iterator[None]:
+    def under_lock(self, target: RunTarget) -> Iterator[None]:
         """As `before_lock`, unless the run has published."""
         try:
             yield
         except BaseException as exc:
-            if not target.is_published and target.path.exists():
-                self._add(target, exc)
+            if not target.is_published and target.lines is not None:
+                self._add(target.lines, exc)
             raise
+        if target.lines is None:
+            return
         try:
-            drop_taken(target.path)
+            drop_taken(target.lines)
         except OSError as exc:  # lines that are there twice are one for who reads them
-            log.debug("lines of the history stay beside %s (%s)", target.path, exc)
+            log.debug("lines of the history stay beside %s (%s)", target.url, exc)
 
-    def _add(self, target: Target, error: BaseException) -> None:
+    def _add(self, output: Path, error: BaseException) -> None:
+        if not output.exists():
+            return
         interrupted = interrupt_in(error)
         is_ended = interrupted is not None or isinstance(error, KeyboardInterrupt)
         run = PastRun(
@@ -75,9 +80,9 @@ class Record:
             message=_message(interrupted or error),
         )
         try:
-            add_run(target.path, run)
+            add_run(output, run)
         except OSError as exc:
-            log.warning("the history of %s lacks this run (%s)", target.path, exc.strerror)
+            log.warning("the history of %s lacks this run (%s)", output, exc.strerror)
 
 
 def _exit_code(error: BaseException) -> int:

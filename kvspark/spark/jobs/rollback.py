@@ -8,12 +8,14 @@ from datetime import datetime, timezone
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.fault import fault_point
+from kvspark.spark.jobs.publisher_rollback import roll_back, version_lines
 from kvspark.spark.output.job_target import target_of
 from kvspark.spark.output.occupant import report_in
 from kvspark.spark.output.run_lock import ROLLBACK
 from kvspark.spark.output.target import Target
-from kvspark.spark.output.target_interrupted import interrupted_rollback
 from kvspark.spark.output.versions import Version
+from kvspark.spark.publishing.interrupted import interrupted_rollback
+from kvspark.spark.publishing.open_target import publisher_of
 from kvspark.spark.session.interrupt import telling
 from kvspark.wording import count_of
 
@@ -31,6 +33,9 @@ def run_rollback(config: JobConfig, *, to: str | None = None) -> str:
         UsageError: no output of run `to` is kept.
         RunLockedError: a run is under way.
     """
+    publisher = publisher_of(config)
+    if publisher is not None:
+        return roll_back(publisher, to)
     target = target_of(config)
     with target.lock(ROLLBACK), telling(lambda: interrupted_rollback(target)):
         fault_point("locked")
@@ -44,6 +49,9 @@ def run_rollback(config: JobConfig, *, to: str | None = None) -> str:
 
 def versions_of(config: JobConfig) -> list[str]:
     """A line for the output and for each one that can be restored, the last replaced first."""
+    publisher = publisher_of(config)
+    if publisher is not None:
+        return version_lines(publisher)
     target = target_of(config)
     report = report_in(target.path)
     lines = [

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, final
 
 import pyarrow as pa
@@ -23,6 +22,22 @@ _LONGEST = 60
 
 _FIELDS = ("stage", "error", "message")
 _ARROW = pa.struct([(name, pa.string()) for name in _FIELDS])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Files of rows that an output leaves out."""
+
+    files: Mapping[int, tuple[str, int]]
+    """By partition of the task, a file's name where tasks write such files, and its rows."""
+    empty: pa.Table
+    """The table without rows."""
+
+    @property
+    def rows(self) -> int:
+        """All that are left out."""
+        return sum(rows for _, rows in self.files.values())
 
 
 class BadRowOutput(ABC):
@@ -50,17 +65,9 @@ class BadRowOutput(ABC):
     def kept(self, scored: Iterable[Scored]) -> Iterator[pa.RecordBatch]:
         """The batches of the scored table, in their order."""
 
-    def collect(self, staged: Path) -> int:
-        """The rows that the output in `staged` leaves out, once they are beside it. On the driver.
-
-        Raises:
-            ValidationError: they are not all there.
-        """
-        del staged
-        return 0
-
-    def discard(self) -> None:  # noqa: B027 - most leave nothing
-        """Deletes what tasks left elsewhere, if anything. On the driver."""
+    def aside(self) -> Aside | None:
+        """What the tasks that count wrote of the rows that the output leaves out; None if it leaves none out."""
+        return None
 
 
 @final

@@ -18,7 +18,7 @@ from kvspark.errors import DataError
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.spark.jobs.planned import planned
 from kvspark.spark.jobs.prepared_run import PreparedRun, prepared
-from kvspark.spark.output.job_target import target_of
+from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.runs.phases import Phases
 from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tuning.options import Job, space_of
@@ -102,7 +102,7 @@ def tune_job(
     """
     check_optuna()
     config = load_job_config(conf, sets=sets)
-    target = target_of(config, inputs=resolve_paths(config.input.paths))
+    target = open_target(config, inputs=resolve_paths(config.input.paths))
     with ExitStack() as held:
         store = (
             None if config.cache is None else held.enter_context(closing(TrialStore(config.cache)))
@@ -110,7 +110,7 @@ def tune_job(
         if store is not None:
             config = config.model_copy(update={"cache": store.config})
         made, sessions = _opened(config, held)
-        compiled = planned(config, made, target.path).compiled
+        compiled = planned(config, made, held.enter_context(target.reading())).compiled
         left_out = None
         if store is not None and made.trouble is not None:
             left_out, store = f"{store.url} is not usable ({made.trouble})", None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from kvspark.config.job import OutputConfig
+from kvspark.errors import OutputError
 from kvspark.spark.scoring.score import ScoredTable
 from kvspark.spark.writing.file_schema import file_schema, refusal
 from kvspark.spark.writing.write_task import FILE_COLUMN, FILES_SCHEMA, WriteTask
 from kvspark.table.file_written import FileWritten
+from kvspark.table.place.place import Place
 from kvspark.table.publish.attempt_files import AttemptFiles
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
@@ -37,35 +38,51 @@ def why_not(spark: SparkSession, schema: StructType, output: OutputConfig) -> st
 def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> list[FileWritten]:
     """The files in `staged` once `table` is computed; in the folder of each as the conf says.
 
-    A table without rows has one file, of all columns.
-
-    Guarantees: the files are those of the attempts that Spark counts, one of each task. Those of all
-    others are deleted, here or by the next run, and are never in `staged`.
+    Guarantees: as `files_of`; those of attempts that Spark does not count are never in `staged`.
 
     Raises:
         OutputError, ValidationError: as `AttemptFiles`. What tasks raise comes as Spark's own error.
     """
-    attempts, version = AttemptFiles(staged), table.source.sparkSession.version
-    options = sink_options(output)
-    task = WriteTask(
-        table.task.run,
-        attempts.place,
-        attempts.attempt,
-        file_schema(table.schema, output.partition_by, version),
-        output.partition_by,
-        options,
-    )
+    attempts = AttemptFiles(staged)
     attempts.open()
     try:
-        told = table.given().mapInArrow(task.run, FILES_SCHEMA).collect()
-        files = [FileWritten.from_json(json.loads(row[FILE_COLUMN])) for row in told]
-        if not files:
-            whole = file_schema(table.schema, (), version)
-            files = [_empty(attempts, whole, options)]
+        files = files_of(table, attempts.place, attempts.attempt, output)
         attempts.take(files)
     finally:
         attempts.sweep()
     return files
+
+
+def files_of(
+    table: ScoredTable, place: Place, attempt: str, output: OutputConfig
+) -> list[FileWritten]:
+    """The files in `place` once `table` is computed; `attempt` is part of their names, and of no other run's.
+
+    A table without rows has one file, of all columns.
+
+    Guarantees: the files are those of the attempts of tasks that Spark counts, one of each task. Those of all
+    others may be in the place as well.
+
+    Raises:
+        OutputError: the place refused. What tasks raise comes as Spark's own error.
+    """
+    version, options = table.source.sparkSession.version, sink_options(output)
+    schema = file_schema(table.schema, output.partition_by, version)
+    task = WriteTask(table.task.run, place, attempt, schema, output.partition_by, options)
+    told = (
+        table.given()
+        .mapInArrow(task.run, FILES_SCHEMA)
+        .where(f"{FILE_COLUMN} IS NOT NULL")
+        .collect()
+    )
+    files = [FileWritten.from_json(json.loads(row[FILE_COLUMN])) for row in told]
+    if files:
+        return files
+    whole = file_schema(table.schema, (), version)
+    try:
+        return [Sink(place, f"part-00000-{attempt}-none", whole, options).write_empty()]
+    except OSError as exc:
+        raise OutputError(f"{exc}; nothing was published") from exc
 
 
 def sink_options(output: OutputConfig) -> SinkOptions:
@@ -78,8 +95,3 @@ def sink_options(output: OutputConfig) -> SinkOptions:
         group_rows=output.group_rows,
         group_bytes=min(plain.group_bytes, file_bytes),
     )
-
-
-def _empty(attempts: AttemptFiles, schema: pa.Schema, options: SinkOptions) -> FileWritten:
-    name = f"part-00000-{attempts.attempt}-none"
-    return Sink(attempts.place, name, schema, options).write_empty()

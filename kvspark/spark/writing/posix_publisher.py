@@ -69,6 +69,12 @@ class PosixPublisher(Publisher):
         found = (_published(each.path) for each in self._target.versions())
         return tuple(each for each in found if each is not None)
 
+    def note(self, version: Published, path: str) -> bytes | None:
+        try:
+            return Path(version.url, path).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def rollback(self, version: Published) -> None:
         for each in self._target.versions():
             if str(each.path) == version.url:

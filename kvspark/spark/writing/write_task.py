@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -25,7 +25,7 @@ from kvspark.table.sink_options import SinkOptions
 
 FILE_COLUMN = "file"
 FILES_SCHEMA = f"{FILE_COLUMN} string"
-"""The rows that a task gives the driver: a `FileWritten` as JSON each."""
+"""The rows that a task gives the driver: a `FileWritten` as JSON each, or null."""
 
 
 @final
@@ -45,64 +45,70 @@ class WriteTask:
     options: SinkOptions
 
     def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """A row for each file that is complete.
+        """A row for each file that is complete; and as many nulls as rows were written, of which Spark shows the number.
 
         Raises:
-            OutputError: the file system refused.
+            OutputError: the place refused.
         """
         context = TaskContext.get()
         partition = 0 if context is None else context.partitionId()
         attempt = 0 if context is None else context.taskAttemptId()
-        name = f"part-{partition:05d}-{self.attempt}-{attempt}"
-        for file in self.files(name, batches):
-            yield pa.record_batch([[json.dumps(file.to_json())]], names=[FILE_COLUMN])
+        for made in self.steps(f"part-{partition:05d}-{self.attempt}-{attempt}", batches):
+            if isinstance(made, FileWritten):
+                yield pa.record_batch([[json.dumps(made.to_json())]], names=[FILE_COLUMN])
+            else:
+                yield pa.record_batch([pa.nulls(made, pa.string())], names=[FILE_COLUMN])
 
-    def files(self, name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[FileWritten]:
-        """The files that are called `name`, each once it is complete.
+    def steps(
+        self, name: str, batches: Iterable[pa.RecordBatch]
+    ) -> Generator[FileWritten | int, None, None]:
+        """The files that are called `name`, each once it is complete, and the rows of each batch once they are added.
 
         Raises:
-            OutputError: the file system refused.
+            OutputError: the place refused.
         """
-        sink = Sink(
-            self.place,
-            name,
-            self.schema,
-            self.options,
-            partition_by=self.partition_by,
-        )
-        made = _Rows(self.rows(batches))
-        # Both end here and now, whoever stops: what waits in them is remembered or deleted.
-        with closing(made.read()) as rows, closing(sink.write(rows)) as files:
+        sink = Sink(self.place, name, self.schema, self.options, partition_by=self.partition_by)
+        # It ends here and now, whoever stops: what waits in it is remembered.
+        with closing(_made(self.rows(batches))) as rows:
             try:
-                for file in files:
-                    fault_point("task_file")
-                    yield file
-            except OSError as exc:
-                if exc is made.failure:
-                    raise
-                raise _refused(self.place.url, exc) from None
+                for batch in rows:
+                    with _refusals(self.place.url):
+                        yield from _told(sink.add(batch))
+                    yield batch.num_rows
+                    fault_point("task_batch")
+                with _refusals(self.place.url):
+                    yield from _told(sink.finish())
+            except BaseException:
+                sink.abandon()
+                raise
 
 
-@final
-class _Rows:
-    """The rows of a task; tells what fails where they are made from what fails where they are written."""
+def _made(batches: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]:
+    yield from batches
 
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-        self.failure: Exception | None = None
 
-    def read(self) -> Generator[pa.RecordBatch, None, None]:
-        try:
-            for batch in self._batches:
-                yield batch
-                fault_point("task_batch")
-        except Exception as exc:  # told from what the file system raises, and raised as it is
-            self.failure = exc
-            raise
+def _told(files: Iterator[FileWritten]) -> Iterator[FileWritten]:
+    for file in files:
+        fault_point("task_file")
+        yield file
+
+
+@contextmanager
+def _refusals(url: str) -> Iterator[None]:
+    """Tells what the place refuses; what fails where rows are made is raised as it is."""
+    try:
+        yield
+    except OSError as exc:
+        raise _refused(url, exc) from None
 
 
 def _refused(folder: str, exc: OSError) -> OutputError:
-    why = os.strerror(exc.errno).lower() if exc.errno else "disk trouble"
+    if not exc.errno:  # an object store's, which says what and where
+        return OutputError(
+            f"rows cannot be written: {exc}; nothing was published, every worker needs the credentials and settings that "
+            "the driver has, in its environment"
+        )
+    why = os.strerror(exc.errno).lower()
     return OutputError(
         f"rows cannot be written to {folder} ({why}); nothing was published, every worker must be able to write "
         "where the output goes, and there must be room"

@@ -149,6 +149,13 @@ class ObjectStore:
                 self._store, name, buffer_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
             )
 
+    def reader(self, name: str) -> Any:
+        """A file that is read at any place."""
+        import obstore
+
+        with self.telling(name):
+            return obstore.open_reader(self._store, name)
+
     @contextmanager
     def telling(self, name: str) -> Iterator[None]:
         """Turns what the client raises inside into an OSError of one line."""

@@ -134,6 +134,12 @@ class ObjectPublisher(Publisher):
         pointer = self._table.pointer()
         return () if pointer is None else pointer.kept
 
+    def note(self, version: Published, path: str) -> bytes | None:
+        try:
+            return self._table.note(version, path)
+        except OSError as exc:
+            raise OutputError(str(exc)) from exc
+
     def rollback(self, version: Published) -> None:
         try:
             there, tag = self._table.read()

@@ -116,5 +116,9 @@ class Publisher(ABC):
         """What can be restored, the one that was replaced last first."""
 
     @abstractmethod
+    def note(self, version: Published, path: str) -> bytes | None:
+        """What `Content.notes` had under `path`; None if it had nothing."""
+
+    @abstractmethod
     def rollback(self, version: Published) -> None:
         """Makes `version` what readers find, and keeps what was there. Under the lock."""

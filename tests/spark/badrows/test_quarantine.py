@@ -24,10 +24,12 @@ from kvspark.infer.model import Model
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.quarantine import Quarantine, quarantine_of
+from kvspark.spark.badrows.quarantine_files import collected
 from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.scoring.score import task_spec
 from kvspark.spark.scoring.score_task import ScoreTask
+from kvspark.table.place.local_place import LocalPlace
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published
 
@@ -233,7 +235,10 @@ def test_a_task_that_is_tried_again_leaves_no_row_twice(
 ) -> None:
     df = spark.read.parquet(str(write_night(folder / "night"))).repartition(2, F.col("id"))
     columns = column_map(mlp.bundle, None, {"label": "label"})
-    df, aside = quarantine_of(df, columns, ids=("id",), staged=tmp_path / "staged", most=None)
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    place = LocalPlace(str(folder))
+    df, aside = quarantine_of(df, columns, ids=("id",), place=place, most=None)
     names = (*df.columns, "label")
     places = columns.places(df.schema)
     spec = task_spec(spark, compiled_plan(mlp.bundle, Plan(max_pending_rows=1)), None)
@@ -250,10 +255,9 @@ def test_a_task_that_is_tried_again_leaves_no_row_twice(
     kept = {row.id for row in scored.collect()}
     assert len(list(tmp_path.glob("died-*"))) == 2
     assert isinstance(aside, Quarantine)
-    assert len(list(Path(aside.folder).glob("part-*"))) > len(aside.files.value)
-    assert aside.collect(tmp_path / "staged") == 3
-    aside.discard()
-    assert not Path(aside.folder).exists()
+    assert len(list(folder.glob("part-*"))) > len(aside.files.value)
+    assert aside.aside().rows == 3
+    assert collected(aside.aside(), folder, tmp_path / "staged") == 3
     assert told_of(tmp_path / "staged") == set(BAD)
     assert kept == set(range(ROWS)) - set(BAD)
 
@@ -267,7 +271,8 @@ def test_a_quarantine_that_the_driver_cannot_find_publishes_nothing(
 ) -> None:
     df = spark.read.parquet(str(write_night(folder / "night")))
     columns = column_map(mlp.bundle, None, None)
-    _, aside = quarantine_of(df, columns, ids=(), staged=tmp_path / "staged", most=None)
-    aside.files.add({7: "part-00007-9.parquet"})
+    place = LocalPlace(str(tmp_path))
+    _, aside = quarantine_of(df, columns, ids=(), place=place, most=None)
+    aside.files.add({7: ("part-00007-9.parquet", 1)})
     with pytest.raises(kvspark.KvsparkError, match="bad rows of partition 7 are not in"):
-        aside.collect(tmp_path / "staged")
+        collected(aside.aside(), tmp_path, tmp_path / "staged")

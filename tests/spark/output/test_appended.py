@@ -19,10 +19,11 @@ from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.check import opened as opened_module
 from kvspark.spark.check.check import check_job
-from kvspark.spark.jobs import prepared_run, written_rows
+from kvspark.spark.jobs import prepared_run
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback
 from kvspark.spark.output.appended import add_to
+from kvspark.spark.publishing import written_rows
 from kvspark.spark.runs.history import read_history
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles

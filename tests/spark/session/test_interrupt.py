@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from kvspark.config.reading.load import job_config
 from kvspark.fault import FAULT_POINT_ENV, FAULT_SIGNAL_ENV
 from kvspark.infer.model import Model
-from kvspark.spark.output.target_interrupted import interrupted_run
+from kvspark.spark.publishing.folder_target import FolderTarget
+from kvspark.spark.publishing.interrupted import interrupted_run
 from kvspark.spark.runs.history import read_history
 from kvspark.spec import TensorSpec
 from tests.callables import doubled, stuck
@@ -112,16 +114,17 @@ def test_a_run_that_is_interrupted_before_spark_starts_ends_at_once(conf: Path) 
     assert content_of(conf.parent / "out") == "second"
 
 
-def test_what_was_staged_and_is_still_there_is_named(tmp_path: Path) -> None:
-    target = target_at(tmp_path / "out")
+def test_what_was_staged_and_is_still_there_is_named(conf: Path, tmp_path: Path) -> None:
+    target = target_at(tmp_path / "other")
+    config = job_config(conf)
     with target.lock("night"):
         staged = target.stage("night")
         staged.mkdir()
-        told = interrupted_run("score", target)
+        told = interrupted_run("score", FolderTarget(target, config))
         assert told.startswith("interrupted in stage score; nothing was published; ")
         assert f"{staged} could not be removed" in told
         target.discard(staged)
-        told = interrupted_run(None, target)
+        told = interrupted_run(None, FolderTarget(target, config))
         assert told == "interrupted in stage open; nothing was published"
 
 

@@ -88,7 +88,7 @@ def test_a_task_that_goes_on_when_it_should_be_dead_reaches_nothing(
         attempts = AttemptFiles(staged)
         attempts.open()
         told = write_all(attempts, "fine")
-        zombie = task_of(attempts).files(name_of(attempts, 0, 9), batches("zombie"))
+        zombie = task_of(attempts).steps(name_of(attempts, 0, 9), batches("zombie"))
         next(zombie)
         attempts.take(told)
         if moment == "before":  # it writes on until the folder is gone
@@ -119,7 +119,7 @@ def test_a_file_that_is_not_as_its_task_left_it_is_refused(tmp_path: Path) -> No
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
     attempts = AttemptFiles(tmp_path / "run-12345678")
-    writing = task_of(attempts).files(name_of(attempts, 0, 1), batches("a"))
+    writing = task_of(attempts).steps(name_of(attempts, 0, 1), batches("a"))
     with pytest.raises(OutputError, match=r"rows cannot be written to .*\.tasks \(no such file"):
         list(writing)
     assert list(tmp_path.iterdir()) == []
@@ -134,5 +134,5 @@ def test_what_fails_where_rows_are_made_is_not_blamed_on_the_output(tmp_path: Pa
         raise ConnectionResetError("the store")
 
     with pytest.raises(ConnectionResetError, match="the store"):
-        list(task_of(attempts).files(name_of(attempts, 0, 1), broken()))  # type: ignore[arg-type]
+        list(task_of(attempts).steps(name_of(attempts, 0, 1), broken()))  # type: ignore[arg-type]
     assert list(attempts.folder.iterdir()) == []

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spark.columns.column_map import column_map
-from kvspark.spark.jobs.written_rows import write_rows
+from kvspark.spark.publishing.written_rows import write_rows
 from kvspark.spark.scoring.bad_rows import NoBadRows
 from kvspark.spark.scoring.score import ScoredTable, scored_table, task_spec
 from kvspark.spark.tables.footers import read_footers

@@ -47,8 +47,9 @@ def write_all(attempts: AttemptFiles, content: str) -> list[FileWritten]:
     task = task_of(attempts)
     told: list[FileWritten] = []
     for number in range(TASKS):
-        list(task.files(name_of(attempts, number, 1), batches("lost")))
-        told += task.files(name_of(attempts, number, 2), batches(content))
+        list(task.steps(name_of(attempts, number, 1), batches("lost")))
+        made = task.steps(name_of(attempts, number, 2), batches(content))
+        told += (each for each in made if isinstance(each, FileWritten))
     return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -70,6 +71,10 @@ def test_a_run_publishes_its_rows_and_no_lost_ones(target: Target) -> None:
     found = target.publisher().current()
     assert found is not None
     assert found.run_id == "one"
+    report = target.publisher().note(found, "_kvspark/run.json")
+    assert report is not None
+    assert json.loads(report)["run_id"] == "one"
+    assert target.publisher().note(found, "_kvspark/none.json") is None
 
 
 def test_the_next_run_replaces_it_and_the_old_one_comes_back(target: Target) -> None:

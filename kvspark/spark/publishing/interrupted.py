@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from kvspark.spark.output.target import Target
+from kvspark.spark.publishing.run_target import RunTarget
 
 
-def interrupted_run(stage: str | None, target: Target) -> str:
+def interrupted_run(stage: str | None, target: RunTarget) -> str:
     """The line for a run that was interrupted in phase `stage`, once it has cleaned up."""
     became = "the new output is published" if target.is_published else "nothing was published"
-    left = target.staged()
-    more = f"; {left[0]} could not be removed, the next run removes it" if left else ""
+    left = target.left()
+    more = f"; {left} could not be removed, the next run removes it" if left else ""
     return f"interrupted in stage {stage or 'open'}; {became}{more}"
 
 

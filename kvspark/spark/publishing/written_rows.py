@@ -9,8 +9,8 @@ from pathlib import Path
 from pyspark.sql import DataFrame, DataFrameWriter
 
 from kvspark.config.job import JobConfig, OutputConfig
-from kvspark.spark.check.opened import check_output
 from kvspark.spark.output.appended import int96_column
+from kvspark.spark.publishing.output_columns import check_output
 from kvspark.spark.scoring.score import ScoredTable
 from kvspark.spark.tables.paths import local_path
 from kvspark.spark.writing.arrow_writer import why_not, write_by_workers

@@ -1,0 +1,54 @@
+"""Whether rows of a schema can be the output of a conf, before any is computed."""
+
+from __future__ import annotations
+
+from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
+
+from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.errors import UsageError
+from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.output.appended import check_added
+from kvspark.spark.tables.paths import local_path
+
+
+def check_output(config: JobConfig, schema: StructType) -> None:
+    """Does nothing if rows of `schema` can be the output of `config`, or can be added to what is there.
+
+    A type that nobody knows yet (void) is not looked at.
+
+    Raises:
+        UsageError: as `check_partition_by`.
+        OutputError: as `check_added`.
+    """
+    check_partition_by(config.output, schema)
+    if config.output.mode == "append":
+        published = local_path(config.output.path, what="output path")
+        check_added(published, schema, config.output.partition_by, config.run_id())
+
+
+def check_partition_by(output: OutputConfig, schema: StructType) -> None:
+    """Does nothing if an output of `schema` can be in the folders that `output` asks for.
+
+    Raises:
+        UsageError: a column is missing, named twice or of a type that no folder's name holds, or none is
+            left for the files.
+    """
+    columns = schema.names
+    missing = [name for name in output.partition_by if name not in columns]
+    if missing:
+        raise UsageError(
+            f"output.partition_by: {missing_column(missing[0], columns, 'name one of these')}"
+        )
+    if len(set(output.partition_by)) < len(output.partition_by):
+        raise UsageError("output.partition_by names a column twice; name it once")
+    if output.partition_by and len(output.partition_by) >= len(columns):
+        raise UsageError(
+            "output.partition_by names every column of the output; leave some for the files"
+        )
+    for name in output.partition_by:
+        kind = schema[name].dataType
+        if isinstance(kind, ArrayType | MapType | StructType | BinaryType):
+            raise UsageError(
+                f"output.partition_by names {name!r} of type {kind.simpleString()}, which no folder's name holds; "
+                "name a column of texts, numbers or dates"
+            )

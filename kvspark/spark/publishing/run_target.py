@@ -1,0 +1,122 @@
+"""What a run asks of the place that its output goes to, whatever that is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from pyspark.sql.types import StructType
+
+from kvspark.spark.output.output_check import Written
+from kvspark.spark.runs.run_report import RunReport
+from kvspark.spark.scoring.bad_rows import BadRowOutput
+from kvspark.spark.scoring.score import ScoredTable
+from kvspark.table.place.place import Place
+
+
+class Staging(ABC):
+    """The output of one attempt, which nobody finds until it is published."""
+
+    @abstractmethod
+    def bad_rows(self) -> tuple[Place, str]:
+        """A place, and a folder in it, for the rows that the output leaves out; asked for once at most.
+
+        Raises:
+            OutputError: the place refuses.
+        """
+
+    @abstractmethod
+    def write(self, table: ScoredTable) -> str:
+        """Who wrote the rows of `table`, which are computed: `arrow` or `spark`, and why then.
+
+        Raises:
+            UsageError, OutputError: the rows cannot be written there.
+        """
+
+    @abstractmethod
+    def validated(self, schema: StructType, rows: int, bad_rows: BadRowOutput) -> Written:
+        """What was written, once it is known to be what the run should have written of `rows` rows.
+
+        Raises:
+            ValidationError: it is not.
+            OutputError: it cannot be added to the table that is there.
+        """
+
+    @abstractmethod
+    def report(self, report: RunReport) -> None:
+        """Lays `report` beside the rows, and the history with it."""
+
+    @abstractmethod
+    def publish(self) -> None:
+        """Makes it what readers find, in one step.
+
+        Raises:
+            OutputError: the place refused; what readers find is what it was.
+        """
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Removes what was not published; never raises."""
+
+
+class RunTarget(ABC):
+    """The place of an output."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """What reports and messages call it."""
+
+    @property
+    @abstractmethod
+    def notes(self) -> Path:
+        """A folder in which the report and the history of the output lie as they lie in an output on this machine.
+
+        Under the lock, or in `reading`.
+        """
+
+    @contextmanager
+    def reading(self) -> Iterator[Path]:
+        """`notes`, for who holds no lock."""
+        yield self.notes
+
+    @property
+    @abstractmethod
+    def lines(self) -> Path | None:
+        """The output beside which lines of runs that published nothing are kept; None where none are."""
+
+    @property
+    @abstractmethod
+    def is_there(self) -> bool:
+        """True if there is an output."""
+
+    @property
+    @abstractmethod
+    def is_published(self) -> bool:
+        """True once what was staged is what readers find."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Does nothing if an output may take the place of what is there now.
+
+        Raises:
+            OutputError: it may not; says what is there and what to do.
+        """
+
+    @abstractmethod
+    def lock(self, run_id: str) -> AbstractContextManager[object]:
+        """A lock to hold for the whole of run `run_id`."""
+
+    @abstractmethod
+    def recover(self) -> int:
+        """Removes what dead runs left; the number of these, as far as it is known. Only under the lock."""
+
+    @abstractmethod
+    def begin(self, run_id: str) -> Staging:
+        """A new attempt. Only under the lock."""
+
+    @abstractmethod
+    def left(self) -> str | None:
+        """What was staged and could not be removed; None for nothing."""

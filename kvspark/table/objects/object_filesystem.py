@@ -1,0 +1,107 @@
+"""An object store as a file system of Arrow that is only read."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, NoReturn, final
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from kvspark.table.objects.object_store import ObjectStore
+
+
+def object_filesystem(store: ObjectStore) -> pafs.FileSystem:
+    """The objects of `store`, by their names."""
+    return pafs.PyFileSystem(_Handler(store))
+
+
+@final
+class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
+    """What a dataset asks for that knows the names of its files."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def get_type_name(self) -> str:
+        return "kvspark"
+
+    def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
+        return [self._info(path) for path in paths]
+
+    def open_input_file(self, path: str) -> pa.PythonFile:
+        return pa.PythonFile(_Reader(self._store.reader(path)), mode="r")
+
+    def open_input_stream(self, path: str) -> pa.PythonFile:
+        return self.open_input_file(path)
+
+    def normalize_path(self, path: str) -> str:
+        return path
+
+    def get_file_info_selector(self, selector: Any) -> NoReturn:
+        _refuse(selector)
+
+    def create_dir(self, path: str, recursive: bool) -> NoReturn:  # noqa: FBT001 - Arrow's signature
+        _refuse(path, recursive)
+
+    def delete_dir(self, path: str) -> NoReturn:
+        _refuse(path)
+
+    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> NoReturn:  # noqa: FBT001, FBT002 - as above
+        _refuse(path, missing_dir_ok)
+
+    def delete_root_dir_contents(self) -> NoReturn:
+        _refuse()
+
+    def delete_file(self, path: str) -> NoReturn:
+        _refuse(path)
+
+    def move(self, src: str, dest: str) -> NoReturn:
+        _refuse(src, dest)
+
+    def copy_file(self, src: str, dest: str) -> NoReturn:
+        _refuse(src, dest)
+
+    def open_output_stream(self, path: str, metadata: Any) -> NoReturn:
+        _refuse(path, metadata)
+
+    def open_append_stream(self, path: str, metadata: Any) -> NoReturn:
+        _refuse(path, metadata)
+
+    def _info(self, path: str) -> pafs.FileInfo:
+        size_bytes = self._store.size_bytes(path)
+        if size_bytes is None:
+            return pafs.FileInfo(path, pafs.FileType.NotFound)
+        return pafs.FileInfo(path, pafs.FileType.File, size=size_bytes)
+
+
+@final
+class _Reader(io.RawIOBase):
+    """A reader of the client as Python's files are."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._reader.seek(offset, whence))
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(self._reader.read(None if size < 0 else size))
+
+    def size(self) -> int:
+        """Bytes of the object."""
+        return int(self._reader.size)
+
+
+def _refuse(*what: object) -> NoReturn:
+    del what
+    raise NotImplementedError("what is published is only read")

@@ -1,0 +1,61 @@
+"""Reading what a run has published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from kvspark.errors import OutputError
+from kvspark.table.objects.object_filesystem import object_filesystem
+from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.storage import SCHEMES, Storage
+from kvspark.table.publish.object_table import RUNS, ObjectTable, path_of
+
+_QUARANTINE = "_kvspark/quarantine"
+
+
+def read(path: str | Path, *, quarantine: bool = False) -> ds.Dataset:
+    """The rows that a run has published to `path`, a folder or one of an object store; or those that it set aside.
+
+    A dataset of Arrow reads nothing until it is asked: `.to_table(columns=..., filter=...)`, `duckdb.sql("FROM rows")`,
+    `polars.scan_pyarrow_dataset(rows)`. It stays that of one run: what is published later is not in it, and its files are
+    kept as long as `output.keep` says.
+
+    Raises:
+        OutputError: nothing is published there, or it cannot be read.
+        UsageError: the client of the object store is not installed.
+    """
+    text = str(path)
+    if text.partition("://")[0] in SCHEMES:
+        return _objects(Storage(text.rstrip("/")), quarantine=quarantine)
+    folder = Path(text.removeprefix("file://"))
+    place = folder / _QUARANTINE if quarantine else folder
+    if not place.is_dir():
+        raise OutputError(f"{path} has no {'quarantine' if quarantine else 'output'}")
+    return ds.dataset(place, format="parquet", partitioning=None if quarantine else "hive")
+
+
+def _objects(storage: Storage, *, quarantine: bool) -> ds.Dataset:
+    table = ObjectTable(storage)
+    try:
+        pointer, _ = table.read()
+        if pointer is None or pointer.current is None:
+            raise OutputError(f"{storage.url} has no output: no run has published there")
+        folder = f"{RUNS}/{pointer.current.attempt}"
+        if quarantine:
+            names = [n for n in table.sizes(pointer.current.attempt) if n.startswith(_QUARANTINE)]
+        else:
+            names = [path_of(each) for each in table.files(pointer.current)]
+        if not names:
+            raise OutputError(f"{storage.url} has no quarantine")
+        return ds.dataset(
+            [f"{folder}/{name}" for name in names],
+            filesystem=object_filesystem(ObjectStore(storage)),
+            format="parquet",
+            partitioning=None if quarantine else "hive",
+            partition_base_dir=folder,
+        )
+    except (OSError, pa.ArrowInvalid) as exc:
+        raise OutputError(f"{storage.url} cannot be read ({exc})") from exc
