@@ -27,6 +27,10 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 class OutputConfig(Section):
     """The table that is written."""
 
+    format: Literal["parquet", "delta"] = Field(
+        default="parquet",
+        description="`parquet`: a folder of files. `delta`: a table of Delta Lake, each run a commit of its log.",
+    )
     path: Name = Field(
         description="The folder that the run publishes: a path of a POSIX file system, or `s3://BUCKET/FOLDER`, `gs://…`, "
         "`abfss://…`. Object stores are reached with the credentials of the environment, and written by the workers.",
@@ -45,10 +49,11 @@ class OutputConfig(Section):
         description="Columns whose values become folders (`dt=2026-01-01`), outermost first. Readers see null for an "
         "empty text there, as with every table of Spark.",
     )
-    mode: Literal["replace", "append"] = Field(
+    mode: Literal["replace", "append", "replace_partitions"] = Field(
         default="replace",
         description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "
-        "the same `run.id` or date replaces what it added. Columns must be the same.",
+        "the same `run.id` or date replaces what it added. `replace_partitions`: they are the whole of each partition of "
+        "which the run has rows, and all others stay as they are. Columns must be the same.",
     )
     writer: Literal["spark", "arrow"] = Field(
         default="arrow",
@@ -78,6 +83,14 @@ class OutputConfig(Section):
         description="Replace what no run of this job wrote; it is kept beside the output as "
         "`_replaced-NAME-TIME`. Otherwise such a run is refused (exit code 73).",
     )
+
+    @model_validator(mode="after")
+    def _partitions_can_be_replaced(self) -> Self:
+        if self.mode == "replace_partitions" and not self.partition_by:
+            raise ValueError(
+                "output.mode is replace_partitions, and output.partition_by names no column; name the columns of the folders"
+            )
+        return self
 
     @field_validator("storage")
     @classmethod

@@ -1,6 +1,6 @@
 """Adding a run's rows to a published table: the new output is the old one's files and the run's own.
 
-The old files are linked into the staged folder, which then takes the output's place in one step as
+Or those of the old one's files that lie in other partitions. The old files are linked into the staged folder, which then takes the output's place in one step as
 every output does: readers see the table with the new rows or without, whatever dies, and a rollback
 takes them away again. What each run added is listed, by run id, so that a run that is repeated
 replaces its own files and no others:
@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 import pyarrow.parquet as pq
@@ -40,12 +40,28 @@ def add_to(published: Path, staged: Path, run_id: str) -> int:
     Raises:
         OutputError: the two have other columns, or `published` has no list of its files.
     """
+    return _joined(published, staged, run_id, lambda run, _: run != run_id)
+
+
+def replace_partitions(published: Path, staged: Path, run_id: str) -> int:
+    """As `add_to`, but what `published` has in the folders of which `staged` has files is left out, and no other row is."""
+    touched = {PurePosixPath(name).parent for name in _files(staged)}
+
+    def is_kept(run: str, name: str) -> bool:
+        if name.startswith(REPORT_FOLDER):
+            return run != run_id
+        return PurePosixPath(name).parent not in touched
+
+    return _joined(published, staged, run_id, is_kept)
+
+
+def _joined(published: Path, staged: Path, run_id: str, is_kept: Callable[[str, str], bool]) -> int:
     own = _files(staged)
     for name in [name for name in own if name.startswith(_QUARANTINE)]:
         own.remove(name)
         own.append(_renamed(staged, name, run_id))
     by_run, unlisted = _by_run(published)
-    kept = [name for run, names in by_run.items() if run != run_id for name in names]
+    kept = [name for run, names in by_run.items() for name in names if is_kept(run, name)]
     data = [name for name in kept if not name.startswith(REPORT_FOLDER)]
     with_rows = _with_rows(published, data)
     _check_columns(
@@ -56,7 +72,8 @@ def add_to(published: Path, staged: Path, run_id: str) -> int:
             _link(published / name, staged / name)
     if with_rows:
         own = [name for name in own if not _is_dropped(staged, name)]
-    _write_list(staged, run_id, own)
+    before = [name for name in by_run.get(run_id, ()) if name in with_rows]
+    _write_list(staged, run_id, [*own, *before])
     if unlisted is not None and unlisted != run_id:
         _write_list(
             staged, unlisted, [name for name in by_run[unlisted] if (staged / name).exists()]

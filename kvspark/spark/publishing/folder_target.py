@@ -12,7 +12,7 @@ from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError
 from kvspark.fault import fault_point
 from kvspark.spark.badrows.quarantine_files import collected
-from kvspark.spark.output.appended import add_to
+from kvspark.spark.output.appended import add_to, replace_partitions
 from kvspark.spark.output.output_check import Written, check_written
 from kvspark.spark.output.target import Target
 from kvspark.spark.publishing.run_target import RunTarget, Staging
@@ -103,8 +103,9 @@ class _FolderStaging(Staging):
             quarantined=quarantined,
             partition_by=self._config.output.partition_by,
         )
-        if self._config.output.mode == "append":
-            add_to(self._target.path, self._staged, self._run_id)
+        join = {"append": add_to, "replace_partitions": replace_partitions}
+        if self._config.output.mode in join:
+            join[self._config.output.mode](self._target.path, self._staged, self._run_id)
         return written
 
     def report(self, report: RunReport) -> None:

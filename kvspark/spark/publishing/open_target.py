@@ -9,10 +9,13 @@ from pathlib import Path
 from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.errors import UsageError
 from kvspark.spark.output.job_target import target_of
+from kvspark.spark.output.target_place import refuse_overlap
 from kvspark.spark.publishing.folder_target import FolderTarget
+from kvspark.spark.publishing.output_place import is_objects, publishes_folders
 from kvspark.spark.publishing.publisher_target import PublisherTarget
 from kvspark.spark.publishing.run_target import RunTarget
-from kvspark.table.objects.storage import SCHEMES, Storage
+from kvspark.spark.tables.paths import local_path
+from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.object_publisher import ObjectPublisher
 from kvspark.table.publish.publisher import Publisher
 
@@ -29,29 +32,39 @@ def open_target(config: JobConfig, *, inputs: Sequence[Path] = ()) -> RunTarget:
     if publisher is None:
         return FolderTarget(target_of(config, inputs=inputs), config)
     _refuse(config.output)
+    if not is_objects(config.output.path):
+        refuse_overlap(Path(publisher.url), inputs, ())
     publisher.check()
     return PublisherTarget(publisher, config)
 
 
 def publisher_of(config: JobConfig) -> Publisher | None:
-    """What publishes the output of `config`; None for a folder on a POSIX file system.
+    """What publishes the output of `config`; None for Parquet files in a folder on a POSIX file system.
 
     Raises:
         UsageError: the URL or a setting names nothing that can be opened.
     """
     output = config.output
-    if not is_objects(output.path):
+    if publishes_folders(output):
         return None
-    return ObjectPublisher(
-        _storage(output.path, output.storage),
+    place = _storage(output.path, output.storage)
+    if output.format == "parquet":
+        return ObjectPublisher(
+            place, owner=config.run.name, keep=output.keep, overwrite=output.overwrite
+        )
+    from kvspark.table.delta.delta_publisher import DeltaPublisher
+
+    return DeltaPublisher(
+        place,
         owner=config.run.name,
         keep=output.keep,
         overwrite=output.overwrite,
+        replaces="partitions" if output.mode == "replace_partitions" else "table",
     )
 
 
 def publisher_at(url: str) -> Publisher:
-    """What publishes to `url` in an object store, for who only reads there.
+    """What publishes Parquet files to `url` in an object store, for who only reads there.
 
     Raises:
         UsageError: as `publisher_of`.
@@ -60,6 +73,8 @@ def publisher_at(url: str) -> Publisher:
 
 
 def _storage(path: str, settings: Mapping[str, str]) -> Storage:
+    if not is_objects(path):
+        return Storage(str(local_path(path, what="output path")))
     url = path.rstrip("/")
     scheme, _, rest = url.partition("://")
     if not _SCHEME.fullmatch(url):
@@ -70,19 +85,16 @@ def _storage(path: str, settings: Mapping[str, str]) -> Storage:
     return Storage(f"s3://{rest}" if scheme == "s3a" else url, dict(settings))
 
 
-def is_objects(path: str) -> bool:
-    """True if `path` is in an object store."""
-    return path.partition("://")[0].lower() in SCHEMES and "://" in path
-
-
 def _refuse(output: OutputConfig) -> None:
-    if output.mode == "append":
+    what = f"in an object store ({output.path})" if output.format == "parquet" else "a Delta table"
+    replaces = ("replace",) if output.format == "parquet" else ("replace", "replace_partitions")
+    if output.mode not in replaces:
         raise UsageError(
-            f"output.mode is append, and {output.path} is in an object store, where a run replaces the whole output; "
-            "nothing was written, append to a local path, or set output.mode: replace"
+            f"output.mode is {output.mode}, and the output is {what}, where it may be {' or '.join(replaces)}; nothing was "
+            "written, set one of these, or publish Parquet files to a local path"
         )
     if "writer" in output.model_fields_set and output.writer == "spark":
         raise UsageError(
-            f"output.writer is spark, and {output.path} is written by the workers; nothing was written, leave "
+            f"output.writer is spark, and the output is {what}, which the workers write; nothing was written, leave "
             "output.writer out, or set it to arrow"
         )

@@ -8,6 +8,7 @@ from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.errors import UsageError
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.output.appended import check_added
+from kvspark.spark.publishing.output_place import publishes_folders
 from kvspark.spark.tables.paths import local_path
 
 
@@ -21,7 +22,7 @@ def check_output(config: JobConfig, schema: StructType) -> None:
         OutputError: as `check_added`.
     """
     check_partition_by(config.output, schema)
-    if config.output.mode == "append":
+    if config.output.mode != "replace" and publishes_folders(config.output):
         published = local_path(config.output.path, what="output path")
         check_added(published, schema, config.output.partition_by, config.run_id())
 

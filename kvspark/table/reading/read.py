@@ -32,6 +32,10 @@ def read(path: str | Path, *, quarantine: bool = False) -> ds.Dataset:
         return _objects(Storage(text.rstrip("/")), quarantine=quarantine)
     folder = Path(text.removeprefix("file://"))
     place = folder / _QUARANTINE if quarantine else folder
+    if (folder / "_delta_log").is_dir():
+        raise OutputError(
+            f"{path} is a Delta table, whose log says which files are its; read it with deltalake.DeltaTable or with Spark"
+        )
     if not place.is_dir():
         raise OutputError(f"{path} has no {'quarantine' if quarantine else 'output'}")
     return ds.dataset(place, format="parquet", partitioning=None if quarantine else "hive")
