@@ -38,6 +38,9 @@ from kvspark.table.publish.publisher import Attempt, Content, Published, Publish
 
 log = logging.getLogger(__name__)
 
+_MISREAD = re.compile(r"[#?%|^\\\[\]]")
+"""Signs for which the client looks elsewhere, finds no history, or stops; also in the path of a folder."""
+
 
 @final
 class DeltaPublisher(Publisher):
@@ -94,6 +97,7 @@ class DeltaPublisher(Publisher):
         name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', run_id).strip('.')[:80]}-{secrets.token_hex(4)}"
         fence = ""
         with _telling("nothing was written"):
+            self._check_name()
             # Listed first: what is there by now was begun before the fence, and can commit no more.
             listed = self._files.attempts()
             if self._log.read() is not None:
@@ -166,9 +170,10 @@ class DeltaPublisher(Publisher):
         fault_point("restored")
 
     def _check_name(self) -> None:
-        if "://" not in self.url and "%" in self.url:
+        sign = _MISREAD.search(self.url)
+        if sign is not None:
             raise OutputError(
-                f"output path {self.url} has a % in it, which the client of Delta Lake takes for the start of an escaped sign; "
+                f"output path {self.url} has a {sign.group()} in it, which the client of Delta Lake takes for a part of a URL; "
                 "nothing was written, name another path"
             )
 

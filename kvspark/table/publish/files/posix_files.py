@@ -87,9 +87,10 @@ class PosixFiles(TableFiles):
     def delete(self, attempt: str, names: Iterable[str]) -> None:
         for name in names:
             (self._runs / attempt / name).unlink(missing_ok=True)
-        for folder, _, _ in os.walk(self._runs / attempt, topdown=False):
-            with suppress(OSError):  # not empty
-                Path(folder).rmdir()
+        for folder, inside, _ in os.walk(self._runs / attempt, topdown=False):
+            for each in inside:
+                with suppress(OSError):  # not empty
+                    Path(folder, each).rmdir()
 
     def remove(self, attempt: str) -> None:
         # Closed first: a task that opens another file must not find the folder while it is emptied.
