@@ -14,7 +14,7 @@ from kvspark.errors import UsageError
 from kvspark.table.objects.storage import Storage
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
-"""Of one request. A conditional write is not repeated: who lost its answer must look first."""
+"""Of one request. A conditional write may be repeated, too: who is told that it failed must look what is there."""
 
 _TIMEOUT = timedelta(seconds=30)
 _PART_BYTES = 8 << 20
@@ -23,6 +23,7 @@ _PARTS_AT_ONCE = 4
 
 _MOST_DELETED = 1_000
 _STATUS = re.compile(r"status code: (\d+ [A-Za-z ]+)")
+_REFUSED = re.compile(r"status code: 40[13] ")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -175,7 +176,9 @@ def _raise(what: str, exc: Exception) -> NoReturn:
     text = str(exc)
     found: Iterable[re.Match[str]] = filter(None, (_STATUS.search(text), _CODE.search(text)))
     why = ", ".join(match.group(1).strip() for match in found) or _first_line(text)
-    if isinstance(exc, (PermissionDeniedError, UnauthenticatedError)):
+    # An upload in parts tells of no kind of error, only of the status.
+    is_refused = _REFUSED.search(text) is not None
+    if is_refused or isinstance(exc, (PermissionDeniedError, UnauthenticatedError)):
         raise PermissionError(
             f"{what}: the object store refuses these credentials ({why})"
         ) from None

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 LOCK_NAME = "_kvspark/lock.json"
 _CLOCK_NAME = "_kvspark/clock"
 
+_HELD: set[str] = set()
+"""The locks that this process holds: one that a store would not let go of is none of them."""
+
 EXPIRES_S = 90.0
 """A lock that nobody has renewed for so long is nobody's."""
 
@@ -40,6 +43,7 @@ class ObjectLock:
         self._run_id = run_id
         self._expires_s = expires_s
         self._tag = ""
+        self._holder = secrets.token_hex(8)
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
 
@@ -69,9 +73,10 @@ class ObjectLock:
         self._ended.set()
         if self._renewer is not None:
             self._renewer.join()
+        _HELD.discard(self._holder)
         # Not deleted: nothing deletes an object only if it is still the same.
         with suppress(OSError):
-            self._store.put_if(LOCK_NAME, _note(None), self._tag)
+            self._store.put_if(LOCK_NAME, self._note(None), self._tag)
 
     def _take(self) -> None:
         there = self._store.get(LOCK_NAME)
@@ -81,7 +86,20 @@ class ObjectLock:
                 who = "run {run} holds it, on {host} as process {pid}, last seen {seen}"
                 raise self._held(who.format_map(note))
         tag = None if there is None else there.tag
-        self._tag = self._store.put_if(LOCK_NAME, _note(self._run_id), tag)
+        self._tag = self._store.put_if(LOCK_NAME, self._note(self._run_id), tag)
+        _HELD.add(self._holder)
+
+    def _note(self, run_id: str | None) -> bytes:
+        note = {
+            "run": run_id,
+            "seen": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "processes": _process_space(),
+            "holder": self._holder,
+            "mark": secrets.token_hex(8),
+        }
+        return json.dumps(note).encode()
 
     def _is_expired(self, there: Stored) -> bool:
         # Both times are the store's: clocks of drivers differ.
@@ -97,12 +115,12 @@ class ObjectLock:
     def _renew_once(self) -> bool:
         """False if another run has the lock."""
         try:
-            self._tag = self._store.put_if(LOCK_NAME, _note(self._run_id), self._tag)
+            self._tag = self._store.put_if(LOCK_NAME, self._note(self._run_id), self._tag)
         except ObjectChangedError:
             there = None
             with suppress(OSError):
                 there = self._store.get(LOCK_NAME)
-            if there is None or not _is_by(there.data, self._run_id):
+            if there is None or _read(there.data)["holder"] != self._holder:
                 log.warning(
                     "%s: another run took the lock; this one may not publish", self._store.url
                 )
@@ -119,25 +137,8 @@ class ObjectLock:
         )
 
 
-def _note(run_id: str | None) -> bytes:
-    note = {
-        "run": run_id,
-        "seen": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "processes": _process_space(),
-        "mark": secrets.token_hex(8),
-    }
-    return json.dumps(note).encode()
-
-
-def _is_by(data: bytes, run_id: str) -> bool:
-    note = _read(data)
-    return (note["run"], note["processes"], note["pid"]) == (run_id, _process_space(), os.getpid())
-
-
 def _read(data: bytes) -> dict[str, Any]:
-    unknown = {"run": "?", "host": "?", "pid": 0, "processes": None, "seen": "?"}
+    unknown = {"run": "?", "host": "?", "pid": 0, "processes": None, "holder": "", "seen": "?"}
     with suppress(ValueError):
         note = json.loads(data)
         if isinstance(note, dict):
@@ -146,9 +147,11 @@ def _read(data: bytes) -> dict[str, Any]:
 
 
 def _is_dead(note: Mapping[str, Any]) -> bool:
-    """True if the holder was a process of this machine that is gone: who starts again need not wait."""
+    """True if the holder was a process of this machine that is gone, or a run of this one: nobody need wait."""
     if note["processes"] is None or note["processes"] != _process_space():
         return False
+    if note["pid"] == os.getpid():
+        return note["holder"] not in _HELD
     try:
         os.kill(int(note["pid"]), 0)
     except ProcessLookupError:
