@@ -11,11 +11,11 @@ passes every point untouched. The names, in the order in which a run reaches the
     moved_aside  moved_in          where it cannot
     settled  discarding  published
 
-In an object store, and in a Delta table:
+In an object store, and in a table of Delta or of Iceberg:
 
     locked  fenced  sweeping  swept  task_batch  task_file  staged  collected  validated  reported
-    told  closed  synced  published  discarding
-    widened                        where a run that replaces partitions adds a column
+    told  closed  synced  planned  published  discarding
+    widened                        where a run that replaces partitions of a Delta table adds a column
 
 A rollback passes `locked`, those from `placed` to `settled`, and `restored`.
 """

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import final
 from urllib.error import HTTPError, URLError
 
+import pyarrow.fs as pafs
+
 from tests.redis_server import free_port
 
 START_S = 60.0
@@ -48,6 +50,16 @@ class S3Address:
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
         }
+
+
+def s3_store() -> pafs.FileSystem:
+    """The server that the environment names, by another client than kvspark's."""
+    return pafs.S3FileSystem(
+        access_key=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        endpoint_override=os.environ["AWS_ENDPOINT_URL"],
+        region=os.environ["AWS_REGION"],
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import final
@@ -12,6 +12,11 @@ import pyarrow as pa
 
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
+
+
+def _unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
+    del partition_by
+    return schema
 
 
 @final
@@ -26,6 +31,9 @@ class Attempt:
     """Where its tasks write."""
     fence: str = ""
     """What shows that no later attempt has begun."""
+    file_schema: Callable[[pa.Schema, Sequence[str]], pa.Schema] = _unchanged
+    """The columns of the table, and by which of them it is parted, as the files must have them: with the ids of a
+    format that has such. Raises OutputError where the table cannot have them."""
 
 
 @final

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -19,19 +18,22 @@ import pyarrow.fs as pafs
 from kvspark.spark.writing.posix_publisher import PosixPublisher
 from kvspark.table.delta.delta_publisher import DeltaPublisher
 from kvspark.table.file_written import FileWritten
+from kvspark.table.iceberg.opening import iceberg_publisher
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.object_publisher import ObjectPublisher
 from kvspark.table.publish.publisher import Attempt, Content, Publisher
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
+from tests.object_server import s3_store
 from tests.spark.publishing import report_of, target_at
+from tests.table.publish.iceberg_tables import iceberg_at, iceberg_rows
 
 OWNER = "small"
 SCHEMA = pa.schema([("content", pa.string()), ("kind", pa.string())])
 BY = ("kind",)
 KINDS = ("a/b", "ü 100%")
 """Values whose folders are no plain names."""
-POSIX_KINDS = ("posix", "delta")
+POSIX_KINDS = ("posix", "delta", "iceberg")
 """Kinds of targets that are folders."""
 TASKS = 2
 ROWS = 40
@@ -47,6 +49,8 @@ def publisher_at(
         return PosixPublisher(target)
     if kind.startswith("delta"):
         return DeltaPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
+    if kind.startswith("iceberg"):
+        return iceberg_publisher(iceberg_at(url), owner=owner, keep=keep, overwrite=overwrite)
     return ObjectPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
 
 
@@ -62,7 +66,8 @@ def written(attempt: Attempt, content: str, task: int, number: int) -> list[File
     """The files of one try of a task."""
     options = SinkOptions(group_rows=5, file_bytes=1)
     name = f"part-{task:05d}-{attempt.name[-8:]}-{number}"
-    sink = Sink(attempt.place, name, SCHEMA, options, partition_by=BY)
+    schema = attempt.file_schema(SCHEMA, BY)
+    sink = Sink(attempt.place, name, schema, options, partition_by=BY)
     return [*sink.write(batches(content))]
 
 
@@ -97,12 +102,9 @@ def rows(kind: str, url: str) -> list[tuple[str, str]]:
         return _rows(pafs.LocalFileSystem(), url) if Path(url).exists() else []
     if kind.startswith("delta"):
         return delta_rows(url)
-    store = pafs.S3FileSystem(
-        access_key=os.environ["AWS_ACCESS_KEY_ID"],
-        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-        endpoint_override=os.environ["AWS_ENDPOINT_URL"],
-        region=os.environ["AWS_REGION"],
-    )
+    if kind.startswith("iceberg"):
+        return iceberg_rows(url)
+    store = s3_store()
     place = url.removeprefix("s3://")
     try:
         with store.open_input_stream(f"{place}/_kvspark/pointer.json") as stream:
@@ -138,6 +140,9 @@ def table_of(content: str) -> list[tuple[str, str]]:
 
 def new_url(kind: str, base: str, folder: Path) -> str:
     """A target that nobody has used."""
+    if kind.startswith("iceberg"):
+        where = folder / "warehouse" if kind == "iceberg" else f"{base}/{secrets.token_hex(4)}"
+        return f"{folder / 'catalog.db'} {where}"
     is_posix = kind in POSIX_KINDS
     return str(folder / "table") if is_posix else f"{base}/{secrets.token_hex(4)}/table"
 

@@ -17,6 +17,7 @@ import pytest
 from kvspark.errors import OutputError, RunLockedError, ValidationError
 from kvspark.fault import FAULT_POINT_ENV
 from kvspark.table.publish.publisher import Publisher
+from tests.table.publish.iceberg_tables import iceberg_left_over
 from tests.table.publish.targets import (
     POSIX_KINDS,
     content_of,
@@ -29,13 +30,16 @@ from tests.table.publish.targets import (
     written,
 )
 
-TARGETS = ("posix", "s3", "delta", "delta-s3")
+TARGETS = ("posix", "s3", "delta", "delta-s3", "iceberg", "iceberg-s3")
 DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".split()
+ICEBERG_POINTS = "fenced swept told closed synced planned published discarding".split()
 FAULT_POINTS = {
     "posix": ("told", "moving", "moved", "synced", "placed", "exchanged", "settled", "published"),
     "s3": ("fenced", "swept", "told", "closed", "synced", "published", "discarding"),
     "delta": DELTA_POINTS,
     "delta-s3": DELTA_POINTS,
+    "iceberg": ICEBERG_POINTS,
+    "iceberg-s3": ICEBERG_POINTS,
 }
 
 
@@ -233,6 +237,8 @@ def _left_over(target: Target) -> list[str]:
         return [
             item.name for item in beside.iterdir() if item.name not in {"kept", "unpublished.jsonl"}
         ]
+    if target.kind.startswith("iceberg"):
+        return iceberg_left_over(target.kind, target.url)
     from kvspark.table.objects.object_store import ObjectStore
     from kvspark.table.objects.storage import Storage
 

@@ -71,8 +71,9 @@ class PosixFiles(TableFiles):
 
     def sync(self, attempt: str) -> None:
         for folder in (self._runs / attempt, self._notes / attempt):
-            for each in (*folder.rglob("*"), folder, folder.parent):
-                _sync(each)
+            if folder.exists():  # without rows there is no file, and no folder
+                for each in (*folder.rglob("*"), folder, folder.parent):
+                    _sync(each)
         _sync(self._root)
 
     def attempts(self) -> list[str]:

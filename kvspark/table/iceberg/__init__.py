@@ -1,0 +1,1 @@
+"""Tables of Apache Iceberg: what a run wrote becomes one snapshot."""
