@@ -29,7 +29,10 @@ class LocalPlace(Place):
         return name
 
     def create(self, path: str) -> OutputFile:
-        return _LocalFile(Path(self.folder, path))
+        file = Path(self.folder, path)
+        for folder in reversed(Path(path).parents[:-1]):
+            Path(self.folder, folder).mkdir(exist_ok=True)
+        return _LocalFile(file)
 
     def delete(self, path: str) -> None:
         Path(self.folder, path).unlink()

@@ -24,8 +24,8 @@ class SplitPlace(Place):
         return self.rows.url
 
     def path(self, name: str, folder: str) -> str:
-        del folder  # the format of the table lists the values of its columns
-        return name
+        # Of folders of rows nothing is left: the format of the table lists the values of its columns.
+        return f"{folder}/{name}" if f"{folder}/".startswith(BESIDE) else name
 
     def create(self, path: str) -> OutputFile:
         place, inside = self._found(path)

@@ -15,10 +15,15 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 import kvspark
+from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback, versions_of
+from kvspark.spark.publishing.open_target import publisher_of
+from kvspark.table.delta.delta_publisher import DeltaPublisher
+from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.storage import Storage
 from tests.object_server import S3Address
 from tests.spark.small_jobs import job, published, write_night
 
@@ -95,6 +100,40 @@ def test_a_table_goes_back_to_the_night_before(
     assert "second: 200 rows" in versions_of(config)[0]
     assert f"{url} is the output of first again" in run_rollback(config)
     assert read(url).equals(before)
+
+
+def test_a_quarantine_stays_with_its_night_and_is_no_row(
+    spark: SparkSession, folder: Path, url: str
+) -> None:
+    night = write_night(folder / "night")
+    bad = pa.table({"id": [1000, 1001], "x": pa.array([None, [1.0] * 8], pa.list_(pa.float32()))})
+    pq.write_table(bad, night / "bad.parquet")
+    asked = {"on_bad_row": "quarantine", "id": "id"}
+    output = {"path": url, "format": "delta"}
+    config = job(folder, night, input=asked, output=output)
+    report = run_score(config, spark=spark)
+    assert (report.rows_out, report.rows_quarantined) == (201, 1)
+    assert (read(url).num_rows, quarantined(config)) == (201, [1000])
+    (night / "bad.parquet").unlink()
+    run_score(job(folder, night, run={"id": "good"}, input=asked, output=output), spark=spark)
+    assert (read(url).num_rows, quarantined(config)) == (200, [])
+
+
+def quarantined(config: JobConfig) -> list[int]:
+    """The rows that lie beside the current ones."""
+    publisher = publisher_of(config)
+    assert isinstance(publisher, DeltaPublisher)
+    current = publisher.current()
+    assert current is not None
+    place = f"_kvspark/runs/{current.attempt}/quarantine"
+    if "://" in publisher.url:
+        names = [each.name for each in ObjectStore(Storage(publisher.url)).listed(place)]
+    else:
+        names = [str(each) for each in Path(publisher.url, place).iterdir()]
+    notes = [publisher.note(current, f"_kvspark/quarantine/{Path(name).name}") for name in names]
+    tables = [pq.read_table(pa.BufferReader(note)) for note in notes if note is not None]
+    found: list[int] = pa.concat_tables(tables)["id"].to_pylist()
+    return found
 
 
 def test_what_a_delta_table_cannot_be_is_said_before_anything_is_computed(folder: Path) -> None:

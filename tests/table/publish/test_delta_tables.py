@@ -143,14 +143,12 @@ def test_nulls_do_not_get_into_a_column_that_takes_none(folder: Path) -> None:
 
 def _with_notes(publisher: DeltaPublisher) -> None:
     attempt, content = begun(publisher, "one", ONE)
-    bad = "_kvspark/quarantine.parquet"
-    stream = attempt.place.create(bad) if publisher.url.startswith("s3") else None
-    if stream is not None:
-        stream.write(b"bad rows")
-        stream.close()
-    else:
-        (Path(attempt.place.url) / "_kvspark").mkdir()
-        (Path(attempt.place.url) / bad).write_bytes(b"bad rows")
+    bad = attempt.place.path("bad.parquet", "_kvspark/quarantine")
+    stream = attempt.place.create(bad)
+    stream.write(b"bad rows")
+    stream.close()
+    stream = attempt.place.create(attempt.place.path("lost.parquet", "_kvspark/quarantine"))
+    stream.close()
     notes = {"_kvspark/run.json": b"{}"}
     publisher.commit(attempt, type(content)(content.files, ONE.schema, (), notes, (bad,)))
 
@@ -167,12 +165,12 @@ def test_notes_and_the_quarantine_stay_with_their_version(
     version = publisher.current()
     assert version is not None
     assert publisher.note(version, "_kvspark/run.json") == b"{}"
-    assert publisher.note(version, "_kvspark/quarantine.parquet") == b"bad rows"
-    assert publisher.note(version, "_kvspark/other") is None
+    assert publisher.note(version, "_kvspark/quarantine/bad.parquet") == b"bad rows"
+    assert publisher.note(version, "_kvspark/quarantine/lost.parquet") is None
     publish(publisher, "two", TWO)
-    assert publisher.note(version, "_kvspark/quarantine.parquet") == b"bad rows"
+    assert publisher.note(version, "_kvspark/quarantine/bad.parquet") == b"bad rows"
     publish(publisher, "three", TWO)
-    assert publisher.note(version, "_kvspark/quarantine.parquet") is None
+    assert publisher.note(version, "_kvspark/quarantine/bad.parquet") is None
 
 
 def test_a_refused_credential_is_told_in_one_line_without_it(

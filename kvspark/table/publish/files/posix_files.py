@@ -14,6 +14,7 @@ from typing import final
 
 from kvspark.table.place.local_place import LocalPlace
 from kvspark.table.place.place import Place
+from kvspark.table.place.split_place import SplitPlace
 from kvspark.table.publish.files.file_lock import FileLock
 from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles, note_path
 
@@ -42,8 +43,8 @@ class PosixFiles(TableFiles):
 
     def open(self, attempt: str) -> Place:
         folder = self._open / attempt
-        folder.mkdir(parents=True)
-        return LocalPlace(str(folder))
+        (folder / NOTES).mkdir(parents=True)
+        return SplitPlace(LocalPlace(str(folder)), LocalPlace(str(folder / NOTES)))
 
     def close(self, attempt: str) -> None:
         self._runs.mkdir(parents=True, exist_ok=True)
