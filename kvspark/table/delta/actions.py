@@ -45,7 +45,8 @@ def said(
     return CommitProperties(
         custom_metadata=said,
         max_commit_retries=0,
-        app_transactions=[Transaction(application, version)],
+        # The protocol keeps the last of each in the table, also when the commit has left the log.
+        app_transactions=[Transaction(each, version) for each in (KEY, application)],
     )
 
 

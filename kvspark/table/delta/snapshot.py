@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 KEY = "kvspark"
-"""Of a commit's information that is ours."""
-
-_LOOKED_AT = (1, 10, None)
-"""Commits, newest first, among which ours is looked for; None for all."""
+"""Of a commit's information that is ours; and the application whose last transaction says which commit that is."""
 
 
 @final
@@ -97,15 +94,12 @@ def pointer_in(table: DeltaTable, url: str) -> Pointer | None:
     Raises:
         OutputError: it is damaged.
     """
-    seen = 0
-    for count in _LOOKED_AT:
-        found = table.history(count)
-        for commit in found[seen:]:
-            if KEY in commit:
-                return Pointer.from_bytes(json.dumps(commit[KEY]).encode(), url=url)
-        if count is None or len(found) < count:
-            return None
-        seen = len(found)
+    last = table.transaction_version(KEY)
+    if last is None:
+        return None
+    for commit in table.history(table.version() - last + 1):
+        if commit["version"] == last and KEY in commit:
+            return Pointer.from_bytes(json.dumps(commit[KEY]).encode(), url=url)
     return None
 
 

@@ -116,6 +116,18 @@ def test_what_others_add_meanwhile_is_replaced_and_comes_back(folder: Path) -> N
     assert ids(folder) == [1, 2, 3, 4, 99]
 
 
+def test_what_is_published_is_found_behind_the_commits_of_others(folder: Path) -> None:
+    publisher = publisher_to(folder)
+    publish(publisher, "one", ONE)
+    for number in range(12):
+        write_deltalake(str(folder), pa.table({"id": [number]}), mode="append")
+    current = publisher.current()
+    assert current is not None
+    assert current.run_id == "one"
+    with pytest.raises(OutputError, match=r"another job \(run\.name small\)"):
+        publisher_to(folder, owner="large").check()
+
+
 def _just_before(monkeypatch: pytest.MonkeyPatch, method: str, work: Callable[[], object]) -> None:
     """Does `work` once, between what a publisher has read and the commit that follows from it."""
     commit = getattr(DeltaLog, method)
@@ -218,8 +230,8 @@ def test_the_log_says_which_run_and_takes_out_each_old_file_once(folder: Path) -
     said = actions(folder, last_version(folder))
     assert {each["path"] for each in said["remove"]} == old
     assert [each["path"].split("/")[0] for each in said["add"]] == ["runs"]
-    (transaction,) = said["txn"]
-    assert (transaction["appId"], transaction["version"]) == ("kvspark:small", 2)
+    transactions = {each["appId"]: each["version"] for each in said["txn"]}
+    assert transactions == {"kvspark": 2, "kvspark:small": 2}
     (information,) = said["commitInfo"]
     assert information["kvspark"]["current"]["run_id"] == "two"
     assert information["userMetadata"] == "kvspark: two"
