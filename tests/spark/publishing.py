@@ -1,15 +1,8 @@
-"""Publishing and rolling back without Spark, here or in a process that is killed on the way.
-
-`python -m tests.spark.publishing publish|rollback TARGET exchange|rename OVERWRITE CONTENT`
-"""
+"""Publishing and rolling back without Spark, here or in a process that is killed on the way."""
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,12 +10,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from kvspark.fault import FAULT_POINT_ENV
 from kvspark.spark.output.appended import add_to
 from kvspark.spark.output.exchange import exchange
 from kvspark.spark.output.target import Target
 from kvspark.spark.runs.run_report import REPORT_FOLDER, RunReport
 from kvspark.stats import NOTHING
+from tests.killed_process import killed_at
 
 OWNER = "small"
 FILES = ("part-0.parquet", "part-1.parquet", "_kvspark/quarantine/part-00000.parquet")
@@ -130,18 +123,15 @@ def content_of(folder: Path) -> str | None:
 
 def killed(action: str, path: Path, how: str, content: str, fault: str) -> None:
     """Runs `action` in a process that is killed at `fault`."""
-    command = [sys.executable, "-m", "tests.spark.publishing", action, str(path), how, "1", content]
-    environ = {**os.environ, FAULT_POINT_ENV: fault}
-    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed_at(fault, acted, action, path, how, content)
 
 
-if __name__ == "__main__":
-    do, place, means, overwrites, said = sys.argv[1:]
-    chosen = target_at(Path(place), means, overwrite=overwrites == "1")
-    if do == "publish":
-        publish(chosen, said)
-    elif do == "append":
-        append(chosen, said)
+def acted(action: str, path: Path, how: str, content: str) -> None:
+    """Publishes, appends or rolls back."""
+    target = target_at(path, how, overwrite=True)
+    if action == "publish":
+        publish(target, content)
+    elif action == "append":
+        append(target, content)
     else:
-        roll_back(chosen)
+        roll_back(target)

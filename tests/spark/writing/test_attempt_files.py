@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
 
 from kvspark.errors import OutputError, ValidationError
-from kvspark.fault import FAULT_POINT_ENV
 from kvspark.spark.runs.run_report import REPORT_FOLDER
 from kvspark.table.publish.attempt_files import AttemptFiles
+from tests.killed_process import killed_at
 from tests.spark.publishing import report_of, rows_of, target_at
 from tests.spark.writing.written_apart import (
     ROWS,
@@ -22,6 +18,7 @@ from tests.spark.writing.written_apart import (
     batches,
     name_of,
     run,
+    run_at,
     task_of,
     write_all,
 )
@@ -44,10 +41,7 @@ def test_a_run_killed_at_any_step_leaves_the_old_output_and_is_rerun(
 ) -> None:
     out = tmp_path / "out"
     run(target_at(out), "first")
-    command = [sys.executable, "-m", "tests.spark.writing.written_apart", str(out), "second"]
-    environ = {**os.environ, FAULT_POINT_ENV: fault}
-    done = subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed_at(fault, run_at, out, "second")
     assert rows_of(out) == {"first": ALL}
     left = {Path(name).suffix for name in beside(out) if name.startswith("second-")}
     assert left == {"", *({".tasks"} if fault not in {"sweeping", "swept"} else ())} | (

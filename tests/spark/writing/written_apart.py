@@ -1,11 +1,7 @@
-"""A run whose workers write, without Spark: here, or in a process that is killed on the way.
-
-`python -m tests.spark.writing.written_apart TARGET CONTENT`
-"""
+"""A run whose workers write, without Spark: here, or in a process that is killed on the way."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,5 +64,6 @@ def run(target: Target, content: str) -> None:
         target.publish(staged)
 
 
-if __name__ == "__main__":
-    run(target_at(Path(sys.argv[1])), sys.argv[2])
+def run_at(out: Path, content: str) -> None:
+    """As `run`, by the path of the output."""
+    run(target_at(out), content)

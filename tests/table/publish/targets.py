@@ -1,13 +1,9 @@
-"""Every kind of target, for one suite of tests; and a run that may be killed on the way.
-
-`python -m tests.table.publish.targets KIND URL run|rollback CONTENT`
-"""
+"""Every kind of target, for one suite of tests; and a run that may be killed on the way."""
 
 from __future__ import annotations
 
 import json
 import secrets
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,7 +151,3 @@ def main(kind: str, url: str, what: str, content: str) -> None:
         return
     with publisher.lock("rollback"):
         publisher.rollback(publisher.versions()[0])
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from kvspark.errors import OutputError, RunLockedError, ValidationError
-from kvspark.fault import FAULT_POINT_ENV
 from kvspark.table.publish.publisher import Publisher
+from tests.killed_process import killed_at
+from tests.table.publish import targets
 from tests.table.publish.iceberg_tables import iceberg_left_over
 from tests.table.publish.targets import (
     POSIX_KINDS,
@@ -193,10 +190,7 @@ def test_a_run_that_is_killed_leaves_one_whole_table(
 
 
 def _killed_at(point: str, target: Target, content: str) -> None:
-    environment = {**os.environ, FAULT_POINT_ENV: point}
-    command = [sys.executable, "-m", "tests.table.publish.targets", target.kind, target.url]
-    ended = subprocess.run([*command, "run", content], env=environment, check=False, timeout=120)
-    assert ended.returncode == -signal.SIGKILL
+    killed_at(point, targets.main, target.kind, target.url, "run", content)
 
 
 def _while_reading(target: Target, work: Callable[[], None]) -> set[str]:
