@@ -13,7 +13,7 @@ passes every point untouched. The names, in the order in which a run reaches the
 
 In an object store, and in a table of Delta or of Iceberg:
 
-    locked  fenced  sweeping  swept  task_batch  task_file  staged  collected  validated  reported
+    locked  fencing  fenced  sweeping  swept  task_batch  task_file  staged  collected  validated  reported
     told  closed  synced  planned  published  discarding
     widened                        where a run that replaces partitions of a Delta table adds a column
 

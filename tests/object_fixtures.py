@@ -21,3 +21,10 @@ def s3() -> Iterator[S3Address]:
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="session")
+def lake(s3: S3Address) -> S3Address:
+    """The server of `s3`, with its catalog of Iceberg tables."""
+    s3.make_lake()
+    return s3

@@ -24,6 +24,7 @@ from tests.redis_server import free_port
 
 START_S = 60.0
 BUCKET = "kvspark-tests"
+LAKE = "lake"
 ACCESS_KEY, SECRET_KEY = "tests-access", "tests-secret"
 
 
@@ -34,6 +35,7 @@ class S3Address:
 
     endpoint: str
     pid: int
+    ports: tuple[int, ...]
 
     @property
     def url(self) -> str:
@@ -49,7 +51,30 @@ class S3Address:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
+            # The catalog of the bucket `LAKE`, as pyiceberg opens it.
+            f"PYICEBERG_CATALOG__{LAKE.upper()}__TYPE": "rest",
+            f"PYICEBERG_CATALOG__{LAKE.upper()}__OAUTH2_SERVER_URI": f"http://127.0.0.1:{self.ports[8]}/v1/oauth/tokens",
+            f"PYICEBERG_CATALOG__{LAKE.upper()}__URI": f"http://127.0.0.1:{self.ports[8]}",
+            f"PYICEBERG_CATALOG__{LAKE.upper()}__CREDENTIAL": f"{ACCESS_KEY}:{SECRET_KEY}",
+            f"PYICEBERG_CATALOG__{LAKE.upper()}__WAREHOUSE": f"s3://{LAKE}",
         }
+
+    def make_lake(self) -> None:
+        """Makes the bucket `LAKE`, of which the server has a catalog of Iceberg tables."""
+        _, _, master, master_grpc, _, _, filer, filer_grpc, _ = self.ports
+        where = [
+            f"-master=127.0.0.1:{master}.{master_grpc}",
+            f"-filer=127.0.0.1:{filer}.{filer_grpc}",
+        ]
+        subprocess.run(
+            [Path(sys.executable).parent / "weed", "shell", *where],
+            input=f"s3tables.bucket -create -name {LAKE} -account admin\n",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+            timeout=60,
+        )
 
 
 def s3_store() -> pafs.FileSystem:
@@ -66,12 +91,12 @@ def s3_store() -> pafs.FileSystem:
 def running_s3() -> Iterator[S3Address]:
     """A server with an empty bucket, gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="kvspark-s3-"))
-    ports = [free_port() for _ in range(8)]
+    ports = [free_port() for _ in range(9)]
     server = _started(folder, ports)
     try:
         endpoint = f"http://127.0.0.1:{ports[0]}"
         _wait(endpoint, server, folder)
-        yield S3Address(endpoint, server.pid)
+        yield S3Address(endpoint, server.pid, tuple(ports))
     finally:
         server.send_signal(signal.SIGKILL)
         server.wait()
@@ -86,10 +111,10 @@ def _started(folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
     (folder / "data").mkdir()
     services = ("s3", "master", "volume", "filer")
     names = [f"{service}.port{kind}" for service in services for kind in ("", ".grpc")]
-    given = [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
+    given = [f"-{name}={port}" for name, port in zip(names, ports[:8], strict=True)]
     given += [f"-dir={folder / 'data'}", f"-s3.config={folder / 's3.json'}", "-ip=127.0.0.1"]
     # Its other services have ports of their own.
-    given += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=50"]
+    given += [f"-s3.port.iceberg={ports[8]}", "-s3.port.lance=0", "-volume.max=50"]
     weed = Path(sys.executable).parent / "weed"
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
@@ -48,7 +46,7 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
     attempts = AttemptFiles(staged)
     attempts.open()
     try:
-        files = files_of(table, attempts.place, attempts.attempt, output, _unchanged)
+        files = files_of(table, attempts.place, attempts.attempt, output)
         attempts.take(files)
     finally:
         attempts.sweep()
@@ -56,16 +54,11 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
 
 
 def files_of(
-    table: ScoredTable,
-    place: Place,
-    attempt: str,
-    output: OutputConfig,
-    schema_of: Callable[[pa.Schema, Sequence[str]], pa.Schema],
+    table: ScoredTable, place: Place, attempt: str, output: OutputConfig
 ) -> list[FileWritten]:
     """The files in `place` once `table` is computed; `attempt` is part of their names, and of no other run's.
 
-    A table without rows has one file, of all columns. `schema_of` makes of the columns as Spark writes them, and those
-    of the folders, what the files have.
+    A table without rows has one file, of all columns.
 
     Guarantees: the files are those of the attempts of tasks that Spark counts, one of each task. Those of all
     others may be in the place as well.
@@ -74,7 +67,7 @@ def files_of(
         OutputError: the place refused. What tasks raise comes as Spark's own error.
     """
     version, options = table.source.sparkSession.version, sink_options(output)
-    schema = schema_of(file_schema(table.schema, output.partition_by, version), output.partition_by)
+    schema = file_schema(table.schema, output.partition_by, version)
     task = WriteTask(table.task.run, place, attempt, schema, output.partition_by, options)
     told = (
         table.given()
@@ -85,16 +78,11 @@ def files_of(
     files = [FileWritten.from_json(json.loads(row[FILE_COLUMN])) for row in told]
     if files:
         return files
-    whole = schema_of(file_schema(table.schema, (), version), output.partition_by)
+    whole = file_schema(table.schema, (), version)
     try:
         return [Sink(place, f"part-00000-{attempt}-none", whole, options).write_empty()]
     except OSError as exc:
         raise OutputError(f"{exc}; nothing was published") from exc
-
-
-def _unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
-    del partition_by
-    return schema
 
 
 def sink_options(output: OutputConfig) -> SinkOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast, final
@@ -19,10 +19,10 @@ from pyiceberg.exceptions import (
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableResponse, Table, TableProperties
 from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.utils.config import Config
 
 from kvspark.errors import KvsparkError, OutputError
-from kvspark.fault import fault_point
-from kvspark.table.iceberg.target import IcebergTarget
+from kvspark.table.iceberg.target import IcebergTarget, is_secret
 from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.storage import SCHEMES, Storage
 from kvspark.table.publish.files.object_files import ObjectFiles
@@ -38,6 +38,9 @@ _FROM_ENVIRONMENT = {
 """What workers read there, the driver's client takes from there too."""
 
 _MOST_TEXT = 200
+
+ROWS = "data/runs"
+"""Where attempts have their rows. There are object stores that take nothing of a table but below `data`."""
 
 TRIES = 5
 """Of a commit, where other writers change the table in between."""
@@ -56,7 +59,9 @@ class CatalogTable:
         self.url = target.url
         self._target = target
         with self.telling("nothing was written"):
-            self._catalog = load_catalog(target.catalog, **target.properties)
+            # pyiceberg reads the environment when it is imported, and it may have been set since.
+            known: Mapping[str, Any] = Config().get_catalog_config(target.catalog) or {}
+            self._catalog = load_catalog(target.catalog, **{**known, **target.properties})
             for name, variables in _FROM_ENVIRONMENT.items():
                 found = next((os.environ[each] for each in variables if each in os.environ), None)
                 if found is not None:
@@ -116,8 +121,8 @@ class CatalogTable:
         """Where attempts write."""
         place = _place(table.location())
         if isinstance(place, Path):
-            return PosixFiles(place)
-        return ObjectFiles(Storage(place, self._options()))
+            return PosixFiles(place, runs=ROWS)
+        return ObjectFiles(Storage(place, self._options(place)), runs=ROWS)
 
     def metadata_url(self, table: Table) -> str:
         """Where the table's snapshots are described."""
@@ -129,11 +134,11 @@ class CatalogTable:
         place = _place(self.metadata_url(table))
         if isinstance(place, Path):
             return [each.name for each in place.iterdir()] if place.exists() else []
-        return [each.name for each in ObjectStore(Storage(place, self._options())).listed()]
+        return [each.name for each in ObjectStore(Storage(place, self._options(place))).listed()]
 
-    def _options(self) -> dict[str, str]:
+    def _options(self, place: str) -> dict[str, str]:
         known = self._catalog.properties
-        names = ("endpoint", "region")
+        names = ("endpoint", "region") if place.startswith("s3") else ()
         return {name: str(known[f"s3.{name}"]) for name in names if f"s3.{name}" in known}
 
     @contextmanager
@@ -150,10 +155,9 @@ class CatalogTable:
 
     def _one_line(self, exc: Exception) -> str:
         text = (str(exc).strip() or type(exc).__name__).splitlines()[0]
-        # What a property of the catalog says may be a token, or an address with a password.
         known = getattr(self, "_catalog", None)
-        for value in {} if known is None else known.properties.values():
-            if len(str(value)) > 3:
+        for name, value in {} if known is None else known.properties.items():
+            if value and is_secret(name, str(value)):
                 text = text.replace(str(value), "...")
         return (
             f"the catalog or its storage does not do it ({type(exc).__name__}: {text[:_MOST_TEXT]})"
@@ -180,7 +184,6 @@ class _Once:
         requirements: tuple[TableRequirement, ...],
         updates: tuple[TableUpdate, ...],
     ) -> CommitTableResponse:
-        fault_point("planned")
         try:
             return self._catalog.commit_table(
                 table, (*requirements, *self._requirements), (*updates, *self._updates)

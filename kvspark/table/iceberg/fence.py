@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotsUpdate, TableUpdate
 
 from kvspark.errors import OutputError, RunLockedError
+from kvspark.fault import fault_point
 from kvspark.table.iceberg.catalog_table import TRIES, CatalogTable, StaleError
 from kvspark.table.iceberg.leftovers import new_commit_uuid
 from kvspark.table.iceberg.state import BLANK, FENCE, WRITER_REF, State
@@ -115,5 +116,6 @@ def _take(catalog: CatalogTable, table: Table, attempt: str) -> int:
         ).fast_append()
         mine.commit_uuid = mark
         mine.commit()
+        fault_point("fencing")
         change.commit_transaction()
         return mine.snapshot_id

@@ -1,6 +1,6 @@
 """A table of Apache Iceberg: one snapshot a run, under the condition that no later run has begun.
 
-    <location>/runs/<attempt>/             the rows; what the metadata names of them is in the table
+    <location>/data/runs/<attempt>/        the rows; what the metadata names of them is in the table
     <location>/_kvspark/runs/<attempt>/    the report, the history, the quarantine
     <location>/metadata/                   Iceberg's own
 

@@ -14,9 +14,9 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from kvspark.fault import fault_point
-from kvspark.table.iceberg.catalog_table import CatalogTable
+from kvspark.table.iceberg.catalog_table import ROWS, CatalogTable
 from kvspark.table.iceberg.state import State
-from kvspark.table.publish.files.table_files import NOTES, RUNS
+from kvspark.table.publish.files.table_files import NOTES
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,12 @@ class Leftovers:
         for attempt in attempts:
             if attempt not in self._alive:
                 self._remove(attempt)
-            fault_point("discarding")
+                fault_point("discarding")
 
     def is_whole(self, snapshot: Snapshot) -> bool:
         """True if all files of `snapshot` that are ours are there, as it says."""
         sizes: dict[str, Mapping[str, int]] = {}
-        ours = f"{self._table.location().rstrip('/')}/{RUNS}/"
+        ours = f"{self._table.location().rstrip('/')}/{ROWS}/"
         for file in files_of(snapshot, self._table.io):
             if not file.file_path.startswith(ours):
                 continue
@@ -99,7 +99,7 @@ class Leftovers:
             self._files.delete(attempt, [name for name in there if name not in used])
             return
         self._files.remove(attempt)
-        log.info("removed what a run left in %s/%s/%s", self._files.url, RUNS, attempt)
+        log.info("removed what a run left in %s/%s/%s", self._files.url, ROWS, attempt)
 
     def _by_name(self) -> dict[str, ManifestFile]:
         """The manifests of all snapshots."""
@@ -115,5 +115,5 @@ class Leftovers:
             io = self._table.io
             entries = (e for m in self._by_name().values() for e in m.fetch_manifest_entry(io))
             paths = (each.data_file.file_path for each in entries)
-            self._rows = {path.rpartition(f"/{RUNS}/")[2] for path in paths}
+            self._rows = {path.rpartition(f"/{ROWS}/")[2] for path in paths}
         return self._rows

@@ -13,13 +13,13 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import SetPropertiesUpdate
 
 from kvspark.errors import OutputError
-from kvspark.table.iceberg.catalog_table import CatalogTable
+from kvspark.fault import fault_point
+from kvspark.table.iceberg.catalog_table import ROWS, CatalogTable
 from kvspark.table.iceberg.columns import evolve
 from kvspark.table.iceberg.data_files import data_file, required_nulls
 from kvspark.table.iceberg.fence import Fence
 from kvspark.table.iceberg.leftovers import files_of, new_commit_uuid
 from kvspark.table.iceberg.state import ATTEMPT, OWNER, RUN, State
-from kvspark.table.publish.files.table_files import RUNS
 from kvspark.table.publish.publisher import Attempt, Content
 
 
@@ -69,6 +69,7 @@ class RunSnapshot:
             for file in files:
                 mine.append_data_file(file)
             mine.commit()
+            fault_point("planned")
             change.commit_transaction()
 
     def _replaced(self, table: Table, files: Sequence[DataFile]) -> Iterator[DataFile]:
@@ -97,7 +98,7 @@ def _data_files(
     url: str, metadata: TableMetadata, attempt: Attempt, content: Content
 ) -> list[DataFile]:
     schema, spec = metadata.schema(), metadata.spec()
-    folder = f"{metadata.location.rstrip('/')}/{RUNS}/{attempt.name}"
+    folder = f"{metadata.location.rstrip('/')}/{ROWS}/{attempt.name}"
     files = [each for each in content.files if each.rows]
     for each in files:
         column = required_nulls(each, schema)

@@ -16,6 +16,11 @@ _SECRET = re.compile(
 _USER = re.compile(r"//[^/@:]*:[^/@]+@")
 
 
+def is_secret(name: str, value: str) -> bool:
+    """True for a property of a catalog that nobody may read: a key, or an address with a password."""
+    return bool(_SECRET.search(name) or _USER.search(value))
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class IcebergTarget:
@@ -38,7 +43,7 @@ class IcebergTarget:
                 f"{self.url} names no Iceberg table; write {SCHEME}CATALOG/NAMESPACE.TABLE"
             )
         for name, value in self.properties.items():
-            if _SECRET.search(name) or _USER.search(value):
+            if is_secret(name, value):
                 raise UsageError(
                     f"catalog property {name!r} of {self.url} holds a secret, which no conf may; set it in the "
                     "environment or in ~/.pyiceberg.yaml"

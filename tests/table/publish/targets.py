@@ -20,7 +20,7 @@ from kvspark.table.publish.object_publisher import ObjectPublisher
 from kvspark.table.publish.publisher import Attempt, Content, Publisher
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
-from tests.object_server import s3_store
+from tests.object_server import LAKE, s3_store
 from tests.spark.publishing import report_of, target_at
 from tests.table.publish.iceberg_tables import iceberg_at, iceberg_rows
 
@@ -136,6 +136,8 @@ def table_of(content: str) -> list[tuple[str, str]]:
 
 def new_url(kind: str, base: str, folder: Path) -> str:
     """A target that nobody has used."""
+    if kind == "iceberg-rest":
+        return f"{LAKE} n{secrets.token_hex(4)}"
     if kind.startswith("iceberg"):
         where = folder / "warehouse" if kind == "iceberg" else f"{base}/{secrets.token_hex(4)}"
         return f"{folder / 'catalog.db'} {where}"

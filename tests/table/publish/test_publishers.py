@@ -27,9 +27,9 @@ from tests.table.publish.targets import (
     written,
 )
 
-TARGETS = ("posix", "s3", "delta", "delta-s3", "iceberg", "iceberg-s3")
+TARGETS = ("posix", "s3", "delta", "delta-s3", "iceberg", "iceberg-s3", "iceberg-rest")
 DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".split()
-ICEBERG_POINTS = "fenced swept told closed synced planned published discarding".split()
+ICEBERG_POINTS = "fencing fenced swept told closed synced planned published discarding".split()
 FAULT_POINTS = {
     "posix": ("told", "moving", "moved", "synced", "placed", "exchanged", "settled", "published"),
     "s3": ("fenced", "swept", "told", "closed", "synced", "published", "discarding"),
@@ -37,6 +37,7 @@ FAULT_POINTS = {
     "delta-s3": DELTA_POINTS,
     "iceberg": ICEBERG_POINTS,
     "iceberg-s3": ICEBERG_POINTS,
+    "iceberg-rest": ["fencing", "planned"],
 }
 
 
@@ -61,6 +62,8 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
 
 def _new(kind: str, request: pytest.FixtureRequest, folder: Path) -> Target:
     base = "" if kind in POSIX_KINDS else request.getfixturevalue("s3").url
+    if kind == "iceberg-rest":
+        request.getfixturevalue("lake")
     return Target(kind, new_url(kind, base, folder))
 
 

@@ -18,13 +18,18 @@ from kvspark.table.publish.object_lock import ObjectLock
 class ObjectFiles(TableFiles):
     """The objects below one URL."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, runs: str = RUNS) -> None:
         self._storage = storage
+        self._runs = runs
         self._store = ObjectStore(storage)
 
     @property
     def url(self) -> str:
         return self._storage.url
+
+    @property
+    def runs(self) -> str:
+        return self._runs
 
     def lock(self, run_id: str) -> ObjectLock:
         return ObjectLock(self._store, run_id)
@@ -36,16 +41,16 @@ class ObjectFiles(TableFiles):
         return None
 
     def open(self, attempt: str) -> Place:
-        for folder in _folders(attempt):
+        for folder in self._folders(attempt):
             self._store.put(f"{folder}/{OPEN_NAME}", b"")
-        rows, beside = (ObjectPlace(self._storage.below(each)) for each in _folders(attempt))
+        rows, beside = (ObjectPlace(self._storage.below(each)) for each in self._folders(attempt))
         return SplitPlace(rows, beside)
 
     def close(self, attempt: str) -> None:
-        self._store.delete([f"{folder}/{OPEN_NAME}" for folder in _folders(attempt)])
+        self._store.delete([f"{folder}/{OPEN_NAME}" for folder in self._folders(attempt)])
 
     def sizes(self, attempt: str) -> Mapping[str, int]:
-        rows, beside = _folders(attempt)
+        rows, beside = self._folders(attempt)
         found = {
             each.name.removeprefix(f"{rows}/"): each.size_bytes for each in self._store.listed(rows)
         }
@@ -56,32 +61,31 @@ class ObjectFiles(TableFiles):
     def settle(self, attempt: str, beside: Iterable[str], notes: Mapping[str, bytes]) -> None:
         del beside  # written where it stays
         for name, data in notes.items():
-            self._store.put(f"{_folders(attempt)[1]}/{note_path(name)}", data)
+            self._store.put(f"{self._folders(attempt)[1]}/{note_path(name)}", data)
 
     def sync(self, attempt: str) -> None:
         """Nothing: an object is durable once it is there."""
 
     def attempts(self) -> list[str]:
-        return sorted({*self._store.folders(RUNS), *self._store.folders(f"{NOTES}/{RUNS}")})
+        return sorted({*self._store.folders(self._runs), *self._store.folders(f"{NOTES}/{RUNS}")})
 
     def note(self, attempt: str, name: str) -> bytes | None:
-        stored = self._store.get(f"{_folders(attempt)[1]}/{note_path(name)}")
+        stored = self._store.get(f"{self._folders(attempt)[1]}/{note_path(name)}")
         return None if stored is None else stored.data
 
     def delete(self, attempt: str, names: Iterable[str]) -> None:
-        rows, beside = _folders(attempt)
+        rows, beside = self._folders(attempt)
         is_beside = {name: name.startswith(f"{NOTES}/") for name in names}
         paths = [f"{beside}/{note_path(n)}" if is_beside[n] else f"{rows}/{n}" for n in is_beside]
         self._store.delete(paths)
 
     def remove(self, attempt: str) -> None:
         self.close(attempt)
-        for folder in _folders(attempt):
+        for folder in self._folders(attempt):
             self._store.delete([each.name for each in self._store.listed(folder)])
 
     def remove_notes(self, attempt: str) -> None:
-        self._store.delete([each.name for each in self._store.listed(_folders(attempt)[1])])
+        self._store.delete([each.name for each in self._store.listed(self._folders(attempt)[1])])
 
-
-def _folders(attempt: str) -> tuple[str, str]:
-    return f"{RUNS}/{attempt}", f"{NOTES}/{RUNS}/{attempt}"
+    def _folders(self, attempt: str) -> tuple[str, str]:
+        return f"{self._runs}/{attempt}", f"{NOTES}/{RUNS}/{attempt}"

@@ -23,15 +23,20 @@ from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles, not
 class PosixFiles(TableFiles):
     """The files below one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, runs: str = RUNS) -> None:
         self._root = root
-        self._runs = root / RUNS
+        self._below = runs
+        self._runs = root / runs
         self._open = root / NOTES / "open"
         self._notes = root / NOTES / RUNS
 
     @property
     def url(self) -> str:
         return str(self._root)
+
+    @property
+    def runs(self) -> str:
+        return self._below
 
     def lock(self, run_id: str) -> FileLock:
         return FileLock(self._root / NOTES / "lock", url=self.url, run_id=run_id)

@@ -31,6 +31,11 @@ class TableFiles(ABC):
     def url(self) -> str:
         """Of the table."""
 
+    @property
+    @abstractmethod
+    def runs(self) -> str:
+        """Below `url`, where the folders of attempts with their rows are."""
+
     @abstractmethod
     def lock(self, run_id: str) -> AbstractContextManager[object]:
         """Held by one run at a time."""
@@ -91,7 +96,7 @@ class TableFiles(ABC):
             if size_bytes != each.size_bytes:
                 found = "is not there" if size_bytes is None else f"has {size_bytes:,} bytes"
                 raise ValidationError(
-                    f"nothing was published: {self.url}/{RUNS}/{attempt}/{each.name} {found}, and its task wrote "
+                    f"nothing was published: {self.url}/{self.runs}/{attempt}/{each.name} {found}, and its task wrote "
                     f"{each.size_bytes:,} bytes"
                 )
 
