@@ -27,13 +27,19 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 class OutputConfig(Section):
     """The table that is written."""
 
-    format: Literal["parquet", "delta"] = Field(
+    format: Literal["parquet", "delta", "iceberg"] = Field(
         default="parquet",
-        description="`parquet`: a folder of files. `delta`: a table of Delta Lake, each run a commit of its log.",
+        description="`parquet`: a folder of files. `delta`: a table of Delta Lake, each run a commit of its log. `iceberg`: "
+        "a table of Apache Iceberg, each run a snapshot.",
     )
     path: Name = Field(
         description="The folder that the run publishes: a path of a POSIX file system, or `s3://BUCKET/FOLDER`, `gs://…`, "
-        "`abfss://…`. Object stores are reached with the credentials of the environment, and written by the workers.",
+        "`abfss://…`; for `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`. Object stores are reached with the credentials of the environment, and written by the workers.",
+    )
+    catalog: dict[str, str] = Field(
+        default_factory=dict,
+        description="Properties of an Iceberg catalog that are no secret: `type`, `uri`, `warehouse`. They add to what "
+        "`~/.pyiceberg.yaml` and the environment (`PYICEBERG_CATALOG__NAME__…`) say of it.",
     )
     storage: dict[str, str] = Field(
         default_factory=dict,
@@ -83,6 +89,19 @@ class OutputConfig(Section):
         description="Replace what no run of this job wrote; it is kept beside the output as "
         "`_replaced-NAME-TIME`. Otherwise such a run is refused (exit code 73).",
     )
+
+    @model_validator(mode="after")
+    def _path_is_of_the_format(self) -> Self:
+        if (self.format == "iceberg") != self.path.startswith("iceberg:"):
+            raise ValueError(
+                f"output.format is {self.format} and output.path is {self.path}; an Iceberg table has format: iceberg and a path "
+                "iceberg:CATALOG/NAMESPACE.TABLE, and nothing else has"
+            )
+        if self.catalog and self.format != "iceberg":
+            raise ValueError(
+                f"output.catalog is of an Iceberg table, and output.format is {self.format}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _partitions_can_be_replaced(self) -> Self:

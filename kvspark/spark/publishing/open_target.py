@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from kvspark.config.job import JobConfig, OutputConfig
 from kvspark.errors import UsageError
@@ -15,6 +16,9 @@ from kvspark.spark.publishing.output_place import is_objects, publishes_folders
 from kvspark.spark.publishing.publisher_target import PublisherTarget
 from kvspark.spark.publishing.run_target import RunTarget
 from kvspark.spark.tables.paths import local_path
+from kvspark.table.delta.delta_publisher import DeltaPublisher
+from kvspark.table.iceberg.opening import iceberg_publisher
+from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.object_publisher import ObjectPublisher
 from kvspark.table.publish.publisher import Publisher
@@ -32,7 +36,7 @@ def open_target(config: JobConfig, *, inputs: Sequence[Path] = ()) -> RunTarget:
     if publisher is None:
         return FolderTarget(target_of(config, inputs=inputs), config)
     _refuse(config.output)
-    if not is_objects(config.output.path):
+    if config.output.format == "delta" and not is_objects(config.output.path):
         refuse_overlap(Path(publisher.url), inputs, ())
     publisher.check()
     return PublisherTarget(publisher, config)
@@ -47,20 +51,19 @@ def publisher_of(config: JobConfig) -> Publisher | None:
     output = config.output
     if publishes_folders(output):
         return None
+    owner, keep, overwrite = config.run.name, output.keep, output.overwrite
+    replaces: Literal["table", "partitions"] = (
+        "partitions" if output.mode == "replace_partitions" else "table"
+    )
+    if output.format == "iceberg":
+        table = IcebergTarget(output.path, dict(output.catalog))
+        return iceberg_publisher(
+            table, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces
+        )
     place = _storage(output.path, output.storage)
     if output.format == "parquet":
-        return ObjectPublisher(
-            place, owner=config.run.name, keep=output.keep, overwrite=output.overwrite
-        )
-    from kvspark.table.delta.delta_publisher import DeltaPublisher
-
-    return DeltaPublisher(
-        place,
-        owner=config.run.name,
-        keep=output.keep,
-        overwrite=output.overwrite,
-        replaces="partitions" if output.mode == "replace_partitions" else "table",
-    )
+        return ObjectPublisher(place, owner=owner, keep=keep, overwrite=overwrite)
+    return DeltaPublisher(place, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces)
 
 
 def publisher_at(url: str) -> Publisher:
@@ -86,7 +89,8 @@ def _storage(path: str, settings: Mapping[str, str]) -> Storage:
 
 
 def _refuse(output: OutputConfig) -> None:
-    what = f"in an object store ({output.path})" if output.format == "parquet" else "a Delta table"
+    kinds = {"parquet": f"in an object store ({output.path})", "delta": "a Delta table"}
+    what = kinds.get(output.format, "an Iceberg table")
     replaces = ("replace",) if output.format == "parquet" else ("replace", "replace_partitions")
     if output.mode not in replaces:
         raise UsageError(

@@ -122,7 +122,9 @@ class _AttemptStaging(Staging):
             )
         self._schema = file_schema(table.schema, output.partition_by, spark.version)
         token = self._attempt.name.rpartition("-")[2]
-        self._files = tuple(files_of(table, self._attempt.place, token, output))
+        self._files = tuple(
+            files_of(table, self._attempt.place, token, output, self._attempt.file_schema)
+        )
         fault_point("staged")
         return "arrow"
 

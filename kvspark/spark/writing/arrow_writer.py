@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
@@ -46,7 +48,7 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
     attempts = AttemptFiles(staged)
     attempts.open()
     try:
-        files = files_of(table, attempts.place, attempts.attempt, output)
+        files = files_of(table, attempts.place, attempts.attempt, output, _unchanged)
         attempts.take(files)
     finally:
         attempts.sweep()
@@ -54,11 +56,16 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
 
 
 def files_of(
-    table: ScoredTable, place: Place, attempt: str, output: OutputConfig
+    table: ScoredTable,
+    place: Place,
+    attempt: str,
+    output: OutputConfig,
+    schema_of: Callable[[pa.Schema, Sequence[str]], pa.Schema],
 ) -> list[FileWritten]:
     """The files in `place` once `table` is computed; `attempt` is part of their names, and of no other run's.
 
-    A table without rows has one file, of all columns.
+    A table without rows has one file, of all columns. `schema_of` makes of the columns as Spark writes them, and those
+    of the folders, what the files have.
 
     Guarantees: the files are those of the attempts of tasks that Spark counts, one of each task. Those of all
     others may be in the place as well.
@@ -67,7 +74,7 @@ def files_of(
         OutputError: the place refused. What tasks raise comes as Spark's own error.
     """
     version, options = table.source.sparkSession.version, sink_options(output)
-    schema = file_schema(table.schema, output.partition_by, version)
+    schema = schema_of(file_schema(table.schema, output.partition_by, version), output.partition_by)
     task = WriteTask(table.task.run, place, attempt, schema, output.partition_by, options)
     told = (
         table.given()
@@ -78,11 +85,16 @@ def files_of(
     files = [FileWritten.from_json(json.loads(row[FILE_COLUMN])) for row in told]
     if files:
         return files
-    whole = file_schema(table.schema, (), version)
+    whole = schema_of(file_schema(table.schema, (), version), output.partition_by)
     try:
         return [Sink(place, f"part-00000-{attempt}-none", whole, options).write_empty()]
     except OSError as exc:
         raise OutputError(f"{exc}; nothing was published") from exc
+
+
+def _unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
+    del partition_by
+    return schema
 
 
 def sink_options(output: OutputConfig) -> SinkOptions:
