@@ -27,6 +27,9 @@ from kvspark.table.delta.snapshot import LogChangedError, Snapshot, pointer_in, 
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.pointer import Pointer
 
+_CHECKPOINT_EVERY = "10"
+"""Versions of a new table, as Spark has it; the client, by itself, lets readers read 100."""
+
 
 @final
 class DeltaLog:
@@ -77,6 +80,7 @@ class DeltaLog:
                 added(files),
                 mode="error",
                 partition_by=[*partition_by],
+                configuration={"delta.checkpointInterval": _CHECKPOINT_EVERY},
                 storage_options=self._options,
                 commit_properties=said(pointer, application, 0),
                 post_commithook_properties=afterwards(),

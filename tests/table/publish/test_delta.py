@@ -237,6 +237,19 @@ def test_the_log_says_which_run_and_takes_out_each_old_file_once(folder: Path) -
     assert information["userMetadata"] == "kvspark: two"
 
 
+def test_a_long_log_is_read_from_a_checkpoint(folder: Path) -> None:
+    publisher = publisher_to(folder)
+    for number in range(6):
+        publish(publisher, str(number), pa.table({"id": [number]}))
+    log = folder / "_delta_log"
+    assert [each.name[:20] for each in log.glob("*.checkpoint*.parquet")] == [f"{9:020d}"]
+    for version in range(7):
+        (log / f"{version:020d}.json").unlink()
+    publish(publisher, "last", ONE)
+    publisher.rollback(publisher.versions()[0])
+    assert DeltaTable(str(folder)).to_pyarrow_table()["id"].to_pylist() == [5]
+
+
 def test_partitions_that_the_run_does_not_touch_keep_their_files(folder: Path) -> None:
     publisher = publisher_to(folder, replaces="partitions")
     publish(publisher, "one", DAYS, BY)
