@@ -26,6 +26,7 @@ from kvspark.spark.runs.history import write_report
 from kvspark.spark.runs.run_report import RunReport
 from kvspark.spark.scoring.bad_rows import Aside, BadRowOutput
 from kvspark.spark.scoring.score import ScoredTable
+from kvspark.spark.session.interrupt import held
 from kvspark.spark.writing.arrow_writer import files_of, why_not
 from kvspark.spark.writing.file_schema import file_schema
 from kvspark.table.file_written import FileWritten
@@ -153,8 +154,9 @@ class _AttemptStaging(Staging):
         notes = {path: (staged / path).read_bytes() for path in NOTES}
         by = self._config.output.partition_by
         content = Content(self._files, self._schema, by, notes, self._beside)
-        self._publisher.commit(self._attempt, content)
-        self.is_published = True
+        with held():  # who is told that nothing was published must not find it
+            self._publisher.commit(self._attempt, content)
+            self.is_published = True
 
     def discard(self) -> None:
         if not self.is_published:

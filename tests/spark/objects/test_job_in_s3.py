@@ -18,13 +18,14 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pyspark.sql import SparkSession
 
 import kvspark
 from kvspark.cli.app import run as command
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, RunLockedError, UsageError
-from kvspark.fault import FAULT_POINT_ENV
+from kvspark.fault import FAULT_POINT_ENV, FAULT_SIGNAL_ENV
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback, versions_of
@@ -190,6 +191,26 @@ def test_a_job_that_is_killed_leaves_the_old_rows_or_the_new_ones(
     assert read(url).equals(before)
     run_score(in_s3(folder, two, url), spark=spark)
     assert read(url).equals(after)
+
+
+@pytest.mark.slow
+def test_a_signal_waits_for_the_commit_and_the_line_says_that_it_happened(
+    folder: Path, url: str
+) -> None:
+    config = in_s3(folder, write_night(folder / "night"), url)
+    (folder / "job.yaml").write_text(yaml.safe_dump(config.model_dump(exclude_unset=True)))
+    ended = subprocess.run(
+        [sys.executable, "-m", "kvspark.cli", "score", str(folder / "job.yaml")],
+        env={**os.environ, FAULT_POINT_ENV: "synced", FAULT_SIGNAL_ENV: "SIGTERM"},
+        check=False,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 143, ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last.endswith("the new output is published")
+    assert read(url).num_rows == 200
 
 
 def test_a_second_run_is_refused_with_its_own_exit_code(
