@@ -21,18 +21,13 @@ _KNOWN_FEATURES = {
     "appendOnly",
     "changeDataFeed",
     "checkConstraints",
-    "clustering",
     "columnMapping",
     "deletionVectors",
-    "domainMetadata",
     "generatedColumns",
-    "identityColumns",
     "invariants",
     "timestampNtz",
-    "v2Checkpoint",
-    "vacuumProtocolCheck",
 }
-"""Under any other, a file may have to be listed in another way than this one."""
+"""Those that the client writes; under others, a file may have to be listed in another way."""
 
 _RULES = ("delta.invariants", "delta.generationExpression", "delta.identity.start")
 """Metadata of columns of whose values the format says more than their type."""

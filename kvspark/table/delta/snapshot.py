@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ KEY = "kvspark"
 """Of a commit's information that is ours; and the application whose last transaction says which commit that is."""
 
 
-@final
-class LogChangedError(OSError):
-    """Raised when a commit did not become the next version; or it did, and the answer was lost."""
+_PAINT = re.compile("\x1b\\[[0-9;]*m")
+_ADDRESS = re.compile(r"\b[a-z0-9]+://\S+")
+_STATUS = re.compile(r"\b([45]\d\d [A-Z][A-Za-z ]+)$", re.MULTILINE)
+_CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 @final
@@ -81,11 +83,11 @@ def telling(url: str) -> Iterator[None]:
         ) from None
     try:
         yield
-    except (LogChangedError, OutputError):
+    except OutputError:
         raise
     except (DeltaError, OSError, ValueError) as exc:
-        text = f"{url}: the Delta log cannot be read or written ({_why(exc)})"
-        raise (PermissionError if isinstance(exc, PermissionError) else OSError)(text) from None
+        text = f"{url}: the Delta log cannot be read or written ({_why(str(exc))})"
+        raise OSError(text) from None
 
 
 def pointer_in(table: DeltaTable, url: str) -> Pointer | None:
@@ -103,8 +105,10 @@ def pointer_in(table: DeltaTable, url: str) -> Pointer | None:
     return None
 
 
-def _why(exc: Exception) -> str:
-    line = str(exc).partition("\n")[0]
-    # Between the two is the request, with its whole URL.
-    before, _, after = line.partition(": Error performing")
-    return (after.rpartition(" - ")[2] or before)[:200] or "no reason given"
+def _why(text: str) -> str:
+    """What the client says, in one line and without addresses: those of requests may be signed."""
+    found = filter(None, (_STATUS.search(text), _CODE.search(text)))
+    lines = [line.strip(" ↳\t") for line in _PAINT.sub("", text).splitlines()]
+    first, *others = [_ADDRESS.sub("...", line) for line in lines if line] or ["no reason given"]
+    said = [match.group(1).strip() for match in found] or others[-1:]
+    return ", ".join([first, *said])[:300]

@@ -12,7 +12,7 @@ from typing import TypeAlias, final
 from kvspark.errors import OutputError
 from kvspark.fault import fault_point
 from kvspark.table.delta.log import DeltaLog
-from kvspark.table.delta.snapshot import LogChangedError, Snapshot
+from kvspark.table.delta.snapshot import Snapshot
 from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles
 from kvspark.table.publish.pointer import Pointer
 from kvspark.table.publish.publisher import Attempt, Content, Published
@@ -50,7 +50,6 @@ class DeltaVersions:
             OSError: it cannot be, or other writers were first each time.
         """
         mark = Pointer().mark
-        failure: OSError | None = None
         for wait_s in _WAITS_S:
             time.sleep(wait_s)
             there = self._log.read()
@@ -60,13 +59,12 @@ class DeltaVersions:
             try:
                 change(there, pointer)
             except OSError as exc:
-                failure = exc
-                if not isinstance(exc, LogChangedError) and self._is_still(there):
+                if self._is_still(there):
                     raise
+                log.info("another writer was first, or an answer was lost (%s)", exc)
                 continue
             return (0 if there is None else there.version + 1), pointer
-        assert failure is not None
-        raise failure
+        raise OSError(f"{self._files.url}: others have written to the table at each of our tries")
 
     def begun(self, there: Snapshot | None, attempt: str) -> Pointer:
         """The pointer that lets only `attempt` commit."""

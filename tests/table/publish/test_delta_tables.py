@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from kvspark.errors import OutputError
+from kvspark.errors import OutputError, UsageError
+from kvspark.table.delta import delta_publisher
 from kvspark.table.delta.delta_publisher import DeltaPublisher
 from tests.object_server import S3Address
 from tests.table.publish.deltas import begun, ids, last_version, publish, publisher_to
@@ -181,7 +183,27 @@ def test_a_refused_credential_is_told_in_one_line_without_it(
         publisher_to(f"{s3.url}/refused").check()
     assert "\n" not in str(told.value)
     assert "wrong-secret" not in str(told.value)
+    assert "403 Forbidden, SignatureDoesNotMatch" in str(told.value)
     assert "nothing was written" in str(told.value)
+
+
+def test_without_the_client_the_run_is_told_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "deltalake.exceptions", None)
+    with pytest.raises(UsageError, match=r"pip install 'kvspark\[delta\]'"):
+        publisher_to(folder).check()
+
+
+def test_a_commit_that_the_client_refuses_says_why(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DeltaTable.create(str(folder), ONE.schema, configuration={"delta.appendOnly": "true"})
+    monkeypatch.setattr(delta_publisher, "check_table", lambda there: None)
+    write_deltalake(str(folder), ONE, mode="append")
+    with pytest.raises(OutputError, match=r"append.only.*nothing was published"):
+        publish(publisher_to(folder, overwrite=True), "one", TWO)
+    assert ids(folder) == [1, 2, 3, 4]
 
 
 def test_others_may_clean_the_table_and_what_is_current_stays(folder: Path) -> None:
