@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import CommitTableResponse
 
 from kvspark.errors import OutputError, RunLockedError, UsageError
+from kvspark.table.iceberg.opening import iceberg_publisher
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.publish.publisher import Content
 from kvspark.table.sink import Sink
@@ -243,3 +245,14 @@ def test_a_run_without_rows_leaves_a_table_without_rows(place: Place) -> None:
     assert place.read() == []
     assert place.table.schema().column_names == PLAIN.names
     assert [each.run_id for each in publisher.versions()] == ["one"]
+
+
+def test_a_client_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = "kvspark.table.iceberg."
+    for name in [*sys.modules]:
+        if name.startswith(ours) and not name.endswith((".opening", ".target")):
+            monkeypatch.delitem(sys.modules, name)
+        if name.partition(".")[0] == "pyiceberg":
+            monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError, match=r"pip install 'kvspark\[iceberg\]'"):
+        iceberg_publisher(IcebergTarget("iceberg:tests/a.b"))
