@@ -136,6 +136,24 @@ def quarantined(config: JobConfig) -> list[int]:
     return found
 
 
+def test_a_night_without_rows_and_one_with_bad_rows(
+    spark: SparkSession, folder: Path, url: str
+) -> None:
+    night = kinds(write_night(folder / "night"))
+    output = {"path": url, "format": "delta", "partition_by": "kind"}
+    run_score(job(folder, night, output=output), spark=spark)
+    none = {"filter": "id < 0"}
+    run_score(job(folder, night, input=none, output=output), spark=spark)
+    empty = read(url)
+    assert (empty.num_rows, set(empty.column_names)) == (0, {"id", "x", "kind", "scores", "label"})
+    bad = pa.table({"id": [1000], "x": pa.array([None], pa.list_(pa.float32())), "kind": ["k1"]})
+    pq.write_table(bad, night / "bad.parquet")
+    config = job(folder, night, input={"on_bad_row": "quarantine", "id": "id"}, output=output)
+    report = run_score(config, spark=spark)
+    assert (report.rows_out, report.rows_quarantined) == (200, 1)
+    assert read(url).num_rows == 200
+
+
 def test_what_a_delta_table_cannot_be_is_said_before_anything_is_computed(folder: Path) -> None:
     night = write_night(folder / "night")
     output = {"path": str(folder / "table"), "format": "delta"}

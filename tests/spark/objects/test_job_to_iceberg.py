@@ -79,11 +79,7 @@ def test_three_nights_have_the_rows_of_a_folder_bit_for_bit(
 def test_partitions_are_replaced_and_a_table_goes_back(
     spark: SparkSession, folder: Path, catalog: dict[str, str]
 ) -> None:
-    night = write_night(folder / "night")
-    for path in night.iterdir():
-        table = pq.read_table(path)
-        kinds = pa.array([f"k{i % 10}" for i in table["id"].to_pylist()])
-        pq.write_table(table.append_column("kind", kinds), path)
+    night = kinds(write_night(folder / "night"))
     whole = output(catalog, partition_by="kind")
     run_score(job(folder, night, run={"id": "first"}, output=whole), spark=spark)
     before = read(catalog)
@@ -103,6 +99,24 @@ def test_partitions_are_replaced_and_a_table_goes_back(
     assert read(catalog).equals(before)
 
 
+def test_a_night_without_rows_and_one_with_bad_rows(
+    spark: SparkSession, folder: Path, catalog: dict[str, str]
+) -> None:
+    night = kinds(write_night(folder / "night"))
+    to = output(catalog, partition_by="kind")
+    run_score(job(folder, night, output=to), spark=spark)
+    none = {"filter": "id < 0"}
+    run_score(job(folder, night, input=none, output=to), spark=spark)
+    empty = read(catalog)
+    assert (empty.num_rows, set(empty.column_names)) == (0, {"id", "x", "kind", "scores", "label"})
+    bad = pa.table({"id": [1000], "x": pa.array([None], pa.list_(pa.float32())), "kind": ["k1"]})
+    pq.write_table(bad, night / "bad.parquet")
+    config = job(folder, night, input={"on_bad_row": "quarantine", "id": "id"}, output=to)
+    report = run_score(config, spark=spark)
+    assert (report.rows_out, report.rows_quarantined) == (200, 1)
+    assert read(catalog).num_rows == 200
+
+
 def test_what_an_iceberg_table_cannot_be_is_said_before_anything_is_computed(
     folder: Path, catalog: dict[str, str]
 ) -> None:
@@ -119,3 +133,12 @@ def test_what_an_iceberg_table_cannot_be_is_said_before_anything_is_computed(
     own.create_table("bank.scores", schema=rows.schema).append(rows)
     with pytest.raises(OutputError, match="has rows that no run wrote"):
         run_score(job(folder, night, output=output(catalog)))
+
+
+def kinds(night: Path) -> Path:
+    """`night` with a column of ten values."""
+    for path in night.iterdir():
+        table = pq.read_table(path)
+        values = pa.array([f"k{i % 10}" for i in table["id"].to_pylist()])
+        pq.write_table(table.append_column("kind", values), path)
+    return night
