@@ -18,6 +18,9 @@ from kvspark.table.publish.publisher import Published
 
 POINTER_NAME = "_kvspark/pointer.json"
 _FORMAT = 1
+_BLOCK_BYTES = 4096
+"""Of which a pointer has a whole number: a reader that asks for the size first, as Arrow does, and reads another pointer
+then, must not cut it off."""
 
 
 def _new_mark() -> str:
@@ -38,8 +41,8 @@ class Pointer:
 
     def to_bytes(self) -> bytes:
         """The object."""
-        value = {"format": _FORMAT, **asdict(self)}
-        return f"{json.dumps(value, indent=1)}\n".encode()
+        data = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1).encode()
+        return data + b" " * (-(len(data) + 1) % _BLOCK_BYTES) + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes, *, url: str) -> Pointer:
