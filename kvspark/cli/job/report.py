@@ -57,7 +57,7 @@ def report(place: str, sets: Sequence[str], last: int, *, as_json: bool) -> None
 def _output_of(place: str, sets: Sequence[str]) -> Iterator[Path]:
     """The folder `place`, also one that no run has made yet, or the output of the conf `place`."""
     from kvspark.spark.publishing.brought_notes import brought_notes
-    from kvspark.spark.publishing.open_target import publisher_at, publisher_of
+    from kvspark.spark.publishing.open_publisher import publisher_at, publisher_of
     from kvspark.spark.publishing.output_place import is_objects
     from kvspark.spark.runs.unpublished import beside
     from kvspark.spark.tables.paths import local_path

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kvspark.errors import OutputError, UsageError
 from kvspark.spark.output.run_lock import ROLLBACK
-from kvspark.table.publish.publisher import Published, Publisher
 from kvspark.wording import count_of
+
+if TYPE_CHECKING:
+    from kvspark.table.publish.publisher import Published, Publisher
 
 
 def roll_back(publisher: Publisher, to: str | None) -> str:

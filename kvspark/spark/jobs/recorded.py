@@ -13,7 +13,7 @@ from typing import final
 from kvspark.config.job import JobConfig
 from kvspark.errors import KvsparkError, OutputError, UsageError
 from kvspark.spark.output.job_target import target_of
-from kvspark.spark.publishing.open_target import publisher_of
+from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.spark.publishing.run_target import RunTarget
 from kvspark.spark.runs.history import PastRun, add_run, drop_taken
 from kvspark.spark.runs.phases import Phases

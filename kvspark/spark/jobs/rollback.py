@@ -15,7 +15,7 @@ from kvspark.spark.output.run_lock import ROLLBACK
 from kvspark.spark.output.target import Target
 from kvspark.spark.output.versions import Version
 from kvspark.spark.publishing.interrupted import interrupted_rollback
-from kvspark.spark.publishing.open_target import publisher_of
+from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.spark.session.interrupt import telling
 from kvspark.wording import count_of
 

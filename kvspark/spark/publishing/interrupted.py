@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kvspark.spark.output.target import Target
-from kvspark.spark.publishing.run_target import RunTarget
+
+if TYPE_CHECKING:
+    from kvspark.spark.publishing.run_target import RunTarget
 
 
 def interrupted_run(stage: str | None, target: RunTarget) -> str:

@@ -20,7 +20,7 @@ from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback, versions_of
-from kvspark.spark.publishing.open_target import publisher_of
+from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.table.delta.delta_publisher import DeltaPublisher
 from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.storage import Storage
