@@ -119,7 +119,7 @@ class _AttemptStaging(Staging):
         if why is not None:
             raise OutputError(
                 f"output path {self._publisher.url} is written by the workers, and they cannot write this table: {why}; "
-                "nothing was published, drop or cast that column in input.columns, or publish to a local path"
+                "nothing was published, drop or cast that column before the job, or publish Parquet files to a local path"
             )
         self._schema = file_schema(table.schema, output.partition_by, spark.version)
         token = self._attempt.name.rpartition("-")[2]

@@ -18,6 +18,7 @@ from kvspark.spark.writing.write_task import FILE_COLUMN, FILES_SCHEMA, WriteTas
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
 from kvspark.table.publish.attempt_files import AttemptFiles
+from kvspark.table.publish.publisher import unchanged
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
 
@@ -48,7 +49,7 @@ def write_by_workers(table: ScoredTable, staged: Path, output: OutputConfig) -> 
     attempts = AttemptFiles(staged)
     attempts.open()
     try:
-        files = files_of(table, attempts.place, attempts.attempt, output, _unchanged)
+        files = files_of(table, attempts.place, attempts.attempt, output, unchanged)
         attempts.take(files)
     finally:
         attempts.sweep()
@@ -90,11 +91,6 @@ def files_of(
         return [Sink(place, f"part-00000-{attempt}-none", whole, options).write_empty()]
     except OSError as exc:
         raise OutputError(f"{exc}; nothing was published") from exc
-
-
-def _unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
-    del partition_by
-    return schema
 
 
 def sink_options(output: OutputConfig) -> SinkOptions:

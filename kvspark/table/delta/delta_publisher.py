@@ -68,7 +68,7 @@ class DeltaPublisher(Publisher):
         self._owner = owner
         self._application = f"kvspark:{owner or ''}"
         self._overwrite = overwrite
-        self._replaces = replaces
+        self._replaces, self._tried = replaces, set[str]()
 
     @property
     def url(self) -> str:
@@ -133,8 +133,15 @@ class DeltaPublisher(Publisher):
 
     def abort(self, attempt: Attempt) -> None:
         try:
-            there = self._log.read()
-            if there is None or attempt.name not in attempts_in(there.pointer):
+            pointer = self._pointer()
+            if attempt.name in self._tried:
+                # A commit whose answer never came must not come true once its files are gone.
+                if pointer is None:
+                    return
+                _, pointer = self._versions.change(
+                    lambda there: self._versions.given_up(there, attempt.name), self._say
+                )
+            if attempt.name not in attempts_in(pointer):
                 self._files.remove(attempt.name)
         except (OSError, OutputError) as exc:
             log.warning("%s could not be removed, the next run does it (%s)", attempt.name, exc)
@@ -241,6 +248,7 @@ class DeltaPublisher(Publisher):
             else:
                 self._log.replace(there, fields, added, pointer, self._application)
 
+        self._tried.add(attempt.name)
         return self._versions.change(lambda there: self._next(attempt, content, there), write)
 
     def _next(self, attempt: Attempt, content: Content, there: Snapshot | None) -> Pointer:

@@ -70,6 +70,11 @@ class DeltaVersions:
         """The pointer that lets only `attempt` commit."""
         return replace(again(there), owner=self._owner, writer=attempt)
 
+    def given_up(self, there: Snapshot | None, attempt: str) -> Pointer:
+        """The pointer by which `attempt` can commit no more."""
+        pointer = again(there)
+        return replace(pointer, writer=None) if pointer.writer == attempt else pointer
+
     def published(self, there: Snapshot | None, attempt: Attempt, content: Content) -> Pointer:
         """The pointer to what `attempt` publishes."""
         made = Published(

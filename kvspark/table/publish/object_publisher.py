@@ -118,7 +118,11 @@ class ObjectPublisher(Publisher):
     def abort(self, attempt: Attempt) -> None:
         folder = f"{RUNS}/{attempt.name}"
         try:
-            pointer, _ = self._table.read()
+            pointer, tag = self._table.read()
+            if pointer is not None and pointer.writer == attempt.name:
+                # A commit whose answer never came must not come true once its files are gone.
+                pointer = replace(_again(pointer), writer=None)
+                self._store.put_if(POINTER_NAME, pointer.to_bytes(), tag)
             if attempt.name in _attempts(pointer):
                 return
             self._store.delete([f"{folder}/{OPEN_NAME}"])
@@ -199,7 +203,13 @@ class ObjectPublisher(Publisher):
                 return self._store.put_if(POINTER_NAME, pointer.to_bytes(), tag)
             except OSError as exc:
                 # The write may have come through, and only its answer was lost.
-                there, its_tag = self._table.read()
+                try:
+                    there, its_tag = self._table.read()
+                except OSError:
+                    if wait_s is None:
+                        raise self._unknown(exc) from exc
+                    time.sleep(wait_s)
+                    continue
                 if there is not None and its_tag and there.mark == pointer.mark:
                     return its_tag
                 if its_tag != tag:
@@ -208,6 +218,12 @@ class ObjectPublisher(Publisher):
                     raise
             time.sleep(wait_s)
         raise AssertionError
+
+    def _unknown(self, exc: OSError) -> OutputError:
+        return OutputError(
+            f"{exc}; it is not known whether that was written, look with kvspark report {self.url} before the run is started "
+            "again"
+        )
 
     def _sweep(self, there: Pointer | None, folders: Sequence[str]) -> None:
         """Removes those of `folders`, of attempts that can commit no more, that are no version's, and late files."""

@@ -14,7 +14,8 @@ from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
 
 
-def _unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
+def unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
+    """`schema`, for formats whose files have the columns as they are."""
     del partition_by
     return schema
 
@@ -31,7 +32,7 @@ class Attempt:
     """Where its tasks write."""
     fence: str = ""
     """What shows that no later attempt has begun."""
-    file_schema: Callable[[pa.Schema, Sequence[str]], pa.Schema] = _unchanged
+    file_schema: Callable[[pa.Schema, Sequence[str]], pa.Schema] = unchanged
     """The columns of the table, and by which of them it is parted, as the files must have them: with the ids of a
     format that has such. Raises OutputError where the table cannot have them."""
 

@@ -10,6 +10,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from kvspark.errors import OutputError, RunLockedError
+from kvspark.table.delta import versions
 from kvspark.table.delta.log import DeltaLog
 from tests.object_server import S3Address
 from tests.table.publish.deltas import (
@@ -46,6 +47,31 @@ def test_a_slow_attempt_cannot_commit_once_its_files_are_swept(folder: Path) -> 
     assert ids(folder) == [1, 2, 3, 4]
     publisher_to(folder).commit(newer, newest)
     assert ids(folder) == [5, 6]
+
+
+def test_an_attempt_that_gave_up_can_commit_no_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(publisher_to(folder), "one", ONE)
+    target = publisher_to(folder)
+    attempt, content = begun(target, "two", TWO)
+    before = last_version(folder)
+
+    def never_answered(log: DeltaLog, *args: object) -> None:
+        raise OSError("connection reset")
+
+    with monkeypatch.context() as silent:
+        silent.setattr(versions, "_WAITS_S", (0.0,))
+        silent.setattr(DeltaLog, "replace", never_answered)
+        with pytest.raises(OutputError, match="connection reset; nothing was published"):
+            target.commit(attempt, content)
+    assert last_version(folder) == before
+    target.abort(attempt)
+    # The one version that its commit may make, should that arrive late, is taken.
+    assert last_version(folder) == before + 1
+    with pytest.raises(RunLockedError, match="another run has begun since"):
+        target.commit(attempt, content)
+    assert ids(folder) == [1, 2, 3, 4]
 
 
 def test_of_two_attempts_that_find_no_table_one_makes_it(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import kvspark
 from kvspark.errors import KvsparkError, OutputError, RunLockedError
-from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.object_store import ObjectChangedError, ObjectStore, Stored
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish import object_publisher
 from kvspark.table.publish.object_lock import LOCK_NAME, ObjectLock
@@ -206,6 +206,60 @@ def test_a_file_that_came_late_is_in_no_table(url: str) -> None:
     attempt = target.prepare("two")
     assert store.get(late_name) is None
     target.abort(attempt)
+    assert found(url) == table_of("one")
+
+
+def test_a_commit_that_arrives_after_its_run_gave_up_is_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(publisher(url), "one")
+    target = publisher(url)
+    attempt = target.prepare("two")
+    content = content_of(target, "two", write_all(attempt, "two"))
+    under_way: list[tuple[str, bytes, str | None]] = []
+
+    def never_answered(store: ObjectStore, name: str, data: bytes, tag: str | None) -> str:
+        under_way.append((name, data, tag))
+        raise OSError("no answer")
+
+    with monkeypatch.context() as silent:
+        silent.setattr(object_publisher, "_WAITS_S", ())
+        silent.setattr(ObjectStore, "put_if", never_answered)
+        with pytest.raises(OutputError, match="no answer; nothing was published"):
+            target.commit(attempt, content)
+    target.abort(attempt)
+    ((name, data, tag),) = under_way
+    with pytest.raises(ObjectChangedError):
+        ObjectStore(Storage(url)).put_if(name, data, tag)
+    assert found(url) == table_of("one")
+
+
+def test_a_store_that_is_gone_in_the_commit_is_not_said_to_have_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = publisher(url)
+    attempt = target.prepare("one")
+    content = content_of(target, "one", write_all(attempt, "one"))
+    put_if, get = ObjectStore.put_if, ObjectStore.get
+    is_gone: list[bool] = []
+
+    def unanswered(store: ObjectStore, name: str, data: bytes, tag: str | None) -> str:
+        put_if(store, name, data, tag)
+        is_gone.append(True)
+        raise OSError("no answer")
+
+    def silent(store: ObjectStore, name: str) -> Stored | None:
+        if is_gone:
+            raise OSError("no answer")
+        return get(store, name)
+
+    with monkeypatch.context() as gone:
+        gone.setattr(object_publisher, "_WAITS_S", ())
+        gone.setattr(ObjectStore, "put_if", unanswered)
+        gone.setattr(ObjectStore, "get", silent)
+        with pytest.raises(OutputError, match=f"not known .* kvspark report {url}"):
+            target.commit(attempt, content)
+        target.abort(attempt)
     assert found(url) == table_of("one")
 
 
