@@ -26,6 +26,11 @@ Texts = Annotated[tuple[Name, ...], Field(strict=False)]
 """A list of texts."""
 
 
+def list_of_one(value: object) -> object:
+    """A text as the list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 class Section(BaseModel):
     """A section of the conf: a frozen plain value that takes no key it does not know."""
 

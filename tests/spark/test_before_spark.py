@@ -21,9 +21,10 @@ from kvspark.spark.check import opened as opened_module
 from kvspark.spark.jobs import prepared_run
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.runs.history import read_history
+from kvspark.spark.sources.find_input import find_input
+from kvspark.spark.sources.source import read_source
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import find_files
-from kvspark.spark.tables.source import read_source
 from tests.spark.publishing import publish, target_at
 from tests.spark.small_jobs import job, write_night
 
@@ -229,7 +230,9 @@ def test_footers_tell_the_schema_that_spark_reads(spark: SparkSession, tmp_path:
     spark.read.parquet(str(tmp_path / "p")).write.parquet(str(tmp_path / "s"))
     for name in ("p", "s"):
         config = job(tmp_path, tmp_path / name).input
-        expected = read_source(spark, config, columns=["a"]).df.schema
+        expected = read_source(
+            spark, config, find_input(config, settings={}, columns=["a"]), columns=["a"]
+        ).df.schema
         ours = schema_of(find_files(config, columns=["a"]))
         assert [(f.name, f.dataType.simpleString()) for f in ours] == [
             (f.name, f.dataType.simpleString()) for f in expected

@@ -11,13 +11,14 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from kvspark.config.inputs import InputConfig
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
+from kvspark.spark.sources.find_input import find_input
+from kvspark.spark.sources.source import read_source
 from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.listing import HIVE_NULL, list_files
-from kvspark.spark.tables.source import read_source
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published, write_night
 
@@ -35,7 +36,8 @@ def table(spark: SparkSession, tmp_path: Path) -> Path:
 
 def chosen(spark: SparkSession, path: Path, **partitions: str | None) -> set[int]:
     config = InputConfig.checked(paths=[str(path)], partitions=partitions)
-    source = read_source(spark, config, columns=["text"])
+    found = find_input(config, settings={}, columns=["text"])
+    source = read_source(spark, config, found, columns=["text"])
     ids = {row.id for row in source.df.select("id").collect()}
     assert source.rows == len(ids)
     return ids

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvspark.config.inputs import InputConfig
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError
 from kvspark.spark.tables.input_files import find_files
 from tests.spark.publishing import write_rows

@@ -13,25 +13,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import unquote
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from kvspark.errors import RowError
 from kvspark.infer.rows.bad_rows import ADVICE, ERROR_COLUMN, INPUT
 from kvspark.model.bundle.bundle import Bundle
-from kvspark.spark.badrows.quarantine import LOCATOR, located
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.scoring.bad_rows import BadRowOutput, ErrorColumn, NoBadRows
 from kvspark.spark.scoring.score import with_outputs
 from kvspark.spark.scoring.spread import spread
 from kvspark.spark.scoring.worker import TaskSpec
 from kvspark.spark.session.failure import explained
-from kvspark.spark.tables.source import Source
+from kvspark.spark.sources.located import PLACES
+from kvspark.spark.sources.source import Source
 
 log = logging.getLogger(__name__)
 
-_FILE, _ROW = (f"_kvspark_{name}" for name in LOCATOR)
-_HIDES = ("_metadata", ERROR_COLUMN, _FILE, _ROW)
+_FILE, _ROW = PLACES
 _PARTITION = re.compile(r"^row \d+ of partition (\d+): ")
 
 
@@ -49,23 +48,18 @@ def naming_the_row(
     except Exception as exc:
         error = explained(exc)
         is_named = not isinstance(bad_rows, NoBadRows) or bool(bad_rows.ids)
-        if is_named or not isinstance(error, RowError) or not can_locate(source.df):
+        if is_named or not isinstance(error, RowError) or not source.can_locate:
             raise
         found = _PARTITION.match(str(error))
         row = None if found is None else _found(source, columns, bundle, spec, int(found.group(1)))
         if row is None:
             raise
-        tell_all(source.df, columns, bundle, row[_FILE], row[_ROW])
+        tell_all(source, columns, bundle, row[_FILE], row[_ROW])
         why = row[ERROR_COLUMN]
         stage = "" if why.stage == INPUT else f"stage {why.stage!r}: "
         raise RowError(
             f"{place_in_file(row[_FILE], row[_ROW])}: {stage}{why.message}{ADVICE}; nothing was published"
         ) from exc
-
-
-def can_locate(df: DataFrame) -> bool:
-    """True if no column of `df` has a name that is needed to find rows in files."""
-    return not any(name.lower() in _HIDES for name in df.columns)
 
 
 def is_located(columns: Sequence[str]) -> bool:
@@ -79,8 +73,8 @@ def place_in_file(file: str, row: int) -> str:
     return f"{path.removeprefix('file:')} row {row}"
 
 
-def tell_all(df: DataFrame, columns: ColumnMap, bundle: Bundle, file: str, row: int) -> None:
-    """With --debug, logs all that the model says of one row of `df`, which is computed here for it.
+def tell_all(source: Source, columns: ColumnMap, bundle: Bundle, file: str, row: int) -> None:
+    """With --debug, logs all that the model says of one row of `source`, which is computed here for it.
 
     To this terminal: what a worker said of it went through Spark, which keeps logs.
     """
@@ -89,8 +83,8 @@ def tell_all(df: DataFrame, columns: ColumnMap, bundle: Bundle, file: str, row: 
     from kvspark.infer.predict.predictor import Predictor
     from kvspark.infer.resolve.compiled_plan import compiled_plan
 
-    chosen = located(df).where((F.col(_FILE) == file) & (F.col(_ROW) == row))
-    names = {name: df.columns.index(column) for name, column in columns.inputs.items()}
+    chosen = source.located().where((F.col(_FILE) == file) & (F.col(_ROW) == row))
+    names = {name: source.df.columns.index(column) for name, column in columns.inputs.items()}
     try:
         table = chosen.toArrow()
         arrays = {name: table.column(place).combine_chunks() for name, place in names.items()}
@@ -105,7 +99,7 @@ def _found(
     """The first bad row of one partition of the run; None if it is not found."""
     log.info("a row of partition %d is bad: looking for its file", partition)
     try:
-        rows = spread(located(source.df), source.rows, columns)
+        rows = spread(source.located(), source.rows, columns)
         rows = rows.where(F.spark_partition_id() == partition)
         told = with_outputs(rows, columns, bundle, spec, None, ErrorColumn())
         return told.where(F.col(ERROR_COLUMN).isNotNull()).select(_FILE, _ROW, ERROR_COLUMN).head()

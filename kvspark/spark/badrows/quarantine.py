@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import Accumulator, AccumulatorParam, TaskContext
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_type
 
 from kvspark.errors import OutputError, UsageError
@@ -32,14 +31,14 @@ from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.runs.run_report import REPORT_FOLDER
 from kvspark.spark.scoring.bad_rows import Aside, BadRowOutput, Scored, limited
+from kvspark.spark.sources.located import LOCATOR, METADATA
+from kvspark.spark.sources.source import Source
 from kvspark.table.hashed_stream import HashedStream
 from kvspark.table.place.place import OutputFile, Place
 
 QUARANTINE_FOLDER = f"{REPORT_FOLDER}/quarantine"
 """Inside the output."""
 
-_METADATA = "_metadata"
-LOCATOR = {"file": "file_path", "row": "row_index"}
 _WHY = (
     ("stage", pa.string()),
     ("error", pa.string()),
@@ -150,7 +149,7 @@ class _Writer:
 
 
 def quarantine_of(
-    df: DataFrame,
+    source: Source,
     columns: ColumnMap,
     *,
     ids: tuple[str, ...],
@@ -166,11 +165,12 @@ def quarantine_of(
         UsageError: `ids` names a column that is not there, that a quarantine table has itself, or
             that is what the model reads; or the rows cannot be named without it.
     """
-    check_ids(df, columns, ids)
+    check_ids(source, columns, ids)
+    df = source.df
     names = {name: df.columns.index(name) for name in ids}
     if not ids:
         names = {name: len(df.columns) + place for place, name in enumerate(LOCATOR)}
-        df = located(df)
+        df = source.located()
     kinds = [df.schema.fields[place].dataType for place in names.values()]
     fields = [(name, to_arrow_type(kind)) for name, kind in zip(names, kinds, strict=True)]
     files = df.sparkSession.sparkContext.accumulator({}, _ByPartition())
@@ -178,22 +178,13 @@ def quarantine_of(
     return df, Quarantine(place, folder, names, not ids, files, empty, most)
 
 
-def located(df: DataFrame) -> DataFrame:
-    """`df`, which reads files, with the file of each row and its place there behind its own columns."""
-    # Under names of our own while the table is scored: it may have columns of the same names.
-    places = [
-        F.col(f"{_METADATA}.{field}").alias(f"_kvspark_{name}") for name, field in LOCATOR.items()
-    ]
-    return df.select("*", *places)
-
-
-def check_ids(df: DataFrame, columns: ColumnMap, ids: tuple[str, ...]) -> None:
+def check_ids(source: Source, columns: ColumnMap, ids: tuple[str, ...]) -> None:
     """Does nothing if the columns `ids` can name a row, or files and places can where there are none.
 
     Raises:
         UsageError: a column is not there, is a quarantine table's own, or is what the model reads.
     """
-    taken = {name for name, _ in _WHY}
+    df, taken = source.df, {name for name, _ in _WHY}
     for name in ids:
         if df.columns.count(name) != 1:
             raise UsageError(
@@ -211,10 +202,14 @@ def check_ids(df: DataFrame, columns: ColumnMap, ids: tuple[str, ...]) -> None:
                 f"input.id names column {name!r}, which the model reads: the quarantine table would "
                 "hold the rows' content; name another one, or leave input.id out"
             )
-    if not ids and any(name.lower() == _METADATA for name in df.columns):
+    if not ids and any(name.lower() == METADATA for name in df.columns):
         raise UsageError(
-            f"the input has a column {_METADATA}, which hides where Spark read a row; name the "
+            f"the input has a column {METADATA}, which hides where Spark read a row; name the "
             "columns that tell rows apart in input.id"
+        )
+    if not ids and source.found is not None and not source.found.has_places:
+        raise UsageError(
+            "rows of this input have no file and no place in one; name the columns that tell rows apart in input.id"
         )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from pyspark.sql import DataFrame
 
-from kvspark.config.inputs import InputConfig
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import BadRowsError
 from kvspark.spark.badrows.quarantine import check_ids, quarantine_of
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.scoring.bad_rows import BadRowOutput, NoBadRows, NullOutputs
-from kvspark.spark.tables.source import Source
+from kvspark.spark.sources.source import Source
 from kvspark.stats import RunStats
 from kvspark.table.place.place import Place
 
@@ -31,13 +31,13 @@ def bad_rows_of(
     """
     if config.on_bad_row == "error":
         if config.id:
-            check_ids(source.df, columns, config.id)
+            check_ids(source, columns, config.id)
         return source.df, NoBadRows(tuple((n, source.df.columns.index(n)) for n in config.id))
     most = most_bad_rows(config, source.rows)
     if config.on_bad_row == "null":
         return source.df, NullOutputs(most)
     place, folder = opened()
-    return quarantine_of(source.df, columns, ids=config.id, place=place, folder=folder, most=most)
+    return quarantine_of(source, columns, ids=config.id, place=place, folder=folder, most=most)
 
 
 def most_bad_rows(config: InputConfig, rows: int) -> int | None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from kvspark.cache.doctor.finding import Finding
-from kvspark.config.inputs import InputConfig
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import BadRowsError
 from kvspark.infer.checks.preflight import SAMPLE_ROWS
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.device import CPU, has_gpu
 from kvspark.spark.badrows.run_bad_rows import check_bad_rows
 from kvspark.spark.columns.column_map import ColumnMap, quoted
-from kvspark.spark.tables.source import Source
+from kvspark.spark.sources.source import Source
 from kvspark.stats import RunStats
 from kvspark.wording import count_of
 

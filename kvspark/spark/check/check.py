@@ -22,9 +22,8 @@ from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
 from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.session.failure import explained
-from kvspark.spark.tables.input_files import InputFiles, find_files
-from kvspark.spark.tables.listing import resolve_paths
-from kvspark.spark.tables.nanoseconds import asked_as_long
+from kvspark.spark.sources.find_input import find_input, input_roots
+from kvspark.spark.sources.found_input import FoundInput
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class _Check:
         self._model: Model | None = None
         self._columns: ColumnMap | None = None
         self._plan: Plan | None = None
-        self._files: InputFiles | None = None
+        self._found: FoundInput | None = None
         self._is_right = is_right
 
     def found(self) -> Iterator[Looked]:
@@ -116,19 +115,20 @@ class _Check:
 
     def _open_input(self) -> Iterator[Looked]:
         # Without columns: those that are missing are all told, by `_check_columns`.
-        self._files = files = find_files(
-            self._config.input, columns=[], nanos_as_long=asked_as_long(self._config.spark.conf)
+        self._found = found = find_input(
+            self._config.input, settings=self._config.spark.conf, columns=[]
         )
-        rows = sum(footer.rows for footer in files.footers) if files.selected else 0
-        got = f"{count_of(len(files.selected), 'file')} with {count_of(rows, 'row')}"
+        got = count_of(len(found.files), "file")
+        if found.rows is not None:
+            got += f" with {count_of(found.rows, 'row')}"
         if self._config.input.filter is not None:
             got += " before the filter"
         yield Looked(Finding("ok", "input", got))
 
     def _check_columns(self) -> Iterator[Looked]:
-        if self._model is None or self._columns is None or self._files is None:
+        if self._model is None or self._columns is None or self._found is None:
             return
-        faults = column_faults(self._config, self._files, self._columns, self._model.bundle)
+        faults = column_faults(self._config, self._found, self._columns, self._model.bundle)
         for error in faults:
             yield fault("column", error)
 
@@ -140,7 +140,7 @@ class _Check:
 
     def _check_output(self) -> Iterator[Looked]:
         try:
-            inputs = resolve_paths(self._config.input.paths)
+            inputs = input_roots(self._config.input)
         except KvsparkError:
             inputs = []  # told of the input
         target = open_target(self._config, inputs=inputs)

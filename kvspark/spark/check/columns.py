@@ -1,4 +1,4 @@
-"""All that is wrong with the columns of an input, as far as footers tell: types first, then nulls."""
+"""All that is wrong with the columns of an input, as far as that is known without reading it: types first, then nulls."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_mad
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.publishing.output_columns import check_output
-from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
-from kvspark.spark.tables.input_files import InputFiles, find_files, refuse_known_nulls
-from kvspark.spark.tables.nanoseconds import asked_as_long
+from kvspark.spark.sources.find_input import find_input
+from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.tables.footer_schema import UNKNOWN
 
 
 def column_faults(
-    config: JobConfig, files: InputFiles, columns: ColumnMap, bundle: Bundle
+    config: JobConfig, found: FoundInput, columns: ColumnMap, bundle: Bundle
 ) -> Iterator[KvsparkError]:
     """What a run would fail with, one for each column that is missing, of another type, or has nulls."""
-    schema = schema_of(files)
+    schema = found.schema
+    if schema is None:
+        return  # the rows are looked at in a session, which tells
     told: set[str] = set()
     for error in _schema_faults(schema, columns, bundle):
         if str(error) not in told:
@@ -39,11 +41,9 @@ def column_faults(
     if told or config.input.filter is not None or config.input.on_bad_row != "error":
         return
     names = [name for name in columns.reads if name not in columns.defaulted]
-    counted = find_files(
-        config.input, columns=names, nanos_as_long=asked_as_long(config.spark.conf)
-    )
-    for name in names if counted.selected else ():
-        yield from _raised(partial(refuse_known_nulls, counted.footers, [name]))
+    counted = find_input(config.input, settings=config.spark.conf, columns=names)
+    for name in names:
+        yield from _raised(partial(counted.refuse_known_nulls, [name]))
 
 
 def _schema_faults(

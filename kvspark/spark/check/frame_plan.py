@@ -23,7 +23,7 @@ from kvspark.spark.columns.input_parts import InputOf
 from kvspark.spark.columns.prepared import ready
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.connect import is_connect
-from kvspark.spark.tables.source import Source
+from kvspark.spark.sources.source import Source
 from kvspark.store.trouble import FULL
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def measured_plan(
     trouble = opened.check()
     if trouble not in (None, FULL):
         return _by_rule(compiled.plan, f"the store is not usable ({trouble})")
-    source = Source(df, df.count() if rows is None else rows, (), 0)
+    source = Source(df, df.count() if rows is None else rows)
     sample = checked_sample(source, compiled, columns, opened, sets_aside=True)
     if not sample.arrays:
         return _by_rule(compiled.plan, sample.told)

@@ -17,9 +17,9 @@ from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.publishing.output_columns import check_output
-from kvspark.spark.tables.footer_schema import UNKNOWN, schema_of
-from kvspark.spark.tables.input_files import InputFiles, find_files, refuse_known_nulls
-from kvspark.spark.tables.nanoseconds import asked_as_long
+from kvspark.spark.sources.find_input import find_input
+from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.tables.footer_schema import UNKNOWN
 
 if TYPE_CHECKING:
     from kvspark.cache.cache import Cache
@@ -38,7 +38,7 @@ class Opened:
     columns: ColumnMap
     plan: Plan
     """With every stage of the model named."""
-    files: InputFiles
+    found: FoundInput
     cache: Cache | None
     """To be closed by whoever opened it."""
 
@@ -62,16 +62,18 @@ def open_parts(config: JobConfig) -> Opened:
         model = open_model(config)
         columns = column_map(model.bundle, config.inputs, config.outputs)
         plan = plan_of(config, model.bundle)
-        as_long = asked_as_long(config.spark.conf)
-        files = find_files(
-            config.input, columns=columns.reads, defaulted=columns.defaulted, nanos_as_long=as_long
+        found = find_input(
+            config.input,
+            settings=config.spark.conf,
+            columns=columns.reads,
+            defaulted=columns.defaulted,
         )
-        check_files(config, files, columns, model.bundle)
+        check_found(config, found, columns, model.bundle)
     except BaseException:
         if cache is not None:
             cache.close()
         raise
-    return Opened(model, columns, plan, files, cache)
+    return Opened(model, columns, plan, found, cache)
 
 
 def _first_of_all(config: JobConfig) -> Cache | None:
@@ -138,8 +140,8 @@ def _written(config: JobConfig) -> Plan:
     )
 
 
-def check_files(config: JobConfig, files: InputFiles, columns: ColumnMap, bundle: Bundle) -> None:
-    """Does nothing if the footers of `files` tell of nothing that the model cannot take: types, then nulls.
+def check_found(config: JobConfig, found: FoundInput, columns: ColumnMap, bundle: Bundle) -> None:
+    """Does nothing if nothing is known of `found` that the model cannot take: types, then nulls.
 
     Raises:
         SchemaError: a column is of another type than the model takes.
@@ -147,16 +149,15 @@ def check_files(config: JobConfig, files: InputFiles, columns: ColumnMap, bundle
         UsageError: the table has a column of an output's name.
         OutputError: the table to which rows are added has other columns.
     """
-    schema = schema_of(files)
-    kinds = {field.name: field.dataType for field in schema.fields}
-    if UNKNOWN not in (kinds.get(name) for name in columns.reads):
-        check_columns(columns, schema, bundle)
-    subject_inputs(config.cache, schema)
-    check_output(config, StructType([*schema.fields, *columns.added(bundle)]))
-    if config.input.filter is None and config.input.on_bad_row == "error" and files.selected:
-        refuse_known_nulls(
-            files.footers, [name for name in columns.reads if name not in columns.defaulted]
-        )
+    schema = found.schema
+    if schema is not None:
+        kinds = {field.name: field.dataType for field in schema.fields}
+        if UNKNOWN not in (kinds.get(name) for name in columns.reads):
+            check_columns(columns, schema, bundle)
+        subject_inputs(config.cache, schema)
+        check_output(config, StructType([*schema.fields, *columns.added(bundle)]))
+    if config.input.filter is None and config.input.on_bad_row == "error":
+        found.refuse_known_nulls([name for name in columns.reads if name not in columns.defaulted])
 
 
 def open_cache(config: JobConfig) -> Cache | None:

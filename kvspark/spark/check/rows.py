@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyspark.sql import SparkSession
 
 from kvspark.cache.doctor.finding import Finding, size_text
 from kvspark.cache.stage.admission import entry_memory_bytes
@@ -22,7 +23,8 @@ from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.session import open_session
-from kvspark.spark.tables.source import Source, read_source
+from kvspark.spark.sources.find_input import find_input
+from kvspark.spark.sources.source import Source, read_source
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:
@@ -46,9 +48,8 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     spark = open_session(config.spark, name=config.run.name)
     device = on_task_devices(spark, model.bundle).device
     model = model if device is None else model.with_device(device)
-    source = read_source(spark, config.input, columns=columns.reads, defaulted=columns.defaulted)
-    df, columns = ready(columns, model.bundle, source.df)
-    source = replace(source, df=df)
+    source = _read(spark, config, columns)
+    source, columns = source.with_inputs(partial(ready, columns, model.bundle))
     compiled = CompiledPlan.of(model.bundle, plan)
     cores = spark.sparkContext.defaultParallelism
     sets_aside = config.input.on_bad_row != "error"
@@ -65,6 +66,12 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     if config.cache is not None:
         yield Finding("ok", "plan", told_decider(config, source.rows)), None
         yield _stored(model, plan, source), None
+
+
+def _read(spark: SparkSession, config: JobConfig, columns: ColumnMap) -> Source:
+    reads, defaulted = columns.reads, columns.defaulted
+    found = find_input(config.input, settings=config.spark.conf, columns=reads, defaulted=defaulted)
+    return read_source(spark, config.input, found, columns=reads, defaulted=defaulted)
 
 
 def _verified(model: Model, sample: Mapping[str, pa.Array]) -> tuple[Finding, KvsparkError | None]:

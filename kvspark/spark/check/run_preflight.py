@@ -18,11 +18,10 @@ from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.model.run.device import CPU, has_gpu
 from kvspark.plan.plan import Plan
-from kvspark.spark.badrows.first_bad_row import can_locate, is_located, place_in_file
-from kvspark.spark.badrows.quarantine import located
+from kvspark.spark.badrows.first_bad_row import is_located, place_in_file
 from kvspark.spark.columns.column_map import ColumnMap, quoted
 from kvspark.spark.columns.subject import subject_inputs
-from kvspark.spark.tables.source import Source
+from kvspark.spark.sources.source import Source
 from kvspark.wording import count_of
 
 log = logging.getLogger(__name__)
@@ -161,7 +160,7 @@ def first_rows(
     faults = columns.faults
     told: tuple[str, ...] = () if faults is None else (columns.hidden[-1],)
     # A table that reads no files, one that `kvspark.score` is given, has no places in them.
-    df = located(source.df) if source.files and can_locate(source.df) else source.df
+    df = source.located() if source.can_locate else source.df
     added = df.columns[len(source.df.columns) :]
     read = dict.fromkeys([*inputs.values(), *told])
     chosen = df.select([F.col(quoted(c)) for c in [*read, *added]])

@@ -45,8 +45,7 @@ from kvspark.spark.scoring.score import scored_table, task_spec
 from kvspark.spark.scoring.spread import spread
 from kvspark.spark.session.failure import explained
 from kvspark.spark.session.interrupt import telling
-from kvspark.spark.tables.listing import resolve_paths
-from kvspark.spark.tables.source import Source
+from kvspark.spark.sources.find_input import input_roots
 from kvspark.stats import RunStats
 from kvspark.wording import count_of
 
@@ -70,7 +69,7 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
     record = Record(config, phases)
     with ExitStack() as locked:
         with record.before_lock():
-            target = open_target(config, inputs=resolve_paths(config.input.paths))
+            target = open_target(config, inputs=input_roots(config.input))
             locked.enter_context(target.lock(run_id))
         locked.enter_context(record.under_lock(target))
         locked.enter_context(telling(lambda: interrupted_run(phases.current, target)))
@@ -135,7 +134,7 @@ class _Run:
                 told.append(tally.stats.line())
             fault_point("staged")
             check_bad_rows(self._config.input, tally.stats, source.rows)
-            written = self._validate(staging, source, table.schema, bad_rows)
+            written = self._validate(staging, made, table.schema, bad_rows)
             fault_point("validated")
             report = self._report(made, run, _told(tally, made.trouble), written)
             report = replace(report, writer=writer)
@@ -153,11 +152,11 @@ class _Run:
         return replace(report, seconds=dict(self._phases.seconds))
 
     def _validate(
-        self, staging: Staging, source: Source, schema: StructType, bad_rows: BadRowOutput
+        self, staging: Staging, made: PreparedRun, schema: StructType, bad_rows: BadRowOutput
     ) -> Written:
         with self._phases.phase("validate") as told:
-            written = staging.validated(schema, source.rows, bad_rows)
-            source.check_unchanged()
+            written = staging.validated(schema, made.source.rows, bad_rows)
+            made.found.check_unchanged()
             aside = f", {written.quarantined:,} quarantined" if written.quarantined else ""
             told.append(
                 f"{count_of(written.rows, 'row')} in {count_of(written.files, 'file')}{aside}"
@@ -183,8 +182,8 @@ class _Run:
             inputs=config.input.paths,
             rows_in=source.rows,
             rows_out=written.rows,
-            input_files=len(source.files),
-            empty_input_files=source.empty_files,
+            input_files=len(made.found.files),
+            empty_input_files=made.found.empty_files,
             output_files=written.files,
             output_bytes=written.size_bytes,
             stages=stages,

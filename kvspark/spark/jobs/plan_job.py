@@ -13,7 +13,7 @@ from kvspark.spark.jobs.planned import measured_table
 from kvspark.spark.jobs.prepared_run import prepared
 from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.runs.phases import Phases
-from kvspark.spark.tables.listing import resolve_paths
+from kvspark.spark.sources.find_input import input_roots
 
 
 def plan_job(config: JobConfig, *, spark: SparkSession | None = None) -> PlanTable:
@@ -32,7 +32,7 @@ def plan_job(config: JobConfig, *, spark: SparkSession | None = None) -> PlanTab
         raise UsageError(
             "the conf has no cache, so there is nothing to plan: every row is computed; name a store in cache.url"
         )
-    target = open_target(config, inputs=resolve_paths(config.input.paths))
+    target = open_target(config, inputs=input_roots(config.input))
     with ExitStack() as held:
         made = prepared(config, Phases(), held, spark)
         table = measured_table(config, made, held.enter_context(target.reading()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, final
 
@@ -19,7 +19,8 @@ from kvspark.spark.columns.prepared import ready
 from kvspark.spark.runs.phases import Phases
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.session import open_session
-from kvspark.spark.tables.source import Source, read_source
+from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.sources.source import Source, read_source
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PreparedRun:
     """On the device of the tasks."""
     source: Source
     """With the inputs that are made of its columns."""
+    found: FoundInput
     columns: ColumnMap
     compiled: CompiledPlan
     """Of the plan that the conf and the rule make."""
@@ -65,7 +67,9 @@ def prepared(
         told.append(f"model {model.name} {model.fingerprint.hex()[:12]}")
     with phases.phase("read") as told:
         source, columns = _read(spark, config, opened)
-        told.append(f"{count_of(source.rows, 'row')} in {count_of(len(source.files), 'file')}")
+        told.append(
+            f"{count_of(source.rows, 'row')} in {count_of(len(opened.found.files), 'file')}"
+        )
     compiled = affordable(config, CompiledPlan.of(model.bundle, opened.plan), rows=source.rows)
     with phases.phase("preflight") as told:
         sets_aside = config.input.on_bad_row != "error"
@@ -73,19 +77,19 @@ def prepared(
         told.append(sample.told)
     if sample.unchecked is not None:
         trouble = None if cache is None else sample.unchecked
-    return PreparedRun(model, source, columns, compiled, cache, trouble, sample)
+    return PreparedRun(model, source, opened.found, columns, compiled, cache, trouble, sample)
 
 
 def _read(spark: SparkSession, config: JobConfig, opened: Opened) -> tuple[Source, ColumnMap]:
     """The rows with the inputs that are made of their columns, and where these are."""
     columns, bundle = opened.columns, opened.model.bundle
+    made = partial(ready, columns, bundle)
     source = read_source(
         spark,
         config.input,
+        opened.found,
         columns=columns.reads,
         defaulted=columns.defaulted,
-        files=opened.files,
-        check=partial(ready, columns, bundle),
+        check=made,
     )
-    df, columns = ready(columns, bundle, source.df)
-    return replace(source, df=df), columns
+    return source.with_inputs(made)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from kvspark.config.inputs import InputConfig
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.tables.footers import Footer, read_footers

@@ -20,7 +20,7 @@ from kvspark.spark.jobs.planned import planned
 from kvspark.spark.jobs.prepared_run import PreparedRun, prepared
 from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.runs.phases import Phases
-from kvspark.spark.tables.listing import resolve_paths
+from kvspark.spark.sources.find_input import input_roots
 from kvspark.spark.tuning.options import Job, space_of
 from kvspark.spark.tuning.sample import sample_of
 from kvspark.spark.tuning.spark_measure import SparkMeasure
@@ -102,7 +102,7 @@ def tune_job(
     """
     check_optuna()
     config = load_job_config(conf, sets=sets)
-    target = open_target(config, inputs=resolve_paths(config.input.paths))
+    target = open_target(config, inputs=input_roots(config.input))
     with ExitStack() as held:
         store = (
             None if config.cache is None else held.enter_context(closing(TrialStore(config.cache)))

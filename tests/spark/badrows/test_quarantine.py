@@ -29,6 +29,7 @@ from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.scoring.score import task_spec
 from kvspark.spark.scoring.score_task import ScoreTask
+from kvspark.spark.sources.source import Source
 from kvspark.table.place.local_place import LocalPlace
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published
@@ -238,7 +239,7 @@ def test_a_task_that_is_tried_again_leaves_no_row_twice(
     folder = tmp_path / "bad"
     folder.mkdir()
     place = LocalPlace(str(folder))
-    df, aside = quarantine_of(df, columns, ids=("id",), place=place, most=None)
+    df, aside = quarantine_of(Source(df, ROWS), columns, ids=("id",), place=place, most=None)
     names = (*df.columns, "label")
     places = columns.places(df.schema)
     spec = task_spec(spark, compiled_plan(mlp.bundle, Plan(max_pending_rows=1)), None)
@@ -272,7 +273,7 @@ def test_a_quarantine_that_the_driver_cannot_find_publishes_nothing(
     df = spark.read.parquet(str(write_night(folder / "night")))
     columns = column_map(mlp.bundle, None, None)
     place = LocalPlace(str(tmp_path))
-    _, aside = quarantine_of(df, columns, ids=(), place=place, most=None)
+    _, aside = quarantine_of(Source(df, ROWS), columns, ids=(), place=place, most=None)
     aside.files.add({7: ("part-00007-9.parquet", 1)})
     with pytest.raises(kvspark.KvsparkError, match="bad rows of partition 7 are not in"):
         collected(aside.aside(), tmp_path, tmp_path / "staged")

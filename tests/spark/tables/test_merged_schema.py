@@ -13,11 +13,12 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
-from kvspark.config.inputs import InputConfig
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError
+from kvspark.spark.sources.find_input import find_input
+from kvspark.spark.sources.source import Source, read_source
 from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.merged_schema import merged
-from kvspark.spark.tables.source import Source, read_source
 
 pytestmark = pytest.mark.spark
 
@@ -33,7 +34,9 @@ def folder(path: Path, *tables: dict[str, Any]) -> Path:
 
 
 def read(spark: SparkSession, path: Path, *columns: str, **conf: Any) -> Source:
-    return read_source(spark, InputConfig.checked(paths=[str(path)], **conf), columns=columns)
+    config = InputConfig.checked(paths=[str(path)], **conf)
+    found = find_input(config, settings={}, columns=columns)
+    return read_source(spark, config, found, columns=columns)
 
 
 def test_files_that_do_not_agree_are_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from kvspark.config.inputs import InputConfig
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.sources.find_input import find_input
+from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.sources.source import Source, read_source
 from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.listing import list_files, resolve_paths
-from kvspark.spark.tables.source import Source, read_source
 from tests.faults.matrix import covers
 
 pytestmark = pytest.mark.spark
@@ -31,11 +33,17 @@ def write(path: Path, columns: Mapping[str, Any] = ROWS, **options: Any) -> Path
     return path
 
 
+def found(*paths: Path, columns: tuple[str, ...] = ("text",), **conf: Any) -> FoundInput:
+    config = InputConfig.checked(paths=[str(path) for path in paths], **conf)
+    return find_input(config, settings={}, columns=columns)
+
+
 def read(
     spark: SparkSession, *paths: Path, columns: tuple[str, ...] = ("text",), **conf: Any
 ) -> Source:
     config = InputConfig.checked(paths=[str(path) for path in paths], **conf)
-    return read_source(spark, config, columns=columns)
+    there = found(*paths, columns=columns, **conf)
+    return read_source(spark, config, there, columns=columns)
 
 
 def test_a_folder_of_files_is_one_table(spark: SparkSession, tmp_path: Path) -> None:
@@ -44,7 +52,7 @@ def test_a_folder_of_files_is_one_table(spark: SparkSession, tmp_path: Path) -> 
     source = read(spark, tmp_path / "t")
     assert source.rows == source.df.count() == 6
     assert source.df.columns == ["id", "text"]
-    assert len(source.files) == 2
+    assert len(found(tmp_path / "t").files) == 2
 
 
 def test_a_glob_names_files(spark: SparkSession, tmp_path: Path) -> None:
@@ -82,7 +90,9 @@ def test_only_the_named_partition_is_read(spark: SparkSession, tmp_path: Path) -
     write(tmp_path / "t" / "dt=008" / "2.parquet", {"id": [4], "text": ["d"]})
     source = read(spark, tmp_path / "t", partitions={"dt": "008"})
     assert source.rows == source.df.count() == 1
-    assert [file.path.parent.name for file in source.files] == ["dt=008"]
+    assert [
+        Path(file).parent.name for file in found(tmp_path / "t", partitions={"dt": "008"}).files
+    ] == ["dt=008"]
 
 
 @covers("B16")
@@ -171,7 +181,7 @@ def test_a_file_of_zero_bytes_is_skipped_and_counted(spark: SparkSession, tmp_pa
     write(tmp_path / "t" / "2.parquet")
     (tmp_path / "t" / "1.parquet").touch()
     source = read(spark, tmp_path / "t")
-    assert (source.rows, source.df.count(), source.empty_files) == (3, 3, 1)
+    assert (source.rows, source.df.count(), found(tmp_path / "t").empty_files) == (3, 3, 1)
 
 
 @covers("B3")
@@ -238,9 +248,9 @@ def test_fail_on_empty_refuses_zero_rows(spark: SparkSession, tmp_path: Path) ->
         read(spark, write(tmp_path / "t.parquet"), filter="id > 9", fail_on_empty=True)
 
 
-def test_a_file_that_changes_during_the_run_is_noticed(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_file_that_changes_during_the_run_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet")
-    source = read(spark, path)
+    source = found(path)
     source.check_unchanged()
     write(path, {"id": [1], "text": ["other"]})
     with pytest.raises(DataError, match=r"t\.parquet changed"):

@@ -1,0 +1,1 @@
+"""The tables of a job: the one that is read."""

@@ -1,0 +1,90 @@
+"""The table that is read: `input` of a conf."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from typing_extensions import Self
+
+from kvspark.config.base import Name, Section, Text, Texts, list_of_one
+from kvspark.config.sql.varying import varies, varying
+
+
+def _null_as_text(value: object) -> object:
+    # `on_bad_row: null` is YAML for nothing at all.
+    return "null" if value is None else value
+
+
+@final
+class InputConfig(Section):
+    """The table that is read."""
+
+    paths: Texts = Field(min_length=1, description="Parquet files or folders.")
+    filter: Name | None = Field(
+        default=None,
+        description="Rows to score, as a Spark SQL condition. Without it, all rows. It must say the same of the same row "
+        "whenever it is asked: `rand()`, `current_date` and the like are refused; a date is `{{ run.date }}`.",
+    )
+    partitions: dict[str, Text | None] = Field(
+        default_factory=dict,
+        description="Read only these partitions, by column: `{dt: 2026-01-01}`. `{dt: null}` is the "
+        "partition of nulls, `__HIVE_DEFAULT_PARTITION__`. Write values as they are, not as "
+        "in the folder's name (`a/b`, not `a%2Fb`).",
+    )
+    strict_files: bool = Field(
+        default=False, description="Fail on a file of zero bytes. Otherwise the run warns."
+    )
+    merge_schema: bool = Field(
+        default=False,
+        description="Read the union of the columns of all files: null where a file has no such column, "
+        "and the wider of two types (`int` and `bigint`). Otherwise files that do not agree "
+        "are an error.",
+    )
+    fail_on_empty: bool = Field(
+        default=False,
+        description="Fail if no row is left to score. Otherwise an empty table is published.",
+    )
+    id: Annotated[Texts, BeforeValidator(list_of_one)] = Field(
+        default=(),
+        description="The columns that identify a row in the quarantine table. Without them, its file and "
+        "its place in that file.",
+    )
+    on_bad_row: Annotated[
+        Literal["error", "null", "quarantine"], BeforeValidator(_null_as_text)
+    ] = Field(
+        default="error",
+        description="What becomes of a row that cannot be scored: it fails the run (`error`), its "
+        "outputs are null (`null`), or it is left out and recorded in `_kvspark/quarantine` "
+        "inside the output (`quarantine`).",
+    )
+    max_bad_rows: int | None = Field(
+        default=None,
+        ge=0,
+        description="Fail (exit code 65) and publish nothing if more rows are bad. Without it, any "
+        "number may be bad.",
+    )
+    max_bad_fraction: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The same, as a fraction of the rows that are read.",
+    )
+
+    @field_validator("filter")
+    @classmethod
+    def _the_filter_keeps_the_same_rows(cls, text: str | None) -> str | None:
+        found = None if text is None else varying(text, is_filter=True)
+        if found is not None:
+            raise ValueError(f"it {varies(*found, is_filter=True)}")
+        return text
+
+    @model_validator(mode="after")
+    def _a_limit_has_something_to_limit(self) -> Self:
+        limits = (self.max_bad_rows, self.max_bad_fraction)
+        if self.on_bad_row == "error" and limits != (None, None):
+            raise ValueError(
+                "max_bad_rows and max_bad_fraction need on_bad_row: null or quarantine; by default the "
+                "first bad row fails the run"
+            )
+        return self

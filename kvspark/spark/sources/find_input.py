@@ -1,0 +1,46 @@
+"""The input of a conf, found without a session: what kind of source it is, and what is there now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from kvspark.config.table.input_table import InputConfig
+from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.sources.local_parquet import LocalParquet
+from kvspark.spark.tables.input_files import find_files
+from kvspark.spark.tables.listing import resolve_paths
+from kvspark.spark.tables.nanoseconds import asked_as_long
+
+
+def input_roots(config: InputConfig) -> list[Path]:
+    """The files and folders of this machine that `config` names, which an output must not lie in.
+
+    Raises:
+        DataError: a path names nothing.
+        UsageError: a path is none that can be read, or lies in another one: its rows would be read twice.
+    """
+    return resolve_paths(config.paths)
+
+
+def find_input(
+    config: InputConfig,
+    *,
+    settings: Mapping[str, str],
+    columns: Sequence[str],
+    defaulted: Collection[str] = (),
+) -> FoundInput:
+    """What `config` names, as it is now. `columns` are those that the model takes.
+
+    Nulls in those of them that are `defaulted` have a value. `settings` are those that the session is to have.
+
+    Raises:
+        DataError: nothing is there, it is not readable, it is of another format, or a column that the model takes
+            is null by a folder's name where a bad row is an error.
+        SchemaError: a column is missing, or files do not agree on a column.
+        UsageError: as `input_roots`.
+    """
+    files = find_files(
+        config, columns=columns, defaulted=defaulted, nanos_as_long=asked_as_long(settings)
+    )
+    return LocalParquet(files, config)
