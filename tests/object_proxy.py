@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
 
         def passed_on() -> None:
             self._pass_on(body)
@@ -103,12 +103,26 @@ class Handler(BaseHTTPRequestHandler):
             self.proxy.fired += 1
         self.proxy.fault(self, passed_on)
 
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = [b""]
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # what follows the last chunk
+            pass
+        return b"".join(chunks)
+
     def _pass_on(self, body: bytes) -> None:
         place = urlsplit(self.proxy.server).netloc
         link = http.client.HTTPConnection(place, timeout=60)
         link.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():  # signed as they are, with the proxy's own name
-            link.putheader(name, value)
+            if name.lower() not in {"transfer-encoding", "expect"}:
+                link.putheader(name, value)
+        if "Content-Length" not in self.headers and body:
+            link.putheader("Content-Length", str(len(body)))
         link.endheaders(body)
         answer = link.getresponse()
         data = answer.read()

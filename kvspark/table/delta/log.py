@@ -30,6 +30,10 @@ from kvspark.table.publish.pointer import Pointer
 _CHECKPOINT_EVERY = "10"
 """Versions of a new table, as Spark has it; the client, by itself, lets readers read 100."""
 
+_REQUESTS = {"max_retries": "5", "retry_timeout": "60s", "timeout": "30s", "allow_http": "true"}
+"""Of a client of object stores, as `object_store` has it: its own tries take minutes. Plain HTTP is only used where an
+endpoint says `http:`, as those in a private network do."""
+
 
 @final
 class DeltaLog:
@@ -41,17 +45,19 @@ class DeltaLog:
     def __init__(self, storage: Storage) -> None:
         self._folder = None if "://" in storage.url else Path(storage.url)
         self._url = storage.url
-        # Plain HTTP only where an endpoint says `http:`, as those in a private network do.
-        self._options = {**storage.options, **({} if self._folder else {"allow_http": "true"})}
+        self._options = {**storage.options, **({} if self._folder else _REQUESTS)}
 
     def read(self) -> Snapshot | None:
         """The newest version; None if there is no table."""
         with telling(self._url):
             from deltalake import DeltaTable
+            from deltalake.exceptions import TableNotFoundError
 
-            if not DeltaTable.is_deltatable(self._url, self._options):
+            # Not `is_deltatable`: it holds Python's lock while it waits, and no other thread renews a lease.
+            try:
+                table = DeltaTable(self._url, storage_options=self._options)
+            except TableNotFoundError:
                 return None
-            table = DeltaTable(self._url, storage_options=self._options)
             return Snapshot(table.version(), pointer_in(table, self._url), table, self._url)
 
     def paths(self, version: int | None) -> set[str]:
