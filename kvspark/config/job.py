@@ -19,6 +19,7 @@ from kvspark.config.placeholders import filled_in
 from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
 from kvspark.config.secret import holds_secret
 from kvspark.config.table.input_table import InputConfig
+from kvspark.config.table.storage import STORAGE, Storage
 from kvspark.fingerprint import digest
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
@@ -42,12 +43,7 @@ class OutputConfig(Section):
         description="Properties of an Iceberg catalog that are no secret: `type`, `uri`, `warehouse`. They add to what "
         "`~/.pyiceberg.yaml` and the environment (`PYICEBERG_CATALOG__NAME__…`) say of it.",
     )
-    storage: dict[str, str] = Field(
-        default_factory=dict,
-        description="Settings of an object store that are no secret: `endpoint`, `region`. Credentials come from the "
-        "environment (`AWS_ACCESS_KEY_ID`, …), a file that it names, or the machine's own identity, on driver and "
-        "workers.",
-    )
+    storage: Storage = Field(default_factory=dict, description=STORAGE)
     compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
         default="zstd", description="The Parquet compression."
     )
@@ -111,17 +107,6 @@ class OutputConfig(Section):
                 "output.mode is replace_partitions, and output.partition_by names no column; name the columns of the folders"
             )
         return self
-
-    @field_validator("storage")
-    @classmethod
-    def _storage_holds_no_secret(cls, storage: dict[str, str]) -> dict[str, str]:
-        for key, value in storage.items():
-            if holds_secret(key, value) or "key" in key.lower() or "token" in key.lower():
-                raise ValueError(
-                    f"{key} looks like a secret, and confs are read by many; give it to driver and workers by environment "
-                    "variable"
-                )
-        return storage
 
 
 @final
@@ -202,7 +187,7 @@ class SparkConfig(Section):
 
 
 def _plain(path: str) -> str:
-    return os.path.normpath(Path(path).absolute())
+    return os.path.normpath(Path(re.sub("^s3a:", "s3:", path)).absolute())
 
 
 @final
@@ -269,10 +254,18 @@ class JobConfig(Section):
 
     @model_validator(mode="after")
     def _output_is_not_the_input(self) -> Self:
-        if _plain(self.output.path) in {_plain(path) for path in self.input.paths}:
-            raise ValueError(
-                "output.path is also in input.paths; a run would replace what it reads"
-            )
+        output = _plain(self.output.path)
+        for path in self.input.paths:
+            if output == _plain(path):
+                raise ValueError(
+                    "output.path is also in input.paths; a run would replace what it reads"
+                )
+            inner, outer = sorted((output, _plain(path)), key=len, reverse=True)
+            # On a disk links say more than names, and the run looks there.
+            if "://" in path and inner.startswith(f"{outer}/"):
+                raise ValueError(
+                    f"output.path {self.output.path} and {path} of input.paths lie in one another; name folders apart"
+                )
         return self
 
     def run_id(self) -> str:

@@ -18,6 +18,11 @@ RUN_FIELDS = {
     "rows_in": "Rows that were read, after input.filter and input.partitions.",
     "rows_out": "Rows of the output. rows_in = rows_out + rows_quarantined, or nothing is published.",
     "input_files": "Files that were read.",
+    "input_version": "Which rows of a table were read: the run that published it, its version or its snapshot; null "
+    "where the input is a list of files.",
+    "input_digest": "A digest of the names, sizes and ETags (or times of writing) of the files that were read: equal where "
+    "two runs read the same; null where that cannot be said.",
+    "input_names": "The files that were read, up to 1,000; none where input_version says which.",
     "empty_input_files": "Files of zero bytes, which were skipped; input.strict_files refuses them.",
     "output_files": "Parquet files of the output.",
     "output_bytes": "Their size on disk, in bytes.",

@@ -17,8 +17,9 @@ from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.source import read_source
+from kvspark.spark.tables.folder_names import HIVE_NULL
 from kvspark.spark.tables.input_files import find_files
-from kvspark.spark.tables.listing import HIVE_NULL, list_files
+from kvspark.spark.tables.listing import list_files
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published, write_night
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, final
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -9,6 +10,9 @@ from typing_extensions import Self
 
 from kvspark.config.base import Name, Section, Text, Texts, list_of_one
 from kvspark.config.sql.varying import varies, varying
+from kvspark.config.table.storage import STORAGE, Storage
+
+_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def _null_as_text(value: object) -> object:
@@ -20,7 +24,12 @@ def _null_as_text(value: object) -> object:
 class InputConfig(Section):
     """The table that is read."""
 
-    paths: Texts = Field(min_length=1, description="Parquet files or folders.")
+    paths: Texts = Field(
+        min_length=1,
+        description="Parquet files or folders: paths of a POSIX file system, or `s3://BUCKET/FOLDER`, "
+        "`gs://…`, `abfss://…`, which the workers read.",
+    )
+    storage: Storage = Field(default_factory=dict, description=STORAGE)
     filter: Name | None = Field(
         default=None,
         description="Rows to score, as a Spark SQL condition. Without it, all rows. It must say the same of the same row "
@@ -78,6 +87,22 @@ class InputConfig(Section):
         if found is not None:
             raise ValueError(f"it {varies(*found, is_filter=True)}")
         return text
+
+    @model_validator(mode="after")
+    def _paths_are_of_one_kind(self) -> Self:
+        remote = [path for path in self.paths if _REMOTE.match(path)]
+        if remote and len(remote) < len(self.paths):
+            raise ValueError(
+                f"input.paths names {remote[0]} and a path of this machine; name paths of one kind, or run a job for each"
+            )
+        if remote and self.filter is not None and "input_file_name" in self.filter.lower():
+            raise ValueError(
+                "input.filter asks for input_file_name(), which is empty where the workers read the files; choose files with "
+                "input.partitions, or name them in input.paths"
+            )
+        if self.storage and not remote:
+            raise ValueError("input.storage is of an object store, and input.paths names none")
+        return self
 
     @model_validator(mode="after")
     def _a_limit_has_something_to_limit(self) -> Self:

@@ -33,6 +33,7 @@ from kvspark.spark.runs.phases import Phases
 from kvspark.spark.runs.registry_update import remember_seconds, take_stock
 from kvspark.spark.runs.rows_done import RowsDone
 from kvspark.spark.runs.run_report import (
+    MOST_NAMES,
     REPORT_FOLDER,
     RunReport,
     known_seconds,
@@ -183,6 +184,9 @@ class _Run:
             rows_in=source.rows,
             rows_out=written.rows,
             input_files=len(made.found.files),
+            input_version=made.found.version,
+            input_digest=made.found.digest,
+            input_names=() if made.found.version else tuple(made.found.files[:MOST_NAMES]),
             empty_input_files=made.found.empty_files,
             output_files=written.files,
             output_bytes=written.size_bytes,

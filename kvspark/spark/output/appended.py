@@ -220,7 +220,7 @@ def _columns(footer: Footer, folder: Path) -> tuple[dict[str, str], list[str]]:
 
 def _folders(footer: Footer, folder: Path) -> list[str]:
     """The columns of which the folders below `folder` that lead to the file are named."""
-    below = footer.path.parent.relative_to(folder).parts
+    below = Path(footer.name).parent.relative_to(folder).parts
     return [unquote(part.partition("=")[0]) for part in below]
 
 

@@ -71,7 +71,7 @@ def check_written(
         raise ValidationError(f"{_where(staged)} is damaged: {exc}") from exc
     inside = StructType([field for field in schema.fields if field.name not in partition_by])
     for footer in footers:
-        is_below = footer.path.parent != staged
+        is_below = Path(footer.name).parent != staged
         _check_schema(footer, inside if is_below else schema)
     written = sum(footer.rows for footer in footers)
     if written + quarantined != rows:
@@ -103,7 +103,7 @@ def _check_schema(footer: Footer, schema: StructType) -> None:
     found = StructType.fromJson(json.loads(footer.spark_schema)) if footer.spark_schema else None
     if found is None or plain_type(found) != plain_type(schema):
         raise ValidationError(
-            f"nothing was published: {footer.path} has the schema "
+            f"nothing was published: {footer.name} has the schema "
             f"{found.simpleString() if found else None}, expected {schema.simpleString()}"
         )
 

@@ -19,6 +19,8 @@ REPORT_FOLDER = "_kvspark"
 """Of an output: its report, its history, the list of its files, its quarantine."""
 
 FILE_NAME = "run.json"
+MOST_NAMES = 1_000
+"""Of files that a report lists. It is small enough to be read as a whole."""
 
 
 @final
@@ -75,6 +77,12 @@ class RunReport:
     """The lossy codec of each stage that has one: outputs are not those of the exact model."""
     plan: PlanTable | None = None
     """What was measured before the run, and the plan that followed; None where the plan is the rule's."""
+    input_version: str | None = None
+    """`version 12` of a table, or the run that published it; None where the input is a list of files."""
+    input_digest: str | None = None
+    """The same for two runs that read the same files."""
+    input_names: tuple[str, ...] = ()
+    """The files that were read, the first `MOST_NAMES` of them; none where `input_version` says which."""
     writer: str = "spark"
     """Who wrote the rows: `arrow`, `spark`, or `spark: ` and why it was not Arrow, which the conf asked for."""
 
@@ -132,11 +140,18 @@ class RunReport:
             "bad_rows": value.get("bad_rows", {}),
             "rests": {name: stage["rest"] for name, stage in stages.items() if stage.get("rest")},
         }
-        known = {each.name for each in fields(cls)} - {"stages", "stats", "inputs", "plan"}
+        known = {each.name for each in fields(cls)} - {
+            "stages",
+            "stats",
+            "inputs",
+            "input_names",
+            "plan",
+        }
         plan = value.get("plan")  # reports of 0.1 before measured plans have none
         return cls(
             **{name: value[name] for name in value if name in known},
             inputs=tuple(value["inputs"]),
+            input_names=tuple(value.get("input_names", ())),
             stages=tuple(
                 StageReport(n, s["fingerprint"], tuple(s["upstream"]), s["seconds_per_row"])
                 for n, s in stages.items()

@@ -8,9 +8,12 @@ from pathlib import Path
 from kvspark.config.table.input_table import InputConfig
 from kvspark.spark.sources.found_input import FoundInput
 from kvspark.spark.sources.local_parquet import LocalParquet
-from kvspark.spark.tables.input_files import find_files
+from kvspark.spark.sources.object_parquet import ObjectParquet
+from kvspark.spark.tables.input_files import checked_files, find_files
 from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tables.nanoseconds import asked_as_long
+from kvspark.spark.tables.object_listing import list_objects
+from kvspark.table.objects.storage import is_object
 
 
 def input_roots(config: InputConfig) -> list[Path]:
@@ -20,6 +23,8 @@ def input_roots(config: InputConfig) -> list[Path]:
         DataError: a path names nothing.
         UsageError: a path is none that can be read, or lies in another one: its rows would be read twice.
     """
+    if any(map(is_object, config.paths)):
+        return []
     return resolve_paths(config.paths)
 
 
@@ -40,7 +45,12 @@ def find_input(
         SchemaError: a column is missing, or files do not agree on a column.
         UsageError: as `input_roots`.
     """
-    files = find_files(
-        config, columns=columns, defaulted=defaulted, nanos_as_long=asked_as_long(settings)
+    as_long = asked_as_long(settings)
+    if not any(map(is_object, config.paths)):
+        files = find_files(config, columns=columns, defaulted=defaulted, nanos_as_long=as_long)
+        return LocalParquet(files, config)
+    found = list_objects(config.paths, config.storage)
+    files = checked_files(
+        config, found.files, columns=columns, defaulted=defaulted, nanos_as_long=as_long
     )
-    return LocalParquet(files, config)
+    return ObjectParquet(found, files)

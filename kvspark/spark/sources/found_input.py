@@ -31,6 +31,16 @@ class FoundInput(ABC):
         return 0
 
     @property
+    def version(self) -> str | None:
+        """What says which rows are read, where that is more than a list of files: `version 12` of a table."""
+        return None
+
+    @property
+    def digest(self) -> str | None:
+        """The same for two runs that read the same files; None where nobody can say."""
+        return None
+
+    @property
     @abstractmethod
     def rows(self) -> int | None:
         """How many rows `read` gives; None if that is not known before they are read."""

@@ -16,10 +16,12 @@ from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError
 from kvspark.spark.columns.column_map import quoted
 from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.tables.folder_names import partition_value
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles, refuse_known_nulls
-from kvspark.spark.tables.listing import partition_value
+from kvspark.spark.tables.listing import InputFile
 from kvspark.spark.tables.merged_schema import merged
+from kvspark.table.input.pinned_file import PinnedPath, digest_of
 
 _INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
 
@@ -45,7 +47,11 @@ class LocalParquet(FoundInput):
 
     @property
     def files(self) -> Sequence[str]:
-        return [str(file.path) for file in self._files.selected]
+        return [file.name for file in self._files.selected]
+
+    @property
+    def digest(self) -> str:
+        return digest_of([file.pinned for file in self._files.selected])
 
     @property
     def empty_files(self) -> int:
@@ -68,9 +74,9 @@ class LocalParquet(FoundInput):
 
     def check_unchanged(self) -> None:
         for file in self._files.selected:
-            if not file.is_as_it_was():
+            if not _is_as_it_was(file):
                 raise DataError(
-                    f"input file {file.path} changed while the run read it; nothing was "
+                    f"input file {file.name} changed while the run read it; nothing was "
                     "published, start the run again when the input is complete"
                 )
 
@@ -82,15 +88,22 @@ class LocalParquet(FoundInput):
             reader = spark.read.option("parquet.page.verify-checksum.enabled", "true")
             # The checked files agree on their columns. Spark would take those of any file it likes,
             # also one of a partition that is not read.
-            samples = {str(f.columns) + str(f.spark_schema): f.path for f in files.footers}
-            paths = list(samples.values()) if files.merges else [files.footers[0].path]
+            samples = {str(f.columns) + str(f.spark_schema): f.name for f in files.footers}
+            paths = list(samples.values()) if files.merges else [files.footers[0].name]
             schema = merged([(path, _schema(reader, path)) for path in paths])
-            return reader.schema(schema).parquet(*map(_literal, files.roots))
+            return reader.schema(schema).parquet(*(_literal(str(root)) for root in files.roots))
         finally:
             spark.conf.set(_INFERENCE, before or "true")
 
 
-def _schema(reader: DataFrameReader, path: Path) -> StructType:
+def _is_as_it_was(file: InputFile) -> bool:
+    try:
+        return PinnedPath.at(Path(file.name)) == file.pinned
+    except OSError:
+        return False
+
+
+def _schema(reader: DataFrameReader, path: str) -> StructType:
     try:
         return reader.parquet(_literal(path)).schema
     except AnalysisException as exc:
@@ -100,6 +113,6 @@ def _schema(reader: DataFrameReader, path: Path) -> StructType:
         ) from None
 
 
-def _literal(path: Path) -> str:
+def _literal(path: str) -> str:
     """`path` with nothing in it that Spark would expand."""
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)

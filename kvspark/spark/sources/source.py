@@ -17,8 +17,8 @@ from kvspark.spark.columns.column_map import ColumnMap, quoted
 from kvspark.spark.columns.expression import refuse_varying_plan
 from kvspark.spark.sources.found_input import FoundInput
 from kvspark.spark.sources.located import PLACES, can_locate, located
+from kvspark.spark.tables.folder_names import HIVE_NULL
 from kvspark.spark.tables.input_files import refuse_nulls
-from kvspark.spark.tables.listing import HIVE_NULL
 
 
 @final

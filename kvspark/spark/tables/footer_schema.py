@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.errors import PySparkException
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import DataType, NullType, StringType, StructField, StructType
@@ -41,8 +40,7 @@ def schema_of(files: InputFiles) -> StructType:
 def _fields_of(footer: Footer) -> list[StructField]:
     fields = _spark_fields(footer.spark_schema)
     if fields is None:
-        schema = pq.read_schema(footer.path)
-        fields = [StructField(field.name, _spark_type(field.type)) for field in schema]
+        fields = [StructField(field.name, _spark_type(field.type)) for field in footer.arrow]
     return fields
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -12,11 +12,7 @@ from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.tables.footers import Footer, read_footers
-from kvspark.spark.tables.listing import (
-    InputFile,
-    list_files,
-    resolve_paths,
-)
+from kvspark.spark.tables.listing import InputFile, list_files, resolve_paths
 from kvspark.spark.tables.nanoseconds import refuse_nanoseconds
 from kvspark.wording import count_of
 
@@ -30,7 +26,6 @@ _SHOWN = 3
 class InputFiles:
     """The files of an input, and what their footers say."""
 
-    roots: tuple[Path, ...]
     found: tuple[InputFile, ...]
     """All files, those of zero bytes and of other partitions included."""
     selected: tuple[InputFile, ...]
@@ -39,6 +34,8 @@ class InputFiles:
     """Of the selected files; of one other file where none is selected."""
     merges: bool = False
     """True if their columns need not agree."""
+    roots: tuple[Path, ...] = ()
+    """The files and folders of this machine that hold them, if it does."""
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -54,38 +51,59 @@ def find_files(
     defaulted: Collection[str] = (),
     nanos_as_long: bool | None = None,
 ) -> InputFiles:
-    """The files that `config` names; needs no Spark. `columns` are those that the model takes.
+    """The files of this machine that `config` names, as `checked_files`.
+
+    Raises:
+        DataError: as `checked_files`, or one is of a table that is more than its files (Delta Lake, Iceberg, Hudi).
+        SchemaError: as `checked_files`.
+        UsageError: a path is not local, or lies in another one.
+    """
+    roots = resolve_paths(config.paths)
+    checked = checked_files(
+        config,
+        list_files(roots),
+        columns=columns,
+        defaulted=defaulted,
+        nanos_as_long=nanos_as_long,
+    )
+    return replace(checked, roots=tuple(roots))
+
+
+def checked_files(
+    config: InputConfig,
+    found: Sequence[InputFile],
+    *,
+    columns: Sequence[str],
+    defaulted: Collection[str] = (),
+    nanos_as_long: bool | None = None,
+) -> InputFiles:
+    """The files `found`, which `config` names; needs no Spark. `columns` are those that the model takes.
 
     Nulls in those of them that are `defaulted` have a value.
 
     `nanos_as_long` says whether the session reads time stamps of nanoseconds as numbers; None: ask it.
 
     Raises:
-        DataError: no file, a file that is not readable Parquet, one of a table that is more than its
-            files (Delta Lake, Iceberg, Hudi), or a column that the model takes is null by a folder's
-            name where a bad row is an error.
+        DataError: no file, a file that is not readable Parquet, or a column that the model takes is null by a
+            folder's name where a bad row is an error.
         SchemaError: a column is missing, or files do not agree on a column.
     """
-    roots = resolve_paths(config.paths)
-    found = list_files(roots)
     _check_empty(found, config)
     full = [file for file in found if file.size_bytes]
     _check_partitions(full, config.partitions)
     selected = [file for file in full if file.is_in(config.partitions)]
     wanted = [name for name in columns if name not in dict(full[0].partition)]
-    footers = read_footers([file.path for file in selected or full[:1]], counted=wanted)
+    footers = read_footers([file.pinned for file in selected or full[:1]], counted=wanted)
     _check_columns(footers, wanted, merges=config.merge_schema)
     refuse_nanoseconds(footers, as_long=nanos_as_long)
     if config.on_bad_row == "error" and config.filter is None:
         needed = [name for name in columns if name not in defaulted]
         _refuse_null_partitions(selected, footers, needed)
-    return InputFiles(
-        tuple(roots), tuple(found), tuple(selected), tuple(footers), config.merge_schema
-    )
+    return InputFiles(tuple(found), tuple(selected), tuple(footers), config.merge_schema)
 
 
 def _check_empty(found: Sequence[InputFile], config: InputConfig) -> None:
-    empty = [file.path for file in found if not file.size_bytes]
+    empty = [file.name for file in found if not file.size_bytes]
     if len(empty) == len(found):
         raise DataError(
             f"input {', '.join(config.paths)} holds no Parquet file with content "
@@ -113,7 +131,7 @@ def _check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str |
 def _check_columns(footers: Sequence[Footer], wanted: Sequence[str], *, merges: bool) -> None:
     first = footers[0]
     for name in wanted:
-        lacking = [footer.path for footer in footers if name not in footer.columns]
+        lacking = [footer.name for footer in footers if name not in footer.columns]
         if lacking and (not merges or len(lacking) == len(footers)):
             lacks = next(f for f in footers if name not in f.columns)
             raise SchemaError(
@@ -125,7 +143,7 @@ def _check_columns(footers: Sequence[Footer], wanted: Sequence[str], *, merges: 
             if here != there:
                 raise SchemaError(
                     f"input files do not agree on column {name!r}: {here or 'missing'} in "
-                    f"{first.path}, {there or 'missing'} in {footer.path}; nothing was written, "
+                    f"{first.name}, {there or 'missing'} in {footer.name}; nothing was written, "
                     "rewrite one of them, or read what both hold with input.merge_schema: true"
                 )
 
@@ -138,7 +156,7 @@ def refuse_known_nulls(footers: Sequence[Footer], columns: Sequence[str]) -> Non
     """
     for footer in footers:
         for name in columns:
-            refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, str(footer.path))
+            refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, footer.name)
 
 
 def _refuse_null_partitions(
@@ -149,7 +167,7 @@ def _refuse_null_partitions(
     ):  # of no selected file there is one footer
         for name, value in file.partition:
             if name in columns and value is None:
-                refuse_nulls(name, footer.rows, footer.rows, str(file.path))
+                refuse_nulls(name, footer.rows, footer.rows, file.name)
 
 
 def refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
@@ -166,6 +184,6 @@ def refuse_nulls(name: str, nulls: int, rows: int, where: str) -> None:
         )
 
 
-def _named(paths: Sequence[Path]) -> str:
+def _named(paths: Sequence[str]) -> str:
     more = f" (+{len(paths) - _SHOWN})" if len(paths) > _SHOWN else ""
-    return ", ".join(map(str, paths[:_SHOWN])) + more
+    return ", ".join(paths[:_SHOWN]) + more

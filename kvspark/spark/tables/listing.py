@@ -8,23 +8,16 @@ those that a link brings in. The rules are Spark's own: names that start with `.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from kvspark.errors import DataError, UsageError
+from kvspark.spark.tables.folder_names import Partition, is_hidden, partition_of, partition_value
 from kvspark.spark.tables.paths import local_path
 from kvspark.spark.tables.table_format import FormatFound, first_format, format_among, format_around
-
-HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-"""What stands for null in the name of a folder, and for empty text, of which Spark makes null."""
-
-Partition = tuple[tuple[str, str | None], ...]
-"""Values by column."""
-
-_ESCAPED = re.compile("%([0-9A-Fa-f]{2})")
+from kvspark.table.input.pinned_file import PinnedFile, PinnedPath
 
 
 @final
@@ -32,11 +25,15 @@ _ESCAPED = re.compile("%([0-9A-Fa-f]{2})")
 class InputFile:
     """One file, as it was when the run began."""
 
-    path: Path
+    pinned: PinnedFile
     size_bytes: int
-    modified_ns: int
     partition: Partition = ()
     """The `column=value` folders that lead to it, outermost first."""
+
+    @property
+    def name(self) -> str:
+        """Its path or URL."""
+        return self.pinned.name
 
     def is_in(self, partitions: Mapping[str, str | None]) -> bool:
         """True if the file lies in all of `partitions`."""
@@ -45,22 +42,6 @@ class InputFile:
             column in mine and mine[column] == partition_value(value)
             for column, value in partitions.items()
         )
-
-    def is_as_it_was(self) -> bool:
-        """True if the file has not been written since."""
-        try:
-            status = self.path.stat()
-        except OSError:
-            return False
-        return (status.st_size, status.st_mtime_ns) == (
-            self.size_bytes,
-            self.modified_ns,
-        )
-
-
-def partition_value(text: str | None) -> str | None:
-    """The value that `text` stands for in `input.partitions`; None for null."""
-    return None if text in {None, "", HIVE_NULL} else text
 
 
 def resolve_paths(paths: Sequence[str]) -> list[Path]:
@@ -108,10 +89,18 @@ def list_files(roots: Sequence[Path]) -> list[InputFile]:
     """The files below `roots` that Spark reads, sorted by path below each root.
 
     Raises:
-        DataError: a folder has files in folders that are no partitions, which Spark would not read; not
-            all are partitioned by the same columns; or they belong to a table of another format.
+        DataError: a folder has files in folders that are no partitions, which Spark would not read; they belong to
+            a table of another format; or as `one_table`.
     """
-    by_root = {root: list(_files_of(root)) for root in roots}
+    return one_table({str(root): list(_files_of(root)) for root in roots})
+
+
+def one_table(by_root: Mapping[str, Sequence[InputFile]]) -> list[InputFile]:
+    """All files, by the files or folders that the conf names.
+
+    Raises:
+        DataError: not all are partitioned by the same columns, or two of the folders are partitioned.
+    """
     found = [file for files in by_root.values() for file in files]
     for file in found[1:]:
         if [column for column, _ in file.partition] != [c for c, _ in found[0].partition]:
@@ -136,9 +125,9 @@ def _files_of(root: Path) -> Iterator[InputFile]:
     linked: set[Path] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         _refuse(format_among(Path(folder), [*folders, *names]), root)
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         parts = Path(folder).relative_to(root).parts
-        shown = sorted(name for name in names if not _is_hidden(name))
+        shown = sorted(name for name in names if not is_hidden(name))
         if shown and any("=" not in part for part in parts):
             raise DataError(
                 f"input path {root}: Spark does not read the files in {folder}, which is no "
@@ -150,7 +139,7 @@ def _files_of(root: Path) -> Iterator[InputFile]:
         linked |= new
         _refuse(first_format(new), root)
         _refuse_loops(Path(folder), folders)
-        partition = _partition(root, parts) if shown else ()
+        partition = partition_of(str(root), parts) if shown else ()
         for name in shown:
             yield _file(Path(folder, name), partition)
 
@@ -179,41 +168,10 @@ def _refuse(found: FormatFound | None, root: Path) -> None:
         )
 
 
-def _partition(root: Path, parts: Sequence[str]) -> Partition:
-    pairs = [part.partition("=") for part in parts]
-    for (column, _, value), part in zip(pairs, parts, strict=True):
-        if not column or not value:
-            raise DataError(
-                f"input path {root}: Spark cannot read the folder {part}, which names no "
-                f"{'value' if column else 'column'}; nothing was written, rename it (null is {HIVE_NULL})"
-            )
-    names = [_plain(column).lower() for column, _, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(
-            f"input path {root}: the folders {'/'.join(parts)} name column {twice!r} twice; nothing was written, rename "
-            "one of them"
-        )
-    return tuple((_plain(column), partition_value(_plain(value))) for column, _, value in pairs)
-
-
-def _plain(text: str) -> str:
-    # As Spark does it, a character for each byte, which is not how a URL is read.
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
-
-
 def _columns_of(file: InputFile) -> str:
-    return f"{file.path} by {', '.join(column for column, _ in file.partition) or 'none'}"
-
-
-def _is_hidden(name: str) -> bool:
-    return (
-        name.startswith(".")
-        or (name.startswith("_") and "=" not in name)
-        or name.endswith("._COPYING_")
-    )
+    return f"{file.name} by {', '.join(column for column, _ in file.partition) or 'none'}"
 
 
 def _file(path: Path, partition: Partition) -> InputFile:
-    status = path.stat()
-    return InputFile(path, status.st_size, status.st_mtime_ns, partition)
+    pinned = PinnedPath.at(path)
+    return InputFile(pinned, pinned.size_bytes, partition)

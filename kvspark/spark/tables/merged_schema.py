@@ -6,7 +6,6 @@ Only such pairs as Spark's Parquet reader reads without loss from either file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pyspark.sql.types import (
     ArrayType,
@@ -31,7 +30,7 @@ _WHOLE: tuple[type[DataType], ...] = (ByteType, ShortType, IntegerType, LongType
 _DIGITS: dict[type[DataType], int] = {ByteType: 3, ShortType: 5, IntegerType: 10, LongType: 20}
 
 
-def merged(schemas: Sequence[tuple[Path, StructType]]) -> StructType:
+def merged(schemas: Sequence[tuple[str, StructType]]) -> StructType:
     """The columns of all files, in the order in which they come first; `schemas` come with a file of each.
 
     Raises:

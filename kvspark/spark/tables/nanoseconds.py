@@ -33,7 +33,7 @@ def refuse_nanoseconds(footers: Sequence[Footer], *, as_long: bool | None) -> No
                 and not _reads_them(as_long=as_long)
             ):
                 raise SchemaError(
-                    f"input file {footer.path}: column {name!r} is a time stamp of nanoseconds, which Spark does not "
+                    f"input file {footer.name}: column {name!r} is a time stamp of nanoseconds, which Spark does not "
                     f"read; nothing was written, write the file with coerce_timestamps='us', or read it as a number "
                     f"with spark.conf: {{{_AS_LONG}: true}}"
                 )

@@ -29,7 +29,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 @final
 class ObjectChangedError(OSError):
-    """Raised when an object is not what a conditional write expects."""
+    """Raised when an object is not what a conditional request expects."""
 
 
 @final
@@ -40,6 +40,8 @@ class Listed:
     name: str
     size_bytes: int
     modified_at: datetime
+    tag: str | None = None
+    """What tells it from its other versions, where the store says it."""
 
 
 @final
@@ -93,6 +95,34 @@ class ObjectStore:
             except FileNotFoundError:
                 return None
 
+    def stat(self, name: str) -> Listed | None:
+        """The object without its bytes; None if there is none."""
+        import obstore
+
+        with self.telling(name):
+            try:
+                return _listed(obstore.head(self._store, name))
+            except FileNotFoundError:
+                return None
+
+    def part(self, name: str, start: int, end: int, tag: str) -> bytes:
+        """The bytes of an object from `start` up to `end`.
+
+        Raises:
+            ObjectChangedError: it has not `tag` any more.
+        """
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        with self.telling(name):
+            try:
+                options: Any = {"range": (start, end), "if_match": tag}
+                return bytes(obstore.get(self._store, name, options=options).bytes())
+            except (FileNotFoundError, PreconditionError) as exc:
+                raise ObjectChangedError(
+                    f"{self.url}/{name} was written or removed after the run had found it"
+                ) from exc
+
     def put(self, name: str, data: bytes) -> None:
         """Makes the object, whatever was there."""
         import obstore
@@ -131,7 +161,7 @@ class ObjectStore:
         with self.telling(folder):
             for page in obstore.list(self._store, f"{folder}/" if folder else None):
                 for each in page:
-                    yield Listed(each["path"], each["size"], each["last_modified"])
+                    yield _listed(each)
 
     def folders(self, folder: str) -> list[str]:
         """The names that follow `folder/` before another slash."""
@@ -192,6 +222,10 @@ def _first_line(text: str) -> str:
     # Between the two is the request, with its whole URL.
     before, _, after = line.partition(": Error performing")
     return (after.rpartition(" - ")[2] or before)[:200] or "no reason given"
+
+
+def _listed(meta: Any) -> Listed:
+    return Listed(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
 
 
 def _tag(meta: Any) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 """Of URLs that name objects."""
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]+)/*(.*)", re.DOTALL)
 
 
 @final
@@ -24,3 +27,24 @@ class Storage:
     def below(self, name: str) -> Storage:
         """The objects of folder `name`."""
         return replace(self, url=f"{self.url}/{name}")
+
+
+def is_object(url: str) -> bool:
+    """True if `url` names an object, or what objects' names begin with."""
+    scheme, colon, _ = url.partition("://")
+    return bool(colon) and scheme.lower() in SCHEMES
+
+
+def bucket_of(url: str, options: Mapping[str, str]) -> tuple[Storage, str]:
+    """The bucket, or container, of `url`, and the name in it.
+
+    Raises:
+        ValueError: there is no bucket in it.
+    """
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise ValueError(url)
+    scheme, bucket, name = found.groups()
+    # Hadoop's name for S3; the client knows the other.
+    scheme = "s3" if scheme.lower() == "s3a" else scheme.lower()
+    return Storage(f"{scheme}://{bucket}", dict(options)), name.rstrip("/")

@@ -17,7 +17,6 @@ from pyspark.sql.types import NullType, StructField, StructType
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
-from kvspark.spark.check import opened as opened_module
 from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs import prepared_run
 from kvspark.spark.jobs.job import run_score
@@ -25,6 +24,7 @@ from kvspark.spark.jobs.rollback import run_rollback
 from kvspark.spark.output.appended import add_to
 from kvspark.spark.publishing import written_rows
 from kvspark.spark.runs.history import read_history
+from kvspark.spark.sources import local_parquet
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles
 from tests.spark.publishing import publish, target_at
@@ -174,7 +174,7 @@ def test_a_column_that_only_spark_knows_is_compared_before_a_row_is_scored(
 ) -> None:
     run_score(night(home, "first", 30), spark=spark)
     config = night(home, "second", 20)
-    monkeypatch.setattr(opened_module, "schema_of", unknown_columns)
+    monkeypatch.setattr(local_parquet, "schema_of", unknown_columns)
     other = config.model_copy(update={"outputs": {"label": "class"}})
     written: list[Path] = []
     monkeypatch.setattr(written_rows, "_writer", lambda *_: written.append(home))

@@ -1,0 +1,153 @@
+"""A table of Spark that its workers read, with Arrow, from a list of files: Spark itself needs no way to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    BooleanType,
+    ByteType,
+    DataType,
+    DateType,
+    DayTimeIntervalType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    ShortType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
+
+from kvspark.errors import SchemaError
+from kvspark.spark.sources.located import PLACES
+from kvspark.table.input.split_reader import SplitReader
+from kvspark.table.input.splits import RowGroup, SplitSize, splits_of
+from kvspark.table.input.table_file import TableFile
+
+_SPLIT_BYTES = "spark.sql.files.maxPartitionBytes"
+_OPEN_BYTES = "spark.sql.files.openCostInBytes"
+_PLAIN: tuple[type[DataType], ...] = (
+    *(BooleanType, ByteType, ShortType, IntegerType, LongType, FloatType, DoubleType, DecimalType),
+    *(BinaryType, DateType, TimestampType, TimestampNTZType, DayTimeIntervalType),
+)
+"""What Arrow brings from a worker to Spark as it is."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WorkerTable:
+    """The rows of `files`, whose row groups are `groups`, in the columns `schema`."""
+
+    files: tuple[TableFile, ...]
+    groups: tuple[tuple[RowGroup, ...], ...]
+    schema: StructType
+
+    def df(self, spark: SparkSession) -> DataFrame:
+        """The table; a partition for each split, in the order of the files.
+
+        Raises:
+            SchemaError: the workers have no such type.
+        """
+        return _read(spark, self._reader(spark), self._nullable())
+
+    def placed(self, spark: SparkSession) -> DataFrame:
+        """The table with `PLACES` behind its columns."""
+        file, row = PLACES
+        more = [StructField(file, StringType(), False), StructField(row, LongType(), False)]  # noqa: FBT003 - never null
+        schema = StructType([*self._nullable().fields, *more])
+        return _read(spark, replace(self._reader(spark), places=(file, row)), schema)
+
+    def _reader(self, spark: SparkSession) -> SplitReader:
+        size = SplitSize(
+            _setting(spark, _SPLIT_BYTES),
+            _setting(spark, _OPEN_BYTES),
+            spark.sparkContext.defaultParallelism,
+        )
+        schema = self._nullable()
+        _check_types(schema)
+        return SplitReader(self.files, splits_of(self.groups, size), to_arrow_schema(schema))
+
+    def _nullable(self) -> StructType:
+        # As Spark's own readers have it, whatever a file says.
+        return _nullable(self.schema)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a worker does: it is given numbers of splits."""
+
+    reader: SplitReader
+
+    def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for split in batch.column(0).to_pylist():
+                yield from self.reader.batches(split)
+
+
+def _read(spark: SparkSession, reader: SplitReader, schema: StructType) -> DataFrame:
+    count = len(reader.splits)
+    # Number n is in partition n, whenever it is asked.
+    return spark.range(0, count, 1, max(1, count)).mapInArrow(_Task(reader).run, schema)
+
+
+def _setting(spark: SparkSession, name: str) -> int:
+    """A size among Spark's settings, in bytes."""
+    text = spark.conf.get(name)
+    jvm = spark._jvm  # noqa: SLF001 - Spark's own parser of sizes
+    assert jvm is not None
+    return int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(text))
+
+
+def _nullable(kind: StructType) -> StructType:
+    return StructType(
+        [StructField(f.name, _all_nullable(f.dataType), metadata=f.metadata) for f in kind.fields]
+    )
+
+
+def _all_nullable(kind: DataType) -> DataType:
+    if isinstance(kind, StructType):
+        return _nullable(kind)
+    if isinstance(kind, ArrayType):
+        return ArrayType(_all_nullable(kind.elementType), containsNull=True)
+    if isinstance(kind, MapType):
+        key, value = _all_nullable(kind.keyType), _all_nullable(kind.valueType)
+        return MapType(key, value, valueContainsNull=True)
+    return kind
+
+
+def _check_types(schema: StructType) -> None:
+    for field in schema.fields:
+        kind = _foreign(field.dataType)
+        if kind is not None:
+            raise SchemaError(
+                f"column {field.name!r} is or holds a {kind.simpleString()}, which workers do not read; nothing was written, "
+                "write the input without that column, or with another type"
+            )
+
+
+def _foreign(kind: DataType) -> DataType | None:
+    """What workers cannot give to Spark in `kind`; None if they can all."""
+    inside: list[DataType] = []
+    if isinstance(kind, StructType):
+        inside = [field.dataType for field in kind.fields]
+    elif isinstance(kind, ArrayType):
+        inside = [kind.elementType]
+    elif isinstance(kind, MapType):
+        inside = [kind.keyType, kind.valueType]
+    elif not isinstance(kind, _PLAIN) and kind != StringType():  # there are collated ones
+        return kind
+    return next((found for each in inside if (found := _foreign(each)) is not None), None)

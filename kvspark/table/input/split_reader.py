@@ -1,0 +1,106 @@
+"""The rows of one split as Arrow batches, in the types of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kvspark.errors import DataError, SecretError
+from kvspark.table.input.shaped import shaped
+from kvspark.table.input.splits import Piece
+from kvspark.table.input.table_file import TableFile
+from kvspark.table.objects.object_store import ObjectChangedError
+
+_MOST_ROWS = 10_000
+"""Of a batch, as many as Spark makes of its own (`spark.sql.execution.arrow.maxRecordsPerBatch`)."""
+_MOST_BYTES = 16 << 20
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SplitReader:
+    """Reads splits of a table; a value that travels to workers."""
+
+    files: Sequence[TableFile]
+    splits: Sequence[tuple[Piece, ...]]
+    schema: pa.Schema
+    """The table's columns. One that a file has not, by whatever case of its name, is null in its rows."""
+    places: tuple[str, str] | None = None
+    """The names of two more columns: the file of a row, and its place there."""
+
+    def batches(self, split: int) -> Iterator[pa.RecordBatch]:
+        """The rows of split number `split`, in the order of its files.
+
+        Raises:
+            DataError: a file is not there any more, has changed, or cannot be read to its end; names it.
+            SecretError: the object store refuses the credentials.
+        """
+        for piece in self.splits[split]:
+            file = self.files[piece.file]
+            try:
+                yield from self._rows(file, piece)
+            except PermissionError as exc:
+                raise SecretError(f"input: {exc}; nothing was published") from None
+            except ObjectChangedError as exc:
+                raise DataError(
+                    f"input file {exc}; nothing was published, start the run again when the input is complete"
+                ) from None
+            except (OSError, pa.ArrowException) as exc:
+                raise DataError(
+                    f"input file {file.pinned.name} cannot be read to its end ({_why(exc)}); nothing was published, "
+                    "write it again, or start the run again if the store did not answer"
+                ) from None
+
+    def _rows(self, file: TableFile, piece: Piece) -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(
+            file.pinned.open(),
+            pre_buffer=True,
+            coerce_int96_timestamp_unit="us",
+            page_checksum_verification=True,
+        ) as parquet:
+            row = piece.first_row
+            size = _batch_rows(parquet.metadata, piece.groups)
+            for batch in parquet.iter_batches(size, row_groups=list(piece.groups)):
+                yield self._made(batch, file, row)
+                row += batch.num_rows
+
+    def _made(self, batch: pa.RecordBatch, file: TableFile, row: int) -> pa.RecordBatch:
+        there = {name.lower(): place for place, name in enumerate(batch.schema.names)}
+        arrays = []
+        for field in self.schema:
+            place = there.get(field.name.lower())
+            if field.name in file.values:
+                arrays.append(_repeated(file.values[field.name], batch.num_rows, field.type))
+            elif place is None:
+                arrays.append(pa.nulls(batch.num_rows, field.type))
+            else:
+                arrays.append(shaped(batch.column(place), field.type))
+        fields = list(self.schema)
+        if self.places is not None:
+            fields += [pa.field(self.places[0], pa.string(), nullable=False)]
+            fields += [pa.field(self.places[1], pa.int64(), nullable=False)]
+            arrays.append(_repeated(file.pinned.name, batch.num_rows, pa.string()))
+            arrays.append(pa.array(range(row, row + batch.num_rows), pa.int64()))
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _repeated(value: str | None, rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), rows).cast(kind)
+
+
+def _batch_rows(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
+    chosen = [metadata.row_group(group) for group in groups]
+    rows = max(1, sum(group.num_rows for group in chosen))
+    a_row = max(1, sum(group.total_byte_size for group in chosen) // rows)
+    return int(max(1, min(_MOST_ROWS, _MOST_BYTES // a_row)))
+
+
+def _why(exc: Exception) -> str:
+    """What is wrong, without what a row holds, which Arrow's errors quote."""
+    if isinstance(exc, OSError) and not isinstance(exc, pa.ArrowException):
+        return " ".join(str(exc).split())
+    return "a damaged page, or it changed"
