@@ -27,6 +27,7 @@ _PLACES: tuple[Trail, ...] = (
     ("input", "paths"),
     ("input", "partitions"),
     ("input", "filter"),
+    ("input", "timestamp"),
     ("model", "path"),
     ("output", "path"),
     ("inputs",),

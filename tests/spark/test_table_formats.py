@@ -79,7 +79,8 @@ def test_a_table_of_another_format_is_no_folder_of_parquet(
     with pytest.raises(DataError, match=FORMATS[make]) as caught:
         find(paths[given])
     assert caught.value.exit_code == 65
-    assert 'spark.read.format("' in caught.value.line()
+    advice = "set input.format: delta" if make is delta else 'spark.read.format("'
+    assert advice in caught.value.line()
     assert "deleted" in caught.value.line()
 
 

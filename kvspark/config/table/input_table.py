@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from typing import Annotated, Literal, final
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -11,6 +12,30 @@ from typing_extensions import Self
 from kvspark.config.base import Name, Section, Text, Texts, list_of_one
 from kvspark.config.sql.varying import varies, varying
 from kvspark.config.table.storage import STORAGE, Storage
+
+_OF_FORMATS = {
+    "version": ("delta",),
+    "timestamp": ("delta",),
+    "partitions": ("parquet", "delta"),
+    "merge_schema": ("parquet",),
+    "strict_files": ("parquet",),
+}
+"""The settings that not every format has."""
+
+
+def moment(text: str) -> datetime:
+    """The time that `text` says in ISO 8601; UTC where it says no zone.
+
+    Raises:
+        ValueError: it says none.
+    """
+    try:
+        # Python 3.10 knows no Z.
+        found = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
+    except ValueError:
+        raise ValueError(f"{text!r} is no time; write it as 2026-01-31T06:00:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
 
 _REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -24,12 +49,27 @@ def _null_as_text(value: object) -> object:
 class InputConfig(Section):
     """The table that is read."""
 
+    format: Literal["parquet", "delta"] = Field(
+        default="parquet",
+        description="`parquet`: files or folders of them. `delta`: a table of Delta Lake, one version of which is read by the "
+        "workers.",
+    )
     paths: Texts = Field(
         min_length=1,
         description="Parquet files or folders: paths of a POSIX file system, or `s3://BUCKET/FOLDER`, "
         "`gs://…`, `abfss://…`, which the workers read.",
     )
     storage: Storage = Field(default_factory=dict, description=STORAGE)
+    version: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of a Delta table. Without it, the newest when the run begins.",
+    )
+    timestamp: Text | None = Field(
+        default=None,
+        description="Read a Delta table as it was then: `2026-01-31`, `2026-01-31T06:00:00+01:00`; UTC where no zone is "
+        "named.",
+    )
     filter: Name | None = Field(
         default=None,
         description="Rows to score, as a Spark SQL condition. Without it, all rows. It must say the same of the same row "
@@ -95,7 +135,8 @@ class InputConfig(Section):
             raise ValueError(
                 f"input.paths names {remote[0]} and a path of this machine; name paths of one kind, or run a job for each"
             )
-        if remote and self.filter is not None and "input_file_name" in self.filter.lower():
+        by_workers = remote or self.format != "parquet"
+        if by_workers and self.filter is not None and "input_file_name" in self.filter.lower():
             raise ValueError(
                 "input.filter asks for input_file_name(), which is empty where the workers read the files; choose files with "
                 "input.partitions, or name them in input.paths"
@@ -103,6 +144,26 @@ class InputConfig(Section):
         if self.storage and not remote:
             raise ValueError("input.storage is of an object store, and input.paths names none")
         return self
+
+    @model_validator(mode="after")
+    def _settings_are_of_the_format(self) -> Self:
+        for name, formats in _OF_FORMATS.items():
+            if name in self.model_fields_set and self.format not in formats:
+                raise ValueError(
+                    f"input.{name} is of {' and '.join(formats)}, and input.format is {self.format}; leave it out"
+                )
+        if self.format == "delta" and len(self.paths) != 1:
+            raise ValueError(f"input.paths names {len(self.paths)} tables; name one")
+        if self.version is not None and self.timestamp is not None:
+            raise ValueError("input.version and input.timestamp name two versions; name one")
+        return self
+
+    @field_validator("timestamp")
+    @classmethod
+    def _it_is_a_time(cls, text: str | None) -> str | None:
+        if text is not None:
+            moment(text)
+        return text
 
     @model_validator(mode="after")
     def _a_limit_has_something_to_limit(self) -> Self:

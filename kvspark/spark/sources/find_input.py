@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from kvspark.config.table.input_table import InputConfig
+from kvspark.spark.sources.by_workers.delta_table import find_delta
+from kvspark.spark.sources.by_workers.object_parquet import ObjectParquet
 from kvspark.spark.sources.found_input import FoundInput
 from kvspark.spark.sources.local_parquet import LocalParquet
-from kvspark.spark.sources.object_parquet import ObjectParquet
 from kvspark.spark.tables.input_files import checked_files, find_files
 from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tables.nanoseconds import asked_as_long
@@ -45,6 +46,8 @@ def find_input(
         SchemaError: a column is missing, or files do not agree on a column.
         UsageError: as `input_roots`.
     """
+    if config.format == "delta":
+        return find_delta(config, columns=columns)
     as_long = asked_as_long(settings)
     if not any(map(is_object, config.paths)):
         files = find_files(config, columns=columns, defaulted=defaulted, nanos_as_long=as_long)

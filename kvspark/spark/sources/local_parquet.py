@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import final
 
 from pyspark.errors import AnalysisException
@@ -13,15 +12,15 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from kvspark.config.table.input_table import InputConfig
-from kvspark.errors import DataError, SchemaError
+from kvspark.errors import SchemaError
 from kvspark.spark.columns.column_map import quoted
 from kvspark.spark.sources.found_input import FoundInput
 from kvspark.spark.tables.folder_names import partition_value
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles, refuse_known_nulls
-from kvspark.spark.tables.listing import InputFile
 from kvspark.spark.tables.merged_schema import merged
-from kvspark.table.input.pinned_file import PinnedPath, digest_of
+from kvspark.table.input.pinned_file import digest_of
+from kvspark.table.input.pinning import check_unchanged
 
 _INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
 
@@ -73,12 +72,7 @@ class LocalParquet(FoundInput):
         return df
 
     def check_unchanged(self) -> None:
-        for file in self._files.selected:
-            if not _is_as_it_was(file):
-                raise DataError(
-                    f"input file {file.name} changed while the run read it; nothing was "
-                    "published, start the run again when the input is complete"
-                )
+        check_unchanged([file.pinned for file in self._files.selected])
 
     def _all_partitions(self, spark: SparkSession) -> DataFrame:
         files = self._files
@@ -94,13 +88,6 @@ class LocalParquet(FoundInput):
             return reader.schema(schema).parquet(*(_literal(str(root)) for root in files.roots))
         finally:
             spark.conf.set(_INFERENCE, before or "true")
-
-
-def _is_as_it_was(file: InputFile) -> bool:
-    try:
-        return PinnedPath.at(Path(file.name)) == file.pinned
-    except OSError:
-        return False
 
 
 def _schema(reader: DataFrameReader, path: str) -> StructType:

@@ -162,9 +162,8 @@ def _refuse(found: FormatFound | None, root: Path) -> None:
         at = "" if found.root == root else f" at {found.root}"
         raise DataError(
             f"input path {root} {where} {found}{at}: its Parquet files also hold rows that were deleted or "
-            "never committed, which only its log tells apart, and kvspark reads the files alone; nothing "
-            f'was written, write its rows to Parquet first (spark.read.format("{found.reader}")) and name '
-            "that folder"
+            "never committed, which only its log tells apart, and input.format: parquet reads the files alone; nothing "
+            f"was written, {found.advice}"
         )
 
 

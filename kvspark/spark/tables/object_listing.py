@@ -21,9 +21,21 @@ from kvspark.table.publish.pointer import POINTER_NAME
 
 _PATTERN = re.compile(r"[*?\[]")
 _SIGNS = (
-    (re.compile(r"(?:^|/)_delta_log/"), "a Delta Lake table"),
-    (re.compile(r"(?:^|/)\.hoodie(?:/|$)"), "an Apache Hudi table"),
-    (re.compile(r"(?:^|/)metadata/[^/]*\.metadata\.json$"), "an Apache Iceberg table"),
+    (
+        re.compile(r"(?:^|/)_delta_log/"),
+        "a Delta Lake table",
+        "set input.format: delta and name its folder",
+    ),
+    (
+        re.compile(r"(?:^|/)\.hoodie(?:/|$)"),
+        "an Apache Hudi table",
+        "write its rows to Parquet first",
+    ),
+    (
+        re.compile(r"(?:^|/)metadata/[^/]*\.metadata\.json$"),
+        "an Apache Iceberg table",
+        "write its rows to Parquet first",
+    ),
 )
 
 
@@ -181,9 +193,10 @@ def _refuse_inside(store: ObjectStore, root: _Root) -> None:
 
 
 def _refuse(name: str, root: _Root, where: str) -> None:
-    for sign, what in _SIGNS:
+    for sign, what, advice in _SIGNS:
         if sign.search(name):
             raise DataError(
                 f"input path {root.url} {where} {what} ({name}): its Parquet files also hold rows that were deleted or "
-                "never committed, which only its log tells apart, and the files alone were asked for; nothing was written"
+                "never committed, which only its log tells apart, and input.format: parquet reads the files alone; nothing was "
+                f"written, {advice}"
             )

@@ -30,6 +30,13 @@ class FormatFound:
         """What Spark calls its reader."""
         return self.name.split()[-1].lower() if self.name.startswith("Apache") else "delta"
 
+    @property
+    def advice(self) -> str:
+        """What to do to read its rows."""
+        if self.name.startswith("Delta"):
+            return f"set input.format: delta and name {self.root}"
+        return f'write its rows to Parquet first (spark.read.format("{self.reader}")) and name that folder'
+
     def __str__(self) -> str:
         """The table in words."""
         article = "a Delta Lake" if self.name.startswith("Delta") else f"an {self.name}"

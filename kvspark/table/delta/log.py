@@ -35,6 +35,11 @@ _REQUESTS = {"max_retries": "5", "retry_timeout": "60s", "timeout": "30s", "allo
 endpoint says `http:`, as those in a private network do."""
 
 
+def client_options(storage: Storage) -> dict[str, str]:
+    """What the client is told of the place of a table."""
+    return {**storage.options, **(_REQUESTS if "://" in storage.url else {})}
+
+
 @final
 class DeltaLog:
     """The log of the table at one URL.
@@ -45,7 +50,7 @@ class DeltaLog:
     def __init__(self, storage: Storage) -> None:
         self._folder = None if "://" in storage.url else Path(storage.url)
         self._url = storage.url
-        self._options = {**storage.options, **({} if self._folder else _REQUESTS)}
+        self._options = client_options(storage)
 
     def read(self) -> Snapshot | None:
         """The newest version; None if there is no table."""

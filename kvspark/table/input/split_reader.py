@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -84,12 +85,15 @@ class SplitReader:
             fields += [pa.field(self.places[0], pa.string(), nullable=False)]
             fields += [pa.field(self.places[1], pa.int64(), nullable=False)]
             arrays.append(_repeated(file.pinned.name, batch.num_rows, pa.string()))
-            arrays.append(pa.array(range(row, row + batch.num_rows), pa.int64()))
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+            arrays.append(pa.array(np.arange(row, row + batch.num_rows), pa.int64()))
+        made = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+        if file.deleted is None:
+            return made
+        return made.filter(pa.array(file.deleted.kept(row, batch.num_rows)))
 
 
-def _repeated(value: str | None, rows: int, kind: pa.DataType) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), rows).cast(kind)
+def _repeated(value: object, rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), rows)
 
 
 def _batch_rows(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import final
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StringType, StructField, StructType
 
-from kvspark.errors import DataError, SchemaError, SecretError
+from kvspark.errors import DataError, SchemaError
 from kvspark.spark.columns.column_map import quoted
+from kvspark.spark.sources.by_workers.old_calendar import refuse_old_calendar
+from kvspark.spark.sources.by_workers.parquet_schema import parquet_schema
+from kvspark.spark.sources.by_workers.worker_table import WorkerTable
 from kvspark.spark.sources.found_input import FoundInput
-from kvspark.spark.sources.parquet_schema import parquet_schema
-from kvspark.spark.sources.worker_table import WorkerTable
 from kvspark.spark.tables.footer_schema import schema_of
-from kvspark.spark.tables.footers import Footer
 from kvspark.spark.tables.input_files import InputFiles, refuse_known_nulls
 from kvspark.spark.tables.merged_schema import merged
 from kvspark.spark.tables.object_listing import ObjectsFound
-from kvspark.table.input.pinned_file import PinnedFile, PinnedObject, digest_of
+from kvspark.table.input.pinned_file import digest_of
+from kvspark.table.input.pinning import check_unchanged
 from kvspark.table.input.table_file import TableFile
-from kvspark.table.objects.object_store import ObjectStore
-
-_THREADS = 16  # of requests without bytes: the wait is for the network
 
 
 @final
@@ -79,14 +75,11 @@ class ObjectParquet(FoundInput):
         return _cast(table.placed(spark), cast)
 
     def check_unchanged(self) -> None:
-        pinned = [file.pinned for file in self._files.selected]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for _ in pool.map(_check_unchanged, pinned):
-                pass
+        check_unchanged([file.pinned for file in self._files.selected])
 
     def _table(self, spark: SparkSession) -> tuple[WorkerTable, Mapping[str, DataType]]:
         """The table, and the types that columns of folder names have in files; in the table they are texts."""
-        _refuse_old_calendar(self._files.footers)
+        refuse_old_calendar(self._files.footers)
         inside = {field.name.lower(): field for field in _merged(spark, self._files).fields}
         folders = self._files.partition_columns
         # As Spark has it: the type of the files, the value of the folder, behind all others.
@@ -126,29 +119,4 @@ def _refuse_same_names(schema: StructType, file: str) -> None:
     if twice is not None:
         raise SchemaError(
             f"input file {file}: it has column {twice!r} twice, in whatever case; nothing was written, rename one of them"
-        )
-
-
-def _refuse_old_calendar(footers: Sequence[Footer]) -> None:
-    for footer in footers:
-        kinds = " ".join(footer.columns.values())
-        if footer.has_old_calendar and re.search(r"INT96|Date|Timestamp", kinds):
-            raise DataError(
-                f"input file {footer.name}: a Spark before 3.1 wrote its dates or times, or one that was told to write them by "
-                "the old calendar, which only Spark reads; nothing was written, write the file again"
-            )
-
-
-def _check_unchanged(file: PinnedFile) -> None:
-    assert isinstance(file, PinnedObject)
-    try:
-        now = ObjectStore(file.bucket).stat(file.key)
-    except PermissionError as exc:
-        raise SecretError(f"input: {exc}; nothing was published") from None
-    except OSError as exc:
-        raise DataError(f"input: {exc}; nothing was published") from None
-    if now is None or (now.size_bytes, now.tag) != (file.size_bytes, file.tag):
-        raise DataError(
-            f"input file {file.name} changed while the run read it; nothing was published, start the run again when the "
-            "input is complete"
         )

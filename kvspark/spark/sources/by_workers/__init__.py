@@ -1,0 +1,1 @@
+"""Inputs that the workers read with Arrow, from a list of files."""

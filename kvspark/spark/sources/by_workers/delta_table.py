@@ -1,0 +1,156 @@
+"""One version of a Delta table, found by its log."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DataType,
+    MapType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from kvspark.config.table.input_table import InputConfig, moment
+from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
+from kvspark.spark.tables.folder_names import partition_value
+from kvspark.spark.tables.footers import read_footers
+from kvspark.spark.tables.paths import local_path
+from kvspark.table.delta.input import DeltaFile, DeltaInput, delta_input
+from kvspark.table.input.pinning import pinned_files
+from kvspark.table.input.table_file import TableFile
+from kvspark.table.objects.storage import Storage, bucket_of, is_object
+
+_PHYSICAL = "delta.columnMapping.physicalName"
+_MISREAD = re.compile(r"[#?%|^\\\[\]]")
+"""What the client takes for a part of a URL."""
+
+
+def find_delta(config: InputConfig, *, columns: Sequence[str]) -> PinnedTable:
+    """The Delta table that `config` names, as of the version that it names; `columns` are those that the model takes.
+
+    Raises:
+        DataError: there is no table, no such version, a file of it is gone, or it asks for more than is read here.
+        SchemaError: a column is missing.
+        UsageError: the path names no table that can be read, or the client is not installed.
+    """
+    storage = _storage(config)
+    at = None if config.timestamp is None else moment(config.timestamp)
+    try:
+        found = delta_input(storage, version=config.version, timestamp=at)
+    except OSError as exc:
+        raise DataError(f"input: {exc}; nothing was written") from None
+    named = _columns(found)
+    _check(named.shown, found, storage.url, columns)
+    _check_partitions(config.partitions, found, storage.url)
+    chosen = [file for file in found.files if _is_in(file, config.partitions)]
+    pinned = pinned_files([file.location for file in chosen], config.storage)
+    stored = dict(zip(named.shown.names, named.stored.names, strict=True))
+    counted = [stored[name] for name in columns if name not in found.partition_by]
+    footers = read_footers(pinned, counted=counted)
+    files = [
+        TableFile(file, {stored[n]: value for n, value in each.values.items()}, each.deleted)
+        for file, each in zip(pinned, chosen, strict=True)
+    ]
+    return PinnedTable(f"version {found.version}", named, files, footers)
+
+
+def _storage(config: InputConfig) -> Storage:
+    (path,) = config.paths
+    if is_object(path):
+        try:
+            bucket, key = bucket_of(path, config.storage)
+        except ValueError:
+            raise UsageError(
+                f"input path {path} names no bucket; write SCHEME://BUCKET/TABLE"
+            ) from None
+        storage = bucket.below(key) if key else bucket
+    else:
+        storage = Storage(str(local_path(path, what="input path")))
+    sign = _MISREAD.search(storage.url)
+    if sign is not None:
+        raise UsageError(
+            f"input path {storage.url} has a {sign.group()} in it, which the client of Delta Lake takes for a part of a URL; "
+            "nothing was written, move the table"
+        )
+    return storage
+
+
+def _columns(found: DeltaInput) -> TableColumns:
+    schema = StructType.fromJson(json.loads(found.schema))
+    return TableColumns(_renamed(schema, is_stored=False), _renamed(schema, is_stored=True))
+
+
+def _renamed(schema: StructType, *, is_stored: bool) -> StructType:
+    """`schema` with the names of files, or its own, and without what only Delta's log needs."""
+    fields = []
+    for field in schema.fields:
+        name = str(field.metadata.get(_PHYSICAL, field.name)) if is_stored else field.name
+        notes = {
+            key: value for key, value in field.metadata.items() if not key.startswith("delta.")
+        }
+        kind = _renamed_inside(field.dataType, is_stored=is_stored)
+        fields.append(StructField(name, kind, nullable=True, metadata=notes))
+    return StructType(fields)
+
+
+def _renamed_inside(kind: DataType, *, is_stored: bool) -> DataType:
+    if isinstance(kind, StructType):
+        return _renamed(kind, is_stored=is_stored)
+    if isinstance(kind, ArrayType):
+        return ArrayType(_renamed_inside(kind.elementType, is_stored=is_stored))
+    if isinstance(kind, MapType):
+        key = _renamed_inside(kind.keyType, is_stored=is_stored)
+        return MapType(key, _renamed_inside(kind.valueType, is_stored=is_stored))
+    return kind
+
+
+def _check(schema: StructType, found: DeltaInput, url: str, columns: Sequence[str]) -> None:
+    for name in columns:
+        if name not in schema.names:
+            raise SchemaError(
+                f"input: {missing_column(name, schema.names)} (table: {url}); nothing was written"
+            )
+    for name in found.partition_by:
+        # Writers note times in their own zones, and do not say in which.
+        if isinstance(schema[name].dataType, TimestampType | BinaryType):
+            raise DataError(
+                f"input path {url} is partitioned by {name!r} of type {schema[name].dataType.simpleString()}, whose values "
+                "cannot be told for certain; nothing was written, read it with Spark and write its rows to Parquet"
+            )
+
+
+def _check_partitions(partitions: Mapping[str, str | None], found: DeltaInput, url: str) -> None:
+    for column in partitions:
+        if column not in found.partition_by:
+            raise SchemaError(
+                f"input.partitions names {column!r}, by which {url} is not partitioned (partitioned by: "
+                f"{', '.join(found.partition_by) or 'nothing'}); use input.filter for another column"
+            )
+
+
+def _is_in(file: DeltaFile, partitions: Mapping[str, str | None]) -> bool:
+    return all(
+        _text(file.values[name], name) == partition_value(text) for name, text in partitions.items()
+    )
+
+
+def _text(value: Any, name: str) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return None
+    if isinstance(value, str | int | date) and not isinstance(value, datetime):
+        return str(value)
+    raise UsageError(
+        f"input.partitions names {name!r}, whose values have no one text; use input.filter for it"
+    )

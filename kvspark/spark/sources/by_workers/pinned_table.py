@@ -1,0 +1,124 @@
+"""One version of a table that lists its files (Delta Lake, Iceberg), which the workers read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
+
+from kvspark.spark.columns.column_map import quoted
+from kvspark.spark.sources.by_workers.old_calendar import refuse_old_calendar
+from kvspark.spark.sources.by_workers.worker_table import WorkerTable
+from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.sources.located import PLACES
+from kvspark.spark.tables.footers import Footer
+from kvspark.spark.tables.input_files import refuse_nulls
+from kvspark.table.input.pinned_file import digest_of
+from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.table_file import TableFile
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """The columns of a table."""
+
+    shown: StructType
+    """As the table calls them."""
+    stored: StructType
+    """As they are found in files, at the same places: there they may have other names."""
+
+
+@final
+class PinnedTable(FoundInput):
+    """The rows of `files`, whose footers are `footers`, as `version` of a table has them.
+
+    A column that a file has not is null in its rows.
+    """
+
+    has_places = True
+
+    def __init__(
+        self,
+        version: str,
+        columns: TableColumns,
+        files: Sequence[TableFile],
+        footers: Sequence[Footer],
+    ) -> None:
+        refuse_old_calendar(footers)
+        self._version = version
+        self._columns = columns
+        self._files = tuple(files)
+        self._footers = tuple(footers)
+
+    @property
+    def schema(self) -> StructType:
+        return self._columns.shown
+
+    @property
+    def files(self) -> Sequence[str]:
+        return [file.pinned.name for file in self._files]
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def digest(self) -> str:
+        return digest_of([file.pinned for file in self._files])
+
+    @property
+    def rows(self) -> int:
+        pairs = zip(self._files, self._footers, strict=True)
+        return sum(footer.rows - _deleted(file) for file, footer in pairs)
+
+    def refuse_known_nulls(self, columns: Sequence[str]) -> bool:
+        named = dict(zip(self._columns.shown.names, self._columns.stored.names, strict=True))
+        is_known = True
+        for file, footer in zip(self._files, self._footers, strict=True):
+            for name in columns:
+                nulls = _nulls(file, footer, named[name])
+                refuse_nulls(name, nulls or 0, footer.rows, footer.name)
+                is_known &= nulls is not None
+        return is_known
+
+    def read(self, spark: SparkSession) -> DataFrame:
+        return self._table().df(spark).select(*self._named())
+
+    def placed(self, spark: SparkSession) -> DataFrame:
+        return self._table().placed(spark).select(*self._named(), *PLACES)
+
+    def check_unchanged(self) -> None:
+        check_unchanged([file.pinned for file in self._files])
+
+    def _table(self) -> WorkerTable:
+        groups = tuple(footer.groups for footer in self._footers)
+        return WorkerTable(self._files, groups, self._columns.stored)
+
+    def _named(self) -> list[Column]:
+        pairs = zip(self._columns.stored.fields, self._columns.shown.fields, strict=True)
+        return [_called(stored, shown) for stored, shown in pairs]
+
+
+def _called(stored: StructField, shown: StructField) -> Column:
+    column = F.col(quoted(stored.name))
+    if stored.dataType != shown.dataType:  # fields of a struct have other names, too
+        column = column.cast(shown.dataType)
+    return column.alias(shown.name, metadata=shown.metadata)
+
+
+def _deleted(file: TableFile) -> int:
+    return 0 if file.deleted is None else file.deleted.count
+
+
+def _nulls(file: TableFile, footer: Footer, name: str) -> int | None:
+    """How many rows of `file` are null in column `name`; None if only reading tells."""
+    if name in file.values:
+        return footer.rows - _deleted(file) if file.values[name] is None else 0
+    nulls = footer.nulls.get(name)
+    # A row that is null may be one that is deleted.
+    return None if nulls and _deleted(file) else nulls

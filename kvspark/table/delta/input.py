@@ -1,0 +1,169 @@
+"""One version of a Delta table as an input: its columns, its files, and which of their rows are deleted.
+
+Source: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, final
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+
+from kvspark.errors import DataError
+from kvspark.table.delta.log import client_options
+from kvspark.table.delta.snapshot import telling
+from kvspark.table.input.table_file import Deleted
+from kvspark.table.objects.storage import Storage
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_FEATURES = {
+    "columnMapping",
+    "deletionVectors",
+    "timestampNtz",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+}
+"""What tables may ask of readers here. Under others, rows are in the files otherwise than their columns say."""
+
+_MAPPING = "delta.columnMapping.mode"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DeltaFile:
+    """One file of the table."""
+
+    location: str
+    """Its path or URL."""
+    values: Mapping[str, Any]
+    """Of the partition columns, by their names in the table."""
+    deleted: Deleted | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DeltaInput:
+    """The table as of one version."""
+
+    version: int
+    schema: str
+    """The columns in the JSON that Spark has as well."""
+    partition_by: tuple[str, ...]
+    files: tuple[DeltaFile, ...]
+
+
+def delta_input(
+    storage: Storage, *, version: int | None = None, timestamp: datetime | None = None
+) -> DeltaInput:
+    """The table at `storage` as of `version`, or of the newest one at `timestamp`, or of the newest one.
+
+    Raises:
+        DataError: there is no table, no such version, or it asks for what this reader does not do; says what.
+        OSError: the log cannot be read.
+        UsageError: the client is not installed.
+    """
+    table = _opened(storage, version, timestamp)
+    with telling(storage.url):
+        _check(table, storage.url)
+        files = _files(table, storage.url)
+        partition_by = tuple(table.metadata().partition_columns)
+        return DeltaInput(table.version(), table.schema().to_json(), partition_by, files)
+
+
+def _opened(storage: Storage, version: int | None, timestamp: datetime | None) -> DeltaTable:
+    with telling(storage.url):
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            options = client_options(storage)
+            table = DeltaTable(storage.url, version=version, storage_options=options)
+            # Of the newest version: an older one counts the same commits otherwise.
+            made = {} if timestamp is None else _times_ms(table)
+            if timestamp is not None:
+                table.load_as_version(timestamp)
+        except TableNotFoundError:
+            raise DataError(
+                f"input path {storage.url} is no Delta table: it has no _delta_log; nothing was written, set input.format to "
+                "what it is"
+            ) from None
+    # The client takes the oldest version where none is old enough.
+    made_ms = made.get(table.version(), 0)
+    if timestamp is not None and made_ms > timestamp.timestamp() * 1_000:
+        oldest = datetime.fromtimestamp(made_ms / 1_000, timezone.utc)
+        raise DataError(
+            f"input path {storage.url}: the oldest version in its log is of {oldest.isoformat(timespec='seconds')}, after "
+            "input.timestamp; nothing was written"
+        )
+    return table
+
+
+def _times_ms(table: DeltaTable) -> dict[int, int]:
+    """When each version was made of which the log has the commit."""
+    return {int(commit["version"]): int(commit["timestamp"]) for commit in table.history()}
+
+
+def _check(table: DeltaTable, url: str) -> None:
+    protocol = table.protocol()
+    others = sorted({*(protocol.reader_features or ())} - _FEATURES)
+    if others:
+        raise DataError(
+            f"input path {url}: the table has {', '.join(others)}, which kvspark does not read; nothing was written, read it "
+            "with Spark and write its rows to Parquet"
+        )
+    mode = table.metadata().configuration.get(_MAPPING) or "none"
+    if mode not in ("none", "name"):
+        raise DataError(
+            f"input path {url}: the table finds columns in its files by {mode} ({_MAPPING}), and kvspark by name; nothing "
+            "was written, read it with Spark and write its rows to Parquet"
+        )
+
+
+def _files(table: DeltaTable, url: str) -> tuple[DeltaFile, ...]:
+    deleted = _deleted(table)
+    base = table.table_uri.rstrip("/")
+    files = []
+    actions = pa.table(table.get_add_actions())
+    chosen = [name for name in ("path", "partition") if name in actions.column_names]
+    for action in actions.select(chosen).to_pylist():
+        path = action["path"]
+        uri = path if "://" in path else f"{base}/{path}"
+        files.append(
+            DeltaFile(_location(path, url), action.get("partition") or {}, deleted.pop(uri, None))
+        )
+    if deleted:
+        raise DataError(
+            f"input path {url}: {len(deleted)} of its files have deleted rows, and are not found among its files; nothing was "
+            "written, read it with Spark and write its rows to Parquet"
+        )
+    return tuple(sorted(files, key=lambda file: file.location))
+
+
+def _deleted(table: DeltaTable) -> dict[str, Deleted]:
+    """The deleted rows of each file that has some, by its URI."""
+    if "deletionVectors" not in (table.protocol().reader_features or ()):
+        return {}
+    found: dict[str, Deleted] = {}
+    for batch in table.deletion_vectors():
+        rows = pa.record_batch(batch)
+        for uri, kept in zip(rows["filepath"].to_pylist(), rows["selection_vector"], strict=True):
+            mask = kept.values.to_numpy(zero_copy_only=False)
+            found[uri] = Deleted.of(np.flatnonzero(~mask))
+    return found
+
+
+def _location(path: str, url: str) -> str:
+    """Where the file is that the log calls `path`, whose signs are those of a URL."""
+    plain = unquote(path)
+    if plain.startswith("file:"):
+        return "/" + plain.removeprefix("file:").lstrip("/")
+    if "://" in plain or plain.startswith("/"):
+        return plain
+    return f"{url.rstrip('/')}/{plain}"
