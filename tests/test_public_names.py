@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import kvspark
-from kvspark.config.base import Section
+from kvspark.config.section.base import Section
 from tests.small_models import Mlp, seeded
 
 DATA = {"Model.from_torch(example_inputs)", "Tally.__init__(spark)", "Model.__init__(own_runtime)"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvspark.config.cache import CacheConfig
-from kvspark.config.secret import has_password
+from kvspark.config.section.secret import has_password
 from kvspark.display import heading
 from kvspark.stats import RunStats
 

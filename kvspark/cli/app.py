@@ -31,7 +31,7 @@ from kvspark.cli.store.doctor import doctor
 from kvspark.cli.store.keygen import keygen
 from kvspark.cli.store.purge import purge
 from kvspark.cli.store.warm import warm
-from kvspark.config.secret import has_password
+from kvspark.config.section.secret import has_password
 from kvspark.errors import KvsparkError, UsageError
 from kvspark.spark.session.interrupt import Interrupted, interrupt_in
 

@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from kvspark.config.base import Name, Section
 from kvspark.config.sealing import SealingConfig
-from kvspark.config.secret import resolve_secret
+from kvspark.config.section.base import Name, Section
+from kvspark.config.section.secret import resolve_secret
 from kvspark.config.store_url import SCHEMES, STORES, split_store_url
 
 __all__ = ["CacheConfig", "resolve_secret"]

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from kvspark.config.base import Name, Section
+from kvspark.config.section.base import Name, Section
 from kvspark.config.sql.varying import unfit
 
 Default = bool | int | float | str

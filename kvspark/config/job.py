@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, final
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from kvspark.config.base import Name, Section, Text, Texts, list_of_one
 from kvspark.config.cache import CacheConfig, with_namespace
 from kvspark.config.inputs import InputColumns
 from kvspark.config.model import ModelConfig
 from kvspark.config.placeholders import filled_in
 from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
-from kvspark.config.secret import holds_secret
+from kvspark.config.section.base import Name, Section, Text, Texts, list_of_one
+from kvspark.config.section.secret import holds_secret
 from kvspark.config.table.input_table import InputConfig
 from kvspark.config.table.storage import STORAGE, Storage
 from kvspark.fingerprint import digest

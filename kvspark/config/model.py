@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from pydantic import Field
 
-from kvspark.config.base import Name, Section
+from kvspark.config.section.base import Name, Section
 from kvspark.spec import MicroBatch
 
 

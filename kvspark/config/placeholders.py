@@ -28,6 +28,7 @@ _PLACES: tuple[Trail, ...] = (
     ("input", "partitions"),
     ("input", "filter"),
     ("input", "timestamp"),
+    ("input", "sql"),
     ("model", "path"),
     ("output", "path"),
     ("inputs",),

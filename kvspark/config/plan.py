@@ -6,8 +6,8 @@ from typing import Any, Literal, final
 
 from pydantic import Field, field_validator
 
-from kvspark.config.base import Name, Section, Texts
-from kvspark.config.removed import removed_codec
+from kvspark.config.section.base import Name, Section, Texts
+from kvspark.config.section.removed import removed_codec
 
 ROUNDING_CODECS = frozenset({"bf16", "fp16", "int8"})
 """Codecs of a stage that change results."""

@@ -8,8 +8,8 @@ from typing import final
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from kvspark.config.base import Name, Section, Texts
-from kvspark.config.secret import resolve_secret, secret_from_command
+from kvspark.config.section.base import Name, Section, Texts
+from kvspark.config.section.secret import resolve_secret, secret_from_command
 
 KEY_ENV = "KVSPARK_SEALING_KEYS"
 """The environment variable that holds the keys where the conf names no other place."""

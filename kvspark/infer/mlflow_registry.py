@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import yaml
 
-from kvspark.config.secret import has_password
+from kvspark.config.section.secret import has_password
 from kvspark.errors import ModelError, UsageError
 
 if TYPE_CHECKING:

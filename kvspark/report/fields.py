@@ -14,7 +14,7 @@ RUN_FIELDS = {
     "model": "The model's name; no part of any fingerprint or key.",
     "fingerprint": "The model's fingerprint, 64 hexadecimal digits. Where it is equal, equal rows get equal outputs.",
     "output": "The folder that was published.",
-    "inputs": "input.paths of the conf.",
+    "inputs": "input.paths of the conf, or the query of input.sql.",
     "rows_in": "Rows that were read, after input.filter and input.partitions.",
     "rows_out": "Rows of the output. rows_in = rows_out + rows_quarantined, or nothing is published.",
     "input_files": "Files that were read.",

@@ -11,7 +11,7 @@ import pytest
 from kvspark.config.job import JobConfig
 from kvspark.config.reading.load import load_job_config
 from kvspark.config.reading.reference import BEGIN, END, conf_reference, main, with_reference
-from kvspark.config.secret import holds_secret
+from kvspark.config.section.secret import holds_secret
 from kvspark.errors import UsageError
 from kvspark.spec import MicroBatch
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kvspark.config.explain import paths, unknown_key
 from kvspark.config.job import JobConfig
-from kvspark.config.removed import REMOVED, removed_key
+from kvspark.config.section.explain import paths, unknown_key
+from kvspark.config.section.removed import REMOVED, removed_key
 
 
 def test_no_key_of_the_conf_is_said_to_be_gone():

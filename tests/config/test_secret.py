@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvspark.config.secret import MAX_SECRET_BYTES, has_password, resolve_secret
+from kvspark.config.section.secret import MAX_SECRET_BYTES, has_password, resolve_secret
 from kvspark.errors import SecretError, UsageError
 
 

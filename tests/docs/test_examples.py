@@ -99,10 +99,19 @@ def test_every_kind_of_store_is_told() -> None:
     assert [scheme for scheme in plain if f"`{scheme}:" not in told] == []
 
 
-def test_the_inputs_of_the_page_of_tables_are_a_conf(tmp_path: Path) -> None:
+def test_the_confs_of_the_page_of_tables_are_confs(tmp_path: Path) -> None:
     page = (DOCS / "tables.md").read_text(encoding="utf-8")
-    (inputs,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    rest = "run: {name: a}\ninput: {paths: [b]}\nmodel: {path: c}\noutput: {path: d}\n"
-    (tmp_path / "score.yaml").write_text(rest + inputs, encoding="utf-8")
-    config = load_job_config(tmp_path / "score.yaml", environ={})
-    assert sorted(config.inputs) == ["age", "amounts", "prices", "ratio"]
+    written = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    rest = "run: {name: a}\nmodel: {path: c}\noutput: {path: d}\n"
+    sections = set()
+    for text in written:
+        own = "" if text.startswith("input:") else "input: {paths: [b]}\n"
+        (tmp_path / "score.yaml").write_text(rest + own + text, encoding="utf-8")
+        config = load_job_config(
+            tmp_path / "score.yaml", environ={}, sets=["run.logical_date=2026-01-31"]
+        )
+        sections.add(config.input.format if config.input.sql is None else "sql")
+        if not own:
+            continue
+        assert sorted(config.inputs) == ["age", "amounts", "prices", "ratio"]
+    assert sections >= {"parquet", "delta", "csv", "sql"}

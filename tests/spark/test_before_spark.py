@@ -22,7 +22,7 @@ from kvspark.spark.jobs import prepared_run
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.runs.history import read_history
 from kvspark.spark.sources.find_input import find_input
-from kvspark.spark.sources.source import read_source
+from kvspark.spark.sources.input.source import read_source
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import find_files
 from tests.spark.publishing import publish, target_at

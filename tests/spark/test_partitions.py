@@ -16,7 +16,7 @@ from kvspark.errors import DataError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.sources.find_input import find_input
-from kvspark.spark.sources.source import read_source
+from kvspark.spark.sources.input.source import read_source
 from kvspark.spark.tables.folder_names import HIVE_NULL
 from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.listing import list_files

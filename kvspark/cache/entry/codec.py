@@ -13,7 +13,7 @@ from typing import final
 
 import pyarrow as pa
 
-from kvspark.config.removed import removed_codec
+from kvspark.config.section.removed import removed_codec
 from kvspark.errors import UsageError
 
 

@@ -37,7 +37,7 @@ def doctor(
     nothing), unseen (the user may not look). Exits with 1 if something is bad, else with 0.
     """
     from kvspark.cache.doctor.access import Visitor
-    from kvspark.config.secret import resolve_secret
+    from kvspark.config.section.secret import resolve_secret
     from kvspark.report.findings import print_findings
     from kvspark.spark.jobs.doctor import examine
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from kvspark.config.cache import CacheConfig
 from kvspark.config.model import ModelConfig
-from kvspark.config.removed import REMOVED
 from kvspark.config.sealing import SealingConfig
+from kvspark.config.section.removed import REMOVED
 from kvspark.errors import SchemaError, SecretError, UsageError
 
 _REMOVED_OF_CACHE = tuple(key.removeprefix("cache.") for key in REMOVED if key.startswith("cache."))

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, final
 
 from kvspark.config.cache import CacheConfig
-from kvspark.config.removed import removed_key
 from kvspark.config.sealing import SealingConfig
+from kvspark.config.section.removed import removed_key
 from kvspark.errors import UsageError
 
 

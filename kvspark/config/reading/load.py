@@ -18,13 +18,13 @@ from typing import Any, final
 
 from pydantic import BaseModel
 
-from kvspark.config.explain import is_mapping, origin_of, section_at, section_in
 from kvspark.config.inputs import InputColumns
 from kvspark.config.job import JobConfig
 from kvspark.config.placeholders import checked_day
 from kvspark.config.reading.document import Trail, parse_document, read_document
 from kvspark.config.reading.relative import based_on
-from kvspark.config.secret import has_password
+from kvspark.config.section.explain import is_mapping, origin_of, section_at, section_in
+from kvspark.config.section.secret import has_password
 from kvspark.errors import UsageError
 
 ENVIRONMENT_PREFIX = "KVSPARK__"

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kvspark.config.explain import is_list, is_mapping, section_in
 from kvspark.config.job import JobConfig
+from kvspark.config.section.explain import is_list, is_mapping, section_in
 from kvspark.errors import UsageError
 
 BEGIN = "<!-- conf:begin -->"

@@ -9,18 +9,10 @@ from typing import Annotated, Literal, final
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from kvspark.config.base import Name, Section, Text, Texts, list_of_one
+from kvspark.config.section.base import Name, Section, Text, Texts, list_of_one
 from kvspark.config.sql.varying import varies, varying
+from kvspark.config.table.file_formats import Format, refuse_text, refuse_what_does_not_fit
 from kvspark.config.table.storage import STORAGE, Storage
-
-_OF_FORMATS = {
-    "version": ("delta",),
-    "timestamp": ("delta",),
-    "partitions": ("parquet", "delta"),
-    "merge_schema": ("parquet",),
-    "strict_files": ("parquet",),
-}
-"""The settings that not every format has."""
 
 
 def moment(text: str) -> datetime:
@@ -49,15 +41,32 @@ def _null_as_text(value: object) -> object:
 class InputConfig(Section):
     """The table that is read."""
 
-    format: Literal["parquet", "delta"] = Field(
-        default="parquet",
-        description="`parquet`: files or folders of them. `delta`: a table of Delta Lake, one version of which is read by the "
-        "workers.",
-    )
     paths: Texts = Field(
-        min_length=1,
-        description="Parquet files or folders: paths of a POSIX file system, or `s3://BUCKET/FOLDER`, "
+        default=(),
+        description="Files or folders: paths of a POSIX file system, or, of Parquet, `s3://BUCKET/FOLDER`, "
         "`gs://…`, `abfss://…`, which the workers read.",
+    )
+    format: Format = Field(
+        default="parquet",
+        description="Of the files; `json` has an object on each line. `delta` is a table of Delta Lake, one version of which "
+        "is read by the workers.",
+    )
+    columns: dict[str, Name] = Field(
+        default_factory=dict,
+        description="All columns of a text file (`csv`, `json`) with their types in Spark SQL, in their order: "
+        "`{id: bigint, text: string}`. A line that does not fit them fails the run.",
+    )
+    options: dict[str, bool | int | Text] = Field(
+        default_factory=dict,
+        description="How a text file is written, in the words of Spark's reader: `{sep: ;, nullValue: NA}`. A CSV file has a "
+        "header, which must be `columns`, unless it says `header: false`; texts in quotes may have line ends "
+        "(`multiLine: false` reads a large file in parts, and such texts wrongly), and a quote is written twice "
+        "(`escape: \\` for Spark's own files). What is empty is null.",
+    )
+    sql: Name | None = Field(
+        default=None,
+        description="A query in Spark SQL instead of files. It must give the same rows whenever it is asked; the files of "
+        "its tables are pinned.",
     )
     storage: Storage = Field(default_factory=dict, description=STORAGE)
     version: int | None = Field(
@@ -120,6 +129,11 @@ class InputConfig(Section):
         description="The same, as a fraction of the rows that are read.",
     )
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What it calls its rows: paths, or a query."""
+        return self.paths if self.sql is None else (self.sql,)
+
     @field_validator("filter")
     @classmethod
     def _the_filter_keeps_the_same_rows(cls, text: str | None) -> str | None:
@@ -129,13 +143,25 @@ class InputConfig(Section):
         return text
 
     @model_validator(mode="after")
+    def _what_is_said_goes_together(self) -> Self:
+        refuse_what_does_not_fit(self.format, self.model_fields_set, is_sql=self.sql is not None)
+        refuse_text(self.format, self.columns, self.options)
+        if not self.paths and self.sql is None:
+            raise ValueError("name the files in input.paths, or a query in input.sql")
+        if self.format == "delta" and len(self.paths) != 1:
+            raise ValueError(f"input.paths names {len(self.paths)} tables; name one")
+        if self.version is not None and self.timestamp is not None:
+            raise ValueError("input.version and input.timestamp name two versions; name one")
+        return self
+
+    @model_validator(mode="after")
     def _paths_are_of_one_kind(self) -> Self:
         remote = [path for path in self.paths if _REMOTE.match(path)]
         if remote and len(remote) < len(self.paths):
             raise ValueError(
                 f"input.paths names {remote[0]} and a path of this machine; name paths of one kind, or run a job for each"
             )
-        by_workers = remote or self.format != "parquet"
+        by_workers = remote or self.format == "delta"
         if by_workers and self.filter is not None and "input_file_name" in self.filter.lower():
             raise ValueError(
                 "input.filter asks for input_file_name(), which is empty where the workers read the files; choose files with "
@@ -143,19 +169,6 @@ class InputConfig(Section):
             )
         if self.storage and not remote:
             raise ValueError("input.storage is of an object store, and input.paths names none")
-        return self
-
-    @model_validator(mode="after")
-    def _settings_are_of_the_format(self) -> Self:
-        for name, formats in _OF_FORMATS.items():
-            if name in self.model_fields_set and self.format not in formats:
-                raise ValueError(
-                    f"input.{name} is of {' and '.join(formats)}, and input.format is {self.format}; leave it out"
-                )
-        if self.format == "delta" and len(self.paths) != 1:
-            raise ValueError(f"input.paths names {len(self.paths)} tables; name one")
-        if self.version is not None and self.timestamp is not None:
-            raise ValueError("input.version and input.timestamp name two versions; name one")
         return self
 
     @field_validator("timestamp")

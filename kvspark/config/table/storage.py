@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from kvspark.config.secret import holds_secret
+from kvspark.config.section.secret import holds_secret
 
 
 def _without_secrets(storage: dict[str, str]) -> dict[str, str]:

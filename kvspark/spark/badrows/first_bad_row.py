@@ -25,8 +25,8 @@ from kvspark.spark.scoring.score import with_outputs
 from kvspark.spark.scoring.spread import spread
 from kvspark.spark.scoring.worker import TaskSpec
 from kvspark.spark.session.failure import explained
-from kvspark.spark.sources.located import PLACES
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.located import PLACES
+from kvspark.spark.sources.input.source import Source
 
 log = logging.getLogger(__name__)
 

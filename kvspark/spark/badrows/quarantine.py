@@ -31,8 +31,8 @@ from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.runs.run_report import REPORT_FOLDER
 from kvspark.spark.scoring.bad_rows import Aside, BadRowOutput, Scored, limited
-from kvspark.spark.sources.located import LOCATOR, METADATA
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.located import LOCATOR, METADATA
+from kvspark.spark.sources.input.source import Source
 from kvspark.table.hashed_stream import HashedStream
 from kvspark.table.place.place import OutputFile, Place
 

@@ -11,7 +11,7 @@ from kvspark.errors import BadRowsError
 from kvspark.spark.badrows.quarantine import check_ids, quarantine_of
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.scoring.bad_rows import BadRowOutput, NoBadRows, NullOutputs
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.source import Source
 from kvspark.stats import RunStats
 from kvspark.table.place.place import Place
 

@@ -16,7 +16,7 @@ from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.model.run.device import CPU, has_gpu
 from kvspark.spark.badrows.run_bad_rows import check_bad_rows
 from kvspark.spark.columns.column_map import ColumnMap, quoted
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.source import Source
 from kvspark.stats import RunStats
 from kvspark.wording import count_of
 

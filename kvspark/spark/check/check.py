@@ -23,7 +23,7 @@ from kvspark.spark.columns.column_map import ColumnMap, column_map
 from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.session.failure import explained
 from kvspark.spark.sources.find_input import find_input, input_roots
-from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.publishing.output_columns import check_output
 from kvspark.spark.sources.find_input import find_input
-from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import UNKNOWN
 
 

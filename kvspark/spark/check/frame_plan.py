@@ -23,7 +23,7 @@ from kvspark.spark.columns.input_parts import InputOf
 from kvspark.spark.columns.prepared import ready
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.connect import is_connect
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.source import Source
 from kvspark.store.trouble import FULL
 
 if TYPE_CHECKING:

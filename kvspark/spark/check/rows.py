@@ -24,7 +24,7 @@ from kvspark.spark.columns.prepared import ready
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.session import open_session
 from kvspark.spark.sources.find_input import find_input
-from kvspark.spark.sources.source import Source, read_source
+from kvspark.spark.sources.input.source import Source, read_source
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from kvspark.plan.plan import Plan
 from kvspark.spark.badrows.first_bad_row import is_located, place_in_file
 from kvspark.spark.columns.column_map import ColumnMap, quoted
 from kvspark.spark.columns.subject import subject_inputs
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.source import Source
 from kvspark.wording import count_of
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from kvspark.config.sql.varying import calls, days_in, unfit, varies
+from kvspark.config.sql.varying import calls, days_in, unfit, varies, varying
 from kvspark.errors import UsageError
 from kvspark.spark.columns.analysis import analysis_text
 from kvspark.spark.session.connect import is_connect
@@ -46,6 +46,27 @@ def refuse_varying_plan(df: DataFrame, text: str, what: str, *, is_filter: bool 
     if days and _made_days(query, days):
         why = "of the day; write the date into the conf, {{ run.date }}"
         raise UsageError(f"{what} {varies(repr(days[0]), why, is_filter=is_filter)}")
+
+
+def refuse_varying_query(df: DataFrame, text: str, what: str) -> None:
+    """Does nothing if the query `df`, of `text`, gives the same rows whenever it is asked, as Spark and its words say.
+
+    Raises:
+        UsageError: it does not; names `what`.
+    """
+    found = varying(text, is_filter=True)
+    days = days_in(text)
+    if found is None and not is_connect(df.sparkSession):
+        query: Any = df._jdf.queryExecution()  # noqa: SLF001 - no other way to ask Spark
+        if not query.analyzed().deterministic():
+            found = ("it", "not deterministic, as Spark says")
+        elif days and _made_days(query, days):
+            found = (repr(days[0]), "of the day; write the date into the conf, {{ run.date }}")
+    if found is not None:
+        raise UsageError(
+            f"{what} may give other rows the next time ({found[0]} is {found[1]}), and a run asks more than once; nothing was "
+            "written"
+        )
 
 
 def _made_days(query: Any, days: list[str]) -> bool:

@@ -180,7 +180,7 @@ class _Run:
             model=model.name,
             fingerprint=model.fingerprint.hex(),
             output=self._target.url,
-            inputs=config.input.paths,
+            inputs=config.input.named,
             rows_in=source.rows,
             rows_out=written.rows,
             input_files=len(made.found.files),

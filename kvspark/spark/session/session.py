@@ -12,7 +12,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from kvspark.config.job import SparkConfig
-from kvspark.config.secret import holds_secret
+from kvspark.config.section.secret import holds_secret
 from kvspark.errors import UsageError
 from kvspark.spark.session.class_archive import archive_options
 from kvspark.spark.session.interrupt import handler_kept

@@ -6,14 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from kvspark.config.table.input_table import InputConfig
+from kvspark.spark.sources.by_spark.local_orc import LocalOrc
+from kvspark.spark.sources.by_spark.local_parquet import LocalParquet
+from kvspark.spark.sources.by_spark.local_text import LocalText
+from kvspark.spark.sources.by_spark.sql_query import SqlQuery
 from kvspark.spark.sources.by_workers.delta_table import find_delta
 from kvspark.spark.sources.by_workers.object_parquet import ObjectParquet
-from kvspark.spark.sources.found_input import FoundInput
-from kvspark.spark.sources.local_parquet import LocalParquet
+from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.input_files import checked_files, find_files
 from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tables.nanoseconds import asked_as_long
 from kvspark.spark.tables.object_listing import list_objects
+from kvspark.spark.tables.plain_files import find_plain_files
 from kvspark.table.objects.storage import is_object
 
 
@@ -24,7 +28,7 @@ def input_roots(config: InputConfig) -> list[Path]:
         DataError: a path names nothing.
         UsageError: a path is none that can be read, or lies in another one: its rows would be read twice.
     """
-    if any(map(is_object, config.paths)):
+    if config.sql is not None or any(map(is_object, config.paths)):
         return []
     return resolve_paths(config.paths)
 
@@ -46,8 +50,13 @@ def find_input(
         SchemaError: a column is missing, or files do not agree on a column.
         UsageError: as `input_roots`.
     """
+    if config.sql is not None:
+        return SqlQuery(config, columns)
     if config.format == "delta":
         return find_delta(config, columns=columns)
+    if config.format != "parquet":
+        kind = LocalOrc if config.format == "orc" else LocalText
+        return kind(find_plain_files(config), config, columns)
     as_long = asked_as_long(settings)
     if not any(map(is_object, config.paths)):
         files = find_files(config, columns=columns, defaulted=defaulted, nanos_as_long=as_long)

@@ -40,7 +40,7 @@ def schema_of(files: InputFiles) -> StructType:
 def _fields_of(footer: Footer) -> list[StructField]:
     fields = _spark_fields(footer.spark_schema)
     if fields is None:
-        fields = [StructField(field.name, _spark_type(field.type)) for field in footer.arrow]
+        fields = [StructField(field.name, spark_type(field.type)) for field in footer.arrow]
     return fields
 
 
@@ -66,7 +66,8 @@ def _spark_fields(text: str | None) -> list[StructField] | None:
         return None
 
 
-def _spark_type(type_: pa.DataType) -> DataType:
+def spark_type(type_: pa.DataType) -> DataType:
+    """What Spark makes of Arrow's `type_` in a file; `UNKNOWN` if only Spark can tell."""
     try:
         return from_arrow_type(_plain(type_))
     except (PySparkException, TypeError):

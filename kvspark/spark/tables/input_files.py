@@ -90,7 +90,7 @@ def checked_files(
     """
     _check_empty(found, config)
     full = [file for file in found if file.size_bytes]
-    _check_partitions(full, config.partitions)
+    check_partitions(full, config.partitions)
     selected = [file for file in full if file.is_in(config.partitions)]
     wanted = [name for name in columns if name not in dict(full[0].partition)]
     footers = read_footers([file.pinned for file in selected or full[:1]], counted=wanted)
@@ -117,7 +117,12 @@ def _check_empty(found: Sequence[InputFile], config: InputConfig) -> None:
         log.warning("%s: zero bytes, skipped (input.strict_files refuses them)", _named(empty))
 
 
-def _check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str | None]) -> None:
+def check_partitions(files: Sequence[InputFile], partitions: Mapping[str, str | None]) -> None:
+    """Does nothing if `files` are in folders of all columns that `partitions` names.
+
+    Raises:
+        SchemaError: they are not.
+    """
     there = [column for column, _ in files[0].partition]
     for column in partitions:
         if column not in there:

@@ -15,7 +15,7 @@ from kvspark.errors import DataError
 from kvspark.spark.columns.column_map import ColumnMap, quoted
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.scoring.carried import carried
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.source import Source
 
 _MORE = 2.0
 """Times the rows that are wanted are drawn, so that enough of them come."""

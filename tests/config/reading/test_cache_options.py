@@ -10,8 +10,8 @@ import pytest
 from kvspark.cache.cache import Cache
 from kvspark.config.cache import CacheConfig
 from kvspark.config.reading.cache_options import CacheOptions, cache_config
-from kvspark.config.removed import REMOVED
 from kvspark.config.sealing import SealingConfig
+from kvspark.config.section.removed import REMOVED
 from kvspark.errors import UsageError
 
 GIVEN: dict[str, Any] = {

@@ -29,7 +29,7 @@ from kvspark.spark.columns.column_map import column_map
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.scoring.score import task_spec
 from kvspark.spark.scoring.score_task import ScoreTask
-from kvspark.spark.sources.source import Source
+from kvspark.spark.sources.input.source import Source
 from kvspark.table.place.local_place import LocalPlace
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published

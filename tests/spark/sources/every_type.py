@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 UTC = dt.timezone.utc
 
 
+Columns: TypeAlias = Mapping[str, tuple[pa.DataType, list[Any]]]
+
+DAY, EARLY = dt.date(2026, 1, 31), dt.date(1500, 3, 1)
+TIME = dt.datetime(2026, 1, 31, 12, 30, 1, 123456)  # noqa: DTZ001 - there are columns without a zone
+FIRST = dt.datetime(1, 1, 1)  # noqa: DTZ001 - as above
+
+
 def every_type() -> pa.Table:
     """Three rows: one of values, one of bounds, one of nulls."""
-    day, early = dt.date(2026, 1, 31), dt.date(1500, 3, 1)
-    time = dt.datetime(2026, 1, 31, 12, 30, 1, 123456)  # noqa: DTZ001 - there are columns without a zone
-    first = dt.datetime(1, 1, 1)  # noqa: DTZ001 - as above
-    columns: dict[str, tuple[pa.DataType, list[Any]]] = {
+    columns = {**_plain(), **_nested()}
+    return pa.table({name: pa.array(values, kind) for name, (kind, values) in columns.items()})
+
+
+def _plain() -> Columns:
+    return {
         "id": (pa.int64(), [1, 2**63 - 1, -(2**63)]),
         "bool": (pa.bool_(), [True, False, None]),
         "i8": (pa.int8(), [-128, 127, None]),
@@ -35,18 +45,23 @@ def every_type() -> pa.Table:
         "dict": (pa.dictionary(pa.int8(), pa.string()), ["a", "a", None]),
         "bytes": (pa.binary(), [b"", b"\xff", None]),
         "fixed": (pa.binary(2), [b"ab", b"\x00\x01", None]),
-        "day": (pa.date32(), [day, early, None]),
-        "ms": (pa.timestamp("ms"), [time.replace(microsecond=0), first, None]),
-        "us": (pa.timestamp("us"), [time, first, None]),
+        "day": (pa.date32(), [DAY, EARLY, None]),
+        "ms": (pa.timestamp("ms"), [TIME.replace(microsecond=0), FIRST, None]),
+        "us": (pa.timestamp("us"), [TIME, FIRST, None]),
         "utc": (
             pa.timestamp("us", "UTC"),
-            [time.replace(tzinfo=UTC), first.replace(tzinfo=UTC), None],
+            [TIME.replace(tzinfo=UTC), FIRST.replace(tzinfo=UTC), None],
         ),
         "zone": (
             pa.timestamp("ms", "Europe/Berlin"),
-            [time.replace(microsecond=0, tzinfo=UTC)] * 2 + [None],
+            [TIME.replace(microsecond=0, tzinfo=UTC)] * 2 + [None],
         ),
         "spell": (pa.duration("us"), [dt.timedelta(days=1), dt.timedelta(microseconds=-1), None]),
+    }
+
+
+def _nested() -> Columns:
+    return {
         "list": (pa.list_(pa.float32()), [[1.0, None], [], None]),
         "vector": (pa.list_(pa.float32(), 2), [[1.0, 2.0], [0.0, None], None]),
         "nested": (
@@ -56,7 +71,7 @@ def every_type() -> pa.Table:
         "struct": (
             pa.struct({"x": pa.int16(), "y": pa.struct({"z": pa.timestamp("ms", "UTC")})}),
             [
-                {"x": 1, "y": {"z": time.replace(microsecond=0, tzinfo=UTC)}},
+                {"x": 1, "y": {"z": TIME.replace(microsecond=0, tzinfo=UTC)}},
                 {"x": None, "y": None},
                 None,
             ],
@@ -68,4 +83,3 @@ def every_type() -> pa.Table:
         "void": (pa.null(), [None, None, None]),
         "Ünïcode name.with dot": (pa.string(), ["a", "b", None]),
     }
-    return pa.table({name: pa.array(values, kind) for name, (kind, values) in columns.items()})

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.spark.sources.find_input import find_input
-from kvspark.spark.sources.found_input import FoundInput
-from kvspark.spark.sources.source import Source, read_source
+from kvspark.spark.sources.input.found_input import FoundInput
+from kvspark.spark.sources.input.source import Source, read_source
 from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.listing import list_files, resolve_paths
 from tests.faults.matrix import covers

@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from kvspark.config.table.input_table import InputConfig
 from kvspark.spark.badrows.first_bad_row import place_in_file
 from kvspark.spark.sources.find_input import find_input
-from kvspark.spark.sources.found_input import FoundInput
-from kvspark.spark.sources.located import PLACES
-from kvspark.spark.sources.source import Source, read_source
+from kvspark.spark.sources.input.found_input import FoundInput
+from kvspark.spark.sources.input.located import PLACES
+from kvspark.spark.sources.input.source import Source, read_source
 from tests.object_server import S3Address, s3_store
 
 

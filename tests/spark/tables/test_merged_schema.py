@@ -16,7 +16,7 @@ from pyspark.sql.types import StructType
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError
 from kvspark.spark.sources.find_input import find_input
-from kvspark.spark.sources.source import Source, read_source
+from kvspark.spark.sources.input.source import Source, read_source
 from kvspark.spark.tables.input_files import find_files
 from kvspark.spark.tables.merged_schema import merged
 

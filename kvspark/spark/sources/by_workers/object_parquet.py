@@ -14,7 +14,7 @@ from kvspark.spark.columns.column_map import quoted
 from kvspark.spark.sources.by_workers.old_calendar import refuse_old_calendar
 from kvspark.spark.sources.by_workers.parquet_schema import parquet_schema
 from kvspark.spark.sources.by_workers.worker_table import WorkerTable
-from kvspark.spark.sources.found_input import FoundInput
+from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles, refuse_known_nulls
 from kvspark.spark.tables.merged_schema import merged

@@ -13,8 +13,8 @@ from pyspark.sql.types import StructField, StructType
 from kvspark.spark.columns.column_map import quoted
 from kvspark.spark.sources.by_workers.old_calendar import refuse_old_calendar
 from kvspark.spark.sources.by_workers.worker_table import WorkerTable
-from kvspark.spark.sources.found_input import FoundInput
-from kvspark.spark.sources.located import PLACES
+from kvspark.spark.sources.input.found_input import FoundInput
+from kvspark.spark.sources.input.located import PLACES
 from kvspark.spark.tables.footers import Footer
 from kvspark.spark.tables.input_files import refuse_nulls
 from kvspark.table.input.pinned_file import digest_of

@@ -32,7 +32,7 @@ from pyspark.sql.types import (
 )
 
 from kvspark.errors import SchemaError
-from kvspark.spark.sources.located import PLACES
+from kvspark.spark.sources.input.located import PLACES
 from kvspark.table.input.split_reader import SplitReader
 from kvspark.table.input.splits import RowGroup, SplitSize, splits_of
 from kvspark.table.input.table_file import TableFile

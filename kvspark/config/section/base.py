@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
-from kvspark.config.explain import explain
+from kvspark.config.section.explain import explain
 
 
 def _whole_number_as_text(value: object) -> object:

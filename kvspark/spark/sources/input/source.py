@@ -15,8 +15,8 @@ from kvspark.errors import DataError, UsageError
 from kvspark.spark.columns.analysis import analysis_text, shortened
 from kvspark.spark.columns.column_map import ColumnMap, quoted
 from kvspark.spark.columns.expression import refuse_varying_plan
-from kvspark.spark.sources.found_input import FoundInput
-from kvspark.spark.sources.located import PLACES, can_locate, located
+from kvspark.spark.sources.input.found_input import FoundInput
+from kvspark.spark.sources.input.located import PLACES, can_locate, located
 from kvspark.spark.tables.folder_names import HIVE_NULL
 from kvspark.spark.tables.input_files import refuse_nulls
 
@@ -117,4 +117,4 @@ def _described(config: InputConfig) -> str:
     parts = [f"{name}={value or HIVE_NULL}" for name, value in config.partitions.items()]
     if config.filter:
         parts.append(f"filter {config.filter}")
-    return ", ".join(parts) or ", ".join(config.paths)
+    return ", ".join(parts) or ", ".join(config.named)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from kvspark.config.removed import removed_key
+from kvspark.config.section.removed import removed_key
 from kvspark.errors import UsageError
 
 _EXPECTED = {

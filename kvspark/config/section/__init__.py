@@ -1,0 +1,1 @@
+"""What all sections of a conf are made of: how values are checked, explained and kept secret."""

@@ -1,0 +1,180 @@
+"""Text files of a POSIX file system, CSV or an object of JSON on each line, which Spark reads itself.
+
+Spark makes nulls of what it cannot read in a line. So the columns and their types are given, never guessed, and all
+lines are looked at before any is scored: one that is not a row of those columns fails the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
+
+from kvspark.config.table.input_table import InputConfig
+from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.columns.column_map import quoted
+from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.sources.by_spark.spark_files import folders_as_text, literal, of_partitions
+from kvspark.spark.sources.input.found_input import FoundInput
+from kvspark.spark.sources.input.located import METADATA
+from kvspark.spark.tables.input_files import refuse_nulls
+from kvspark.spark.tables.plain_files import PlainFiles
+from kvspark.spark.tables.type_names import named_types
+from kvspark.table.input.pinned_file import digest_of
+from kvspark.table.input.pinning import check_unchanged
+from kvspark.wording import count_of
+
+_MALFORMED = "_kvspark_malformed"
+"""The column in which Spark puts the text of a line that it cannot read."""
+
+_READING = {
+    "csv": {
+        "columnPruning": "false",
+        "enforceSchema": "false",
+        "escape": '"',
+        "header": "true",
+        "multiLine": "true",
+        "unescapedQuoteHandling": "RAISE_ERROR",
+    },
+    "json": {},
+}
+"""A header must name the columns, and all of a line are read whenever one is: else a line with too few is not seen. Texts
+in quotes are as in RFC 4180: with line ends, and a quote twice for one; Spark, by itself, takes such rows apart."""
+
+_KNOWN = {
+    "CSV header does not conform to the schema": (
+        "the first line of a CSV file does not name the columns of input.columns, in their order; nothing was written, name "
+        "them as the files do, or say input.options: {header: false} where they have no header"
+    ),
+    "Unescaped quote character": (
+        "a CSV file has a quote inside of a text in quotes; nothing was written, write it twice, or say in input.options how "
+        "it is escaped ({escape: \\})"
+    ),
+}
+"""What Spark says without being asked for a column of bad lines; its own text quotes the line."""
+
+
+@final
+class LocalText(FoundInput):
+    """The rows of `files`, as `config` describes them."""
+
+    has_places = False
+
+    def __init__(self, files: PlainFiles, config: InputConfig, columns: Sequence[str]) -> None:
+        self._files = files
+        self._config = config
+        self._nulls: dict[str, int] | None = None
+        self._rows: int | None = None
+        _check_columns(files, config, columns)
+
+    @property
+    def schema(self) -> StructType:
+        texts = dict.fromkeys(self._files.partition_columns, "string")
+        kinds = named_types({**self._config.columns, **texts})
+        return StructType([StructField(name, kind) for name, kind in kinds.items()])
+
+    @property
+    def files(self) -> Sequence[str]:
+        return [file.name for file in self._files.selected]
+
+    @property
+    def digest(self) -> str:
+        return digest_of([file.pinned for file in self._files.selected])
+
+    @property
+    def empty_files(self) -> int:
+        return self._files.empty
+
+    @property
+    def rows(self) -> int | None:
+        return self._rows
+
+    def refuse_known_nulls(self, columns: Sequence[str]) -> bool:
+        if self._nulls is None or self._rows is None:
+            return False
+        for name in columns:
+            refuse_nulls(name, self._nulls.get(name, 0), self._rows, "the rows that are read")
+        return all(name in self._nulls for name in columns)
+
+    def read(self, spark: SparkSession) -> DataFrame:
+        if self._rows is None:
+            self._look_at_all_lines(spark)
+        return self._loaded(spark, self._schema_text())
+
+    def check_unchanged(self) -> None:
+        check_unchanged([file.pinned for file in self._files.selected])
+
+    def _look_at_all_lines(self, spark: SparkSession) -> None:
+        """Counts rows, and nulls in each column, which no reader can do without reading all of each line.
+
+        Raises:
+            DataError: a line is no row of these columns.
+            SchemaError: a header does not name them.
+        """
+        df = self._loaded(spark, f"{self._schema_text()}, `{_MALFORMED}` string")
+        names = [name for name in df.columns if name != _MALFORMED]
+        nulls = [F.count_if(F.col(quoted(name)).isNull()) for name in names]
+        bad = F.count_if(F.col(_MALFORMED).isNotNull())
+        row: Any = _scanned(df.agg(F.count(F.lit(1)), bad, *nulls)) or (0,) * (len(names) + 2)
+        if row[1]:
+            by_file = df.groupBy(F.col(f"{METADATA}.file_path")).agg(bad.alias("bad"), *nulls)
+            first: Any = by_file.where("bad > 0").orderBy("file_path").first()
+            raise DataError(
+                f"{first['file_path'].removeprefix('file://')}: {count_of(first['bad'], 'line')} of it cannot be read as "
+                f"input.columns ({count_of(row[1], 'line')} of {row[0]:,} in all); nothing was written, mend them, or see "
+                "input.columns and input.options"
+            )
+        self._rows, self._nulls = row[0], dict(zip(names, row[2:], strict=True))
+
+    def _loaded(self, spark: SparkSession, schema: str) -> DataFrame:
+        config = self._config
+        given = {name: str(value) for name, value in config.options.items()}
+        own = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _MALFORMED}
+        names = [*config.columns, *([_MALFORMED] if _MALFORMED in schema else [])]
+        with folders_as_text(spark):
+            try:
+                reader = spark.read.format(config.format).schema(schema)
+                reader = reader.options(**{**_READING[config.format], **given, **own})
+                df = reader.load([literal(root) for root in self._files.roots])
+            except (AnalysisException, ParseException) as exc:
+                said = next((line for line in str(exc).splitlines() if line.strip()), "no type")
+                raise UsageError(
+                    f"input.columns: {said}; nothing was written, name types of Spark SQL"
+                ) from None
+        if df.columns != [*names, *self._files.partition_columns]:
+            raise UsageError(
+                "input.columns: a type is more than one type; nothing was written, write {name: type} for each column"
+            )
+        return of_partitions(df, config.partitions)
+
+    def _schema_text(self) -> str:
+        columns = self._config.columns.items()
+        return ", ".join(f"{quoted(name)} {kind}" for name, kind in columns)
+
+
+def _check_columns(files: PlainFiles, config: InputConfig, columns: Sequence[str]) -> None:
+    folders = files.partition_columns
+    for name in folders:
+        if name.lower() in {column.lower() for column in config.columns}:
+            raise UsageError(
+                f"input.columns names {name!r}, which is the name of folders; nothing was written, leave it out: its "
+                "value is that of the folder"
+            )
+    there = [*config.columns, *folders]
+    for name in columns:
+        if name not in there:
+            raise SchemaError(f"input: {missing_column(name, there)}; nothing was written")
+
+
+def _scanned(df: DataFrame) -> Any:
+    try:
+        return df.first()
+    except Exception as exc:
+        said = next((said for sign, said in _KNOWN.items() if sign in str(exc)), None)
+        if said is None:
+            raise
+        raise SchemaError(f"input: {said}") from None

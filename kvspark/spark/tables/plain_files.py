@@ -1,0 +1,67 @@
+"""The files of an input that is not Parquet: which there are, and those of the partitions that are read."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from kvspark.config.table.input_table import InputConfig
+from kvspark.errors import DataError, UsageError
+from kvspark.spark.tables.input_files import check_partitions
+from kvspark.spark.tables.listing import InputFile, list_files, resolve_paths
+from kvspark.table.objects.storage import is_object
+
+log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PlainFiles:
+    """The files of an input on this machine."""
+
+    roots: tuple[Path, ...]
+    found: tuple[InputFile, ...]
+    """All files, those of zero bytes and of other partitions included."""
+    selected: tuple[InputFile, ...]
+    """The files with content in the partitions that are read."""
+
+    @property
+    def partition_columns(self) -> tuple[str, ...]:
+        """The columns that folder names give."""
+        return tuple(column for column, _ in self.found[0].partition)
+
+    @property
+    def empty(self) -> int:
+        """Files of zero bytes."""
+        return sum(1 for file in self.found if not file.size_bytes)
+
+
+def find_plain_files(config: InputConfig) -> PlainFiles:
+    """The files that `config` names; needs no Spark.
+
+    Raises:
+        DataError: there is no file, or one of zero bytes where those are refused.
+        SchemaError: the files are not partitioned by what `config` chooses partitions by.
+        UsageError: a path is not of this machine.
+    """
+    for path in filter(is_object, config.paths):
+        raise UsageError(
+            f"input path {path}: of an object store, kvspark reads Parquet, and input.format is {config.format}; write the "
+            "rows to Parquet first, or copy the files to a disk that driver and workers share"
+        )
+    roots = resolve_paths(config.paths)
+    found = list_files(roots)
+    if not found:
+        raise DataError(
+            f"input {', '.join(config.paths)} holds no file; nothing was written, check input.paths"
+        )
+    check_partitions(found, config.partitions)
+    empty = [file.name for file in found if not file.size_bytes]
+    if empty and config.strict_files:
+        raise DataError(f"{empty[0]}: zero bytes and input.strict_files is on; nothing was written")
+    if empty:
+        log.warning("%s: zero bytes, no rows (input.strict_files refuses them)", empty[0])
+    selected = [file for file in found if file.size_bytes and file.is_in(config.partitions)]
+    return PlainFiles(tuple(roots), tuple(found), tuple(selected))
