@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.hdfs_server import HdfsServer, running_hdfs
 from tests.object_server import S3Address, running_s3
 
 
@@ -28,3 +29,10 @@ def lake(s3: S3Address) -> S3Address:
     """The server of `s3`, with its catalog of Iceberg tables."""
     s3.make_lake()
     return s3
+
+
+@pytest.fixture(scope="session")
+def hdfs() -> Iterator[HdfsServer]:
+    """A server of HDFS."""
+    with running_hdfs() as server:
+        yield server

@@ -36,7 +36,8 @@ class OutputConfig(Section):
     )
     path: Name = Field(
         description="The folder that the run publishes: a path of a POSIX file system, or `s3://BUCKET/FOLDER`, `gs://…`, "
-        "`abfss://…`; for `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`. Object stores are reached with the credentials of the environment, and written by the workers.",
+        "`abfss://…`, `hdfs://NAMESERVICE/FOLDER`; for `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`. Object stores "
+        "and HDFS are reached with the credentials of the environment, and written by the workers.",
     )
     catalog: dict[str, str] = Field(
         default_factory=dict,

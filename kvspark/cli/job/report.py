@@ -24,7 +24,7 @@ from kvspark.errors import UsageError
 def report(place: str, sets: Sequence[str], last: int, *, as_json: bool) -> None:
     """Show the last run that published to an output, and those before it.
 
-    The output is a folder, one in an object store too, or the output.path of a conf. Runs that failed, were interrupted or died are in
+    The output is a folder, one in an object store or in HDFS too, or the output.path of a conf. Runs that failed, were interrupted or died are in
     the history too. `kvspark explain FIELD` says what a field of the JSON means.
     """
     from kvspark.report.past_runs import print_history
@@ -58,11 +58,11 @@ def _output_of(place: str, sets: Sequence[str]) -> Iterator[Path]:
     """The folder `place`, also one that no run has made yet, or the output of the conf `place`."""
     from kvspark.spark.publishing.brought_notes import brought_notes
     from kvspark.spark.publishing.open_publisher import publisher_at, publisher_of
-    from kvspark.spark.publishing.output_place import is_objects
     from kvspark.spark.runs.unpublished import beside
     from kvspark.spark.tables.paths import local_path
+    from kvspark.table.objects.storage import is_remote
 
-    if is_objects(place):
+    if is_remote(place):
         with brought_notes(publisher_at(place)) as notes:
             yield notes
         return

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import UsageError
-from kvspark.spark.publishing.output_place import is_objects, publishes_folders
+from kvspark.spark.publishing.output_place import publishes_folders
 from kvspark.spark.tables.paths import local_path
-from kvspark.table.objects.storage import Storage
+from kvspark.table.objects.storage import HDFS, Storage, is_remote
 
 if TYPE_CHECKING:
     from kvspark.table.publish.publisher import Publisher
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://[^/]+/.+")
 
 
 def publisher_of(config: JobConfig) -> Publisher | None:
@@ -44,13 +41,18 @@ def publisher_of(config: JobConfig) -> Publisher | None:
         from kvspark.table.publish.object_publisher import ObjectPublisher
 
         return ObjectPublisher(place, owner=owner, keep=keep, overwrite=overwrite)
+    if place.is_hdfs:
+        raise UsageError(
+            f"output.format is delta, and output path {output.path} is in HDFS, where the client of Delta tables does not write; "
+            "nothing was written, set output.format: parquet, or name a path of an object store or of a disk"
+        )
     from kvspark.table.delta.delta_publisher import DeltaPublisher
 
     return DeltaPublisher(place, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces)
 
 
 def publisher_at(url: str) -> Publisher:
-    """What publishes Parquet files to `url` in an object store, for who only reads there.
+    """What publishes Parquet files to `url` in an object store or in HDFS, for who only reads there.
 
     Raises:
         UsageError: as `publisher_of`.
@@ -61,13 +63,15 @@ def publisher_at(url: str) -> Publisher:
 
 
 def _storage(path: str, settings: Mapping[str, str]) -> Storage:
-    if not is_objects(path):
+    if not is_remote(path):
         return Storage(str(local_path(path, what="output path")))
-    url = path.rstrip("/")
-    scheme, _, rest = url.partition("://")
-    if not _SCHEME.fullmatch(url):
-        raise UsageError(
-            f"output path {url} names no folder of a bucket; write {scheme}://BUCKET/FOLDER, nothing was written"
-        )
+    scheme, _, rest = path.rstrip("/").partition("://")
     # Hadoop's name for S3; the client knows the other.
-    return Storage(f"s3://{rest}" if scheme == "s3a" else url, dict(settings))
+    scheme = {"s3a": "s3"}.get(scheme.lower(), scheme.lower())
+    host, _, folder = rest.partition("/")
+    if not host or not folder:
+        of, form = ("HDFS", "NAMENODE:PORT") if scheme == HDFS else ("a bucket", "BUCKET")
+        raise UsageError(
+            f"output path {path} names no folder of {of}; write {scheme}://{form}/FOLDER, nothing was written"
+        )
+    return Storage(f"{scheme}://{rest}", dict(settings))

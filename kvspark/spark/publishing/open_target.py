@@ -11,9 +11,9 @@ from kvspark.spark.output.job_target import target_of
 from kvspark.spark.output.target_place import refuse_overlap
 from kvspark.spark.publishing.folder_target import FolderTarget
 from kvspark.spark.publishing.open_publisher import publisher_of
-from kvspark.spark.publishing.output_place import is_objects
 from kvspark.spark.publishing.publisher_target import PublisherTarget
 from kvspark.spark.publishing.run_target import RunTarget
+from kvspark.table.objects.storage import HDFS, is_remote
 
 
 def open_target(config: JobConfig, *, inputs: Sequence[Path] = ()) -> RunTarget:
@@ -26,14 +26,16 @@ def open_target(config: JobConfig, *, inputs: Sequence[Path] = ()) -> RunTarget:
     if publisher is None:
         return FolderTarget(target_of(config, inputs=inputs), config)
     _refuse(config.output)
-    if config.output.format == "delta" and not is_objects(config.output.path):
+    if config.output.format == "delta" and not is_remote(config.output.path):
         refuse_overlap(Path(publisher.url), inputs, ())
     publisher.check()
     return PublisherTarget(publisher, config)
 
 
 def _refuse(output: OutputConfig) -> None:
-    kinds = {"parquet": f"in an object store ({output.path})", "delta": "a Delta table"}
+    is_hdfs = output.path.lower().startswith(f"{HDFS}://")
+    where = "HDFS" if is_hdfs else "an object store"
+    kinds = {"parquet": f"in {where} ({output.path})", "delta": "a Delta table"}
     what = kinds.get(output.format, "an Iceberg table")
     replaces = ("replace",) if output.format == "parquet" else ("replace", "replace_partitions")
     if output.mode not in replaces:

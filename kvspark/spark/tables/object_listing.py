@@ -14,7 +14,8 @@ from kvspark.errors import DataError, OutputError, SecretError, UsageError
 from kvspark.spark.tables.folder_names import is_hidden, partition_of
 from kvspark.spark.tables.listing import InputFile, one_table
 from kvspark.table.input.pinned_file import PinnedObject
-from kvspark.table.objects.object_store import Listed, ObjectStore
+from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.objects import Listed
 from kvspark.table.objects.storage import Storage, bucket_of
 from kvspark.table.publish.object_table import RUNS, ObjectTable, path_of
 from kvspark.table.publish.pointer import POINTER_NAME
@@ -157,7 +158,7 @@ def _table_files(root: _Root, listed: Sequence[Listed]) -> Iterator[InputFile]:
 
 def _published(root: _Root) -> tuple[str, list[InputFile]]:
     """The files of the run that the pointer of `root` names."""
-    table = ObjectTable(Storage(root.url, root.bucket.options))
+    table = ObjectTable(ObjectStore(Storage(root.url, root.bucket.options)))
     try:
         pointer, _ = table.read()
         if pointer is None or pointer.current is None:

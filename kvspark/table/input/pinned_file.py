@@ -13,7 +13,8 @@ from typing import final
 import pyarrow as pa
 
 from kvspark.fingerprint import digest
-from kvspark.table.objects.object_store import ObjectChangedError, ObjectStore
+from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.objects import ObjectChangedError
 from kvspark.table.objects.storage import Storage
 
 

@@ -14,7 +14,7 @@ from kvspark.errors import DataError, SecretError
 from kvspark.table.input.shaped import shaped
 from kvspark.table.input.splits import Piece
 from kvspark.table.input.table_file import TableFile
-from kvspark.table.objects.object_store import ObjectChangedError
+from kvspark.table.objects.objects import ObjectChangedError
 
 _MOST_ROWS = 10_000
 """Of a batch, as many as Spark makes of its own (`spark.sql.execution.arrow.maxRecordsPerBatch`)."""

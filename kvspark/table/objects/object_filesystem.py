@@ -1,4 +1,4 @@
-"""An object store as a file system of Arrow that is only read."""
+"""Objects as a file system of Arrow that is only read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, NoReturn, final
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.objects import Objects
 
 
-def object_filesystem(store: ObjectStore) -> pafs.FileSystem:
+def object_filesystem(store: Objects) -> pafs.FileSystem:
     """The objects of `store`, by their names."""
     return pafs.PyFileSystem(_Handler(store))
 
@@ -20,7 +20,7 @@ def object_filesystem(store: ObjectStore) -> pafs.FileSystem:
 class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
     """What a dataset asks for that knows the names of its files."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: Objects) -> None:
         self._store = store
 
     def get_type_name(self) -> str:

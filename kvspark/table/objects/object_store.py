@@ -1,16 +1,16 @@
-"""Objects by name, with conditional writes; all that kvspark asks of an object store."""
+"""The objects of S3 and what speaks like it, of Google Cloud Storage and of Azure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NoReturn, final
 
 from kvspark.errors import UsageError
+from kvspark.table.objects.objects import Listed, ObjectChangedError, Objects, Stored
 from kvspark.table.objects.storage import Storage
 
 _RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
@@ -28,52 +28,24 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 @final
-class ObjectChangedError(OSError):
-    """Raised when an object is not what a conditional request expects."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An object of a listing."""
-
-    name: str
-    size_bytes: int
-    modified_at: datetime
-    tag: str | None = None
-    """What tells it from its other versions, where the store says it."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An object and what tells it from its other versions."""
-
-    data: bytes
-    tag: str
-    modified_at: datetime
-    """By the clock of the store."""
-
-
-@final
-class ObjectStore:
+class ObjectStore(Objects):
     """The objects below one URL.
 
     Raises:
         UsageError: the URL or an option is none that the client knows, or the client is not installed.
 
-    Every method raises OSError where the store refuses or does not answer; its text is one line and holds no
-    secret. It is a PermissionError where the credentials are the reason.
-
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     """
 
     def __init__(self, storage: Storage) -> None:
-        self.url = storage.url
+        self._url = storage.url
         self._store = _opened(storage.url, tuple(sorted(storage.options.items())))
 
+    @property
+    def url(self) -> str:
+        return self._url
+
     def get(self, name: str) -> Stored | None:
-        """The object; None if there is none."""
         import obstore
 
         with self.telling(name):
@@ -86,7 +58,6 @@ class ObjectStore:
                 return None
 
     def size_bytes(self, name: str) -> int | None:
-        """Bytes of the object; None if there is none."""
         import obstore
 
         with self.telling(name):
@@ -124,18 +95,12 @@ class ObjectStore:
                 ) from exc
 
     def put(self, name: str, data: bytes) -> None:
-        """Makes the object, whatever was there."""
         import obstore
 
         with self.telling(name):
             obstore.put(self._store, name, data)
 
     def put_if(self, name: str, data: bytes, tag: str | None) -> str:
-        """Makes the object, if it still has `tag`, or is not there for None; its new tag.
-
-        Raises:
-            ObjectChangedError: another writer was first, or this one, whose answer was lost.
-        """
         import obstore
         from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
 
@@ -147,15 +112,16 @@ class ObjectStore:
                 raise ObjectChangedError(f"{self.url}/{name} was changed by another run") from exc
 
     def delete(self, names: Sequence[str]) -> None:
-        """Removes objects; none need be there."""
         import obstore
 
         for start in range(0, len(names), _MOST_DELETED):
             with self.telling(names[start]):
                 obstore.delete(self._store, [*names[start : start + _MOST_DELETED]])
 
+    def delete_folder(self, folder: str) -> None:
+        self.delete([each.name for each in self.listed(folder)])
+
     def listed(self, folder: str = "") -> Iterator[Listed]:
-        """The objects below `folder`, however deep."""
         import obstore
 
         with self.telling(folder):
@@ -164,7 +130,6 @@ class ObjectStore:
                     yield _listed(each)
 
     def folders(self, folder: str) -> list[str]:
-        """The names that follow `folder/` before another slash."""
         import obstore
 
         with self.telling(folder):
@@ -181,7 +146,6 @@ class ObjectStore:
             )
 
     def reader(self, name: str) -> Any:
-        """A file that is read at any place."""
         import obstore
 
         with self.telling(name):

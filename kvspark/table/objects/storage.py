@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
-"""Of URLs that name objects."""
+"""Of URLs that name objects of an object store."""
+HDFS = "hdfs"
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]+)/*(.*)", re.DOTALL)
 
@@ -19,10 +20,15 @@ class Storage:
     """Objects whose names begin with what `url` says."""
 
     url: str
-    """`s3://bucket/prefix`, without a slash at its end."""
+    """`s3://bucket/prefix` or `hdfs://nameservice/folder`, without a slash at its end."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Settings that are no secret: `endpoint`, `region`. Credentials come from the environment, a profile
-    or the machine's own identity, on each machine."""
+    """Settings that are no secret: `endpoint`, `region`, or Hadoop's for its clients. Credentials come from the
+    environment, a profile, a ticket or the machine's own identity, on each machine."""
+
+    @property
+    def is_hdfs(self) -> bool:
+        """True if the objects are files of HDFS."""
+        return self.url.startswith(f"{HDFS}://")
 
     def below(self, name: str) -> Storage:
         """The objects of folder `name`."""
@@ -48,3 +54,9 @@ def bucket_of(url: str, options: Mapping[str, str]) -> tuple[Storage, str]:
     # Hadoop's name for S3; the client knows the other.
     scheme = "s3" if scheme.lower() == "s3a" else scheme.lower()
     return Storage(f"{scheme}://{bucket}", dict(options)), name.rstrip("/")
+
+
+def is_remote(path: str) -> bool:
+    """True if `path` names objects, of an object store or of HDFS."""
+    scheme, colon, _ = path.partition("://")
+    return bool(colon) and scheme.lower() in (*SCHEMES, HDFS)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.storage import Storage
-from kvspark.table.place.place import OutputFile, Place
+from kvspark.table.place.place import OpenedPlace, OutputFile
 
 OPEN_NAME = "_kvspark/open"
 """An object that is there as long as tasks may write."""
@@ -17,7 +17,7 @@ OPEN_NAME = "_kvspark/open"
 
 @final
 @dataclass(frozen=True, slots=True)
-class ObjectPlace(Place):
+class ObjectPlace(OpenedPlace):
     """The objects below `storage`.
 
     An object appears when its file is closed, whole. It is not closed where the driver has closed the place.
@@ -28,6 +28,12 @@ class ObjectPlace(Place):
     @property
     def url(self) -> str:
         return self.storage.url
+
+    def open(self) -> None:
+        ObjectStore(self.storage).put(OPEN_NAME, b"")
+
+    def close(self) -> None:
+        ObjectStore(self.storage).delete([OPEN_NAME])
 
     def path(self, name: str, folder: str) -> str:
         return f"{folder}/{name}" if folder else name

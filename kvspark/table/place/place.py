@@ -58,3 +58,23 @@ class Place(ABC):
         Raises:
             OSError: the place refuses.
         """
+
+
+class OpenedPlace(Place):
+    """A place of which a driver says when tasks may write."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """From now on tasks can make files.
+
+        Raises:
+            OSError: the place refuses.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """No task can make a file any more. Does nothing for a place that is closed.
+
+        Raises:
+            OSError: the place refuses.
+        """

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, final
 
 from kvspark.errors import OutputError, RunLockedError
-from kvspark.table.objects.object_store import ObjectChangedError, ObjectStore, Stored
+from kvspark.table.objects.objects import ObjectChangedError, Objects, Stored
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ EXPIRES_S = 90.0
 class ObjectLock:
     """Holds the target of `store` for one run; `with` lets go of it."""
 
-    def __init__(self, store: ObjectStore, run_id: str, *, expires_s: float = EXPIRES_S) -> None:
+    def __init__(self, store: Objects, run_id: str, *, expires_s: float = EXPIRES_S) -> None:
         self._store = store
         self._run_id = run_id
         self._expires_s = expires_s

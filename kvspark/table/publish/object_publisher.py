@@ -1,4 +1,4 @@
-"""A table in an object store: a folder for each version, and a pointer that is swapped by a conditional write.
+"""A table in an object store or in HDFS: a folder for each version, and a pointer swapped by a conditional write.
 
     <url>/_kvspark/pointer.json            which version readers find; see `pointer`
     <url>/_kvspark/lock.json               one run at a time; see `object_lock`
@@ -26,9 +26,9 @@ from typing import final
 
 from kvspark.errors import OutputError, RunLockedError
 from kvspark.fault import fault_point
-from kvspark.table.objects.object_store import ObjectChangedError, ObjectStore
+from kvspark.table.objects.objects import ObjectChangedError
 from kvspark.table.objects.storage import Storage
-from kvspark.table.place.object_place import OPEN_NAME, ObjectPlace
+from kvspark.table.place.opening import open_objects, place_at
 from kvspark.table.publish.file_list import LIST_NAME, FileList
 from kvspark.table.publish.object_lock import ObjectLock
 from kvspark.table.publish.object_table import NOTES, RUNS, ObjectTable, path_of
@@ -43,15 +43,15 @@ _WAITS_S = (0.5, 2.0, 5.0)
 
 @final
 class ObjectPublisher(Publisher):
-    """One prefix of an object store."""
+    """One prefix of an object store, or one folder of HDFS."""
 
     def __init__(
         self, storage: Storage, *, owner: str | None = None, keep: int = 1, overwrite: bool = False
     ) -> None:
         """`owner` is the job's name; any job's table is ours without it. `keep` versions stay restorable."""
         self._storage = storage
-        self._store = ObjectStore(storage)
-        self._table = ObjectTable(storage)
+        self._store = open_objects(storage)
+        self._table = ObjectTable(self._store)
         self._owner = owner
         self._keep = keep
         self._overwrite = overwrite
@@ -63,7 +63,8 @@ class ObjectPublisher(Publisher):
     def check(self) -> None:
         try:
             pointer, _ = self._table.read()
-            stray = None if pointer else next((each.name for each in self._store.listed()), None)
+            names = () if pointer else (each.name for each in self._store.listed())
+            stray = next((name for name in names if not name.startswith(f"{NOTES}/")), None)
         except OSError as exc:
             raise OutputError(f"{exc}; nothing was written") from exc
         if self._overwrite:
@@ -74,7 +75,7 @@ class ObjectPublisher(Publisher):
                 f"output path {self.url} has the output of another job (run.name {owner}); nothing was published, name "
                 "another path, or set output.overwrite: true and that output is a kept version"
             )
-        if stray is not None and not stray.startswith(f"{NOTES}/"):
+        if stray is not None:
             raise OutputError(
                 f"output path {self.url} has objects that no run wrote ({stray}); nothing was published, name another "
                 "path, or set output.overwrite: true and they stay beside the new output"
@@ -85,7 +86,7 @@ class ObjectPublisher(Publisher):
 
     def prepare(self, run_id: str) -> Attempt:
         name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', run_id).strip('.')[:80]}-{secrets.token_hex(4)}"
-        place = ObjectPlace(self._storage.below(f"{RUNS}/{name}"))
+        place = place_at(self._folder(name))
         try:
             there, tag = self._table.read()
             # Listed first: what is there by now was begun before the fence, and can commit no more.
@@ -95,7 +96,7 @@ class ObjectPublisher(Publisher):
             fault_point("fenced")
             self._sweep(there, folders)
             fault_point("swept")
-            self._store.put(f"{RUNS}/{name}/{OPEN_NAME}", b"")
+            place.open()
         except OSError as exc:
             raise OutputError(f"{exc}; nothing was written") from exc
         return Attempt(run_id, name, place, fence)
@@ -125,8 +126,8 @@ class ObjectPublisher(Publisher):
                 self._store.put_if(POINTER_NAME, pointer.to_bytes(), tag)
             if attempt.name in _attempts(pointer):
                 return
-            self._store.delete([f"{folder}/{OPEN_NAME}"])
-            self._delete_folder(folder)
+            place_at(self._folder(attempt.name)).close()
+            self._store.delete_folder(folder)
         except OSError as exc:
             log.warning("%s could not be removed, the next run removes it (%s)", folder, exc)
 
@@ -165,7 +166,7 @@ class ObjectPublisher(Publisher):
         self._table.check_files(attempt.name, content.files)
         fault_point("told")
         # From here on no task can add a file, and what others have added is not read.
-        self._store.delete([f"{folder}/{OPEN_NAME}"])
+        place_at(self._folder(attempt.name)).close()
         fault_point("closed")
         wanted = {path_of(each) for each in content.files} | set(content.beside)
         there = self._table.sizes(attempt.name)
@@ -230,7 +231,7 @@ class ObjectPublisher(Publisher):
         for name in folders:
             if name not in _attempts(there):
                 log.info("removed what a dead run left in %s/%s/%s", self.url, RUNS, name)
-                self._delete_folder(f"{RUNS}/{name}")
+                self._store.delete_folder(f"{RUNS}/{name}")
         if there is not None and there.current is not None:
             late = self._table.strays(there.current)
             self._store.delete([f"{RUNS}/{there.current.attempt}/{name}" for name in late])
@@ -238,13 +239,13 @@ class ObjectPublisher(Publisher):
     def _remove(self, versions: Iterable[Published]) -> None:
         try:
             for version in versions:
-                self._delete_folder(f"{RUNS}/{version.attempt}")
+                self._store.delete_folder(f"{RUNS}/{version.attempt}")
                 fault_point("discarding")
         except OSError as exc:
             log.warning("old versions below %s stay until the next run (%s)", self.url, exc)
 
-    def _delete_folder(self, folder: str) -> None:
-        self._store.delete([each.name for each in self._store.listed(folder)])
+    def _folder(self, attempt: str) -> Storage:
+        return self._storage.below(f"{RUNS}/{attempt}")
 
 
 def _again(pointer: Pointer | None) -> Pointer:

@@ -1,4 +1,4 @@
-"""The versions of a table in an object store, as readers find them; see `object_publisher` for where things are."""
+"""The versions of a table in an object store or in HDFS, as readers find them; see `object_publisher` for where things are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import final
 
 from kvspark.errors import OutputError, ValidationError
 from kvspark.table.file_written import FileWritten
-from kvspark.table.objects.object_store import ObjectStore
-from kvspark.table.objects.storage import Storage
+from kvspark.table.objects.objects import Objects
 from kvspark.table.publish.file_list import LIST_NAME, FileList
 from kvspark.table.publish.pointer import POINTER_NAME, Pointer
 from kvspark.table.publish.publisher import Published
@@ -21,9 +20,13 @@ NOTES = "_kvspark"
 class ObjectTable:
     """What is published below one URL. Its methods raise OSError where the store refuses."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._store = ObjectStore(storage)
+    def __init__(self, store: Objects) -> None:
+        self._store = store
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._store.url
 
     def read(self) -> tuple[Pointer | None, str | None]:
         """The pointer and its tag; None before the first run.
@@ -34,7 +37,7 @@ class ObjectTable:
         stored = self._store.get(POINTER_NAME)
         if stored is None:
             return None, None
-        return Pointer.from_bytes(stored.data, url=self._storage.url), stored.tag
+        return Pointer.from_bytes(stored.data, url=self._store.url), stored.tag
 
     def pointer(self) -> Pointer | None:
         """As `read`.
@@ -92,7 +95,7 @@ class ObjectTable:
             if size_bytes != each.size_bytes:
                 found = "is not there" if size_bytes is None else f"has {size_bytes:,} bytes"
                 raise ValidationError(
-                    f"nothing was published: {self._storage.url}/{RUNS}/{attempt}/{path_of(each)} {found}, and its task "
+                    f"nothing was published: {self._store.url}/{RUNS}/{attempt}/{path_of(each)} {found}, and its task "
                     f"wrote {each.size_bytes:,} bytes"
                 )
 

@@ -22,6 +22,7 @@ from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
 from tests.object_server import LAKE, s3_store
 from tests.spark.publishing import report_of, target_at
+from tests.table.publish.hdfs_tables import hdfs_rows
 from tests.table.publish.iceberg_tables import iceberg_at, iceberg_rows
 
 OWNER = "small"
@@ -100,6 +101,8 @@ def rows(kind: str, url: str) -> list[tuple[str, str]]:
         return delta_rows(url)
     if kind.startswith("iceberg"):
         return iceberg_rows(url)
+    if kind == "hdfs":
+        return hdfs_rows(url)
     store = s3_store()
     place = url.removeprefix("s3://")
     try:

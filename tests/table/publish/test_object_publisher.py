@@ -12,7 +12,8 @@ import pytest
 
 import kvspark
 from kvspark.errors import KvsparkError, OutputError, RunLockedError
-from kvspark.table.objects.object_store import ObjectChangedError, ObjectStore, Stored
+from kvspark.table.objects.object_store import ObjectStore
+from kvspark.table.objects.objects import ObjectChangedError, Stored
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish import object_publisher
 from kvspark.table.publish.object_lock import LOCK_NAME, ObjectLock

@@ -14,6 +14,7 @@ from kvspark.errors import OutputError, RunLockedError, ValidationError
 from kvspark.table.publish.publisher import Publisher
 from tests.killed_process import killed_at
 from tests.table.publish import targets
+from tests.table.publish.hdfs_tables import hdfs_left_over
 from tests.table.publish.iceberg_tables import iceberg_left_over
 from tests.table.publish.targets import (
     POSIX_KINDS,
@@ -27,12 +28,14 @@ from tests.table.publish.targets import (
     written,
 )
 
-TARGETS = ("posix", "s3", "delta", "delta-s3", "iceberg", "iceberg-s3", "iceberg-rest")
+TARGETS = ("posix", "s3", "hdfs", "delta", "delta-s3", "iceberg", "iceberg-s3", "iceberg-rest")
+OBJECT_POINTS = "fenced swept told closed synced published discarding".split()
 DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".split()
 ICEBERG_POINTS = "fencing fenced swept told closed synced planned published discarding".split()
 FAULT_POINTS = {
     "posix": ("told", "moving", "moved", "synced", "placed", "exchanged", "settled", "published"),
-    "s3": ("fenced", "swept", "told", "closed", "synced", "published", "discarding"),
+    "s3": OBJECT_POINTS,
+    "hdfs": OBJECT_POINTS,
     "delta": DELTA_POINTS,
     "delta-s3": DELTA_POINTS,
     "iceberg": ICEBERG_POINTS,
@@ -61,7 +64,8 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
 
 
 def _new(kind: str, request: pytest.FixtureRequest, folder: Path) -> Target:
-    base = "" if kind in POSIX_KINDS else request.getfixturevalue("s3").url
+    server = "hdfs" if kind == "hdfs" else "s3"
+    base = "" if kind in POSIX_KINDS else request.getfixturevalue(server).url
     if kind == "iceberg-rest":
         request.getfixturevalue("lake")
     return Target(kind, new_url(kind, base, folder))
@@ -247,6 +251,8 @@ def _left_over(target: Target) -> list[str]:
         root = Path(target.url)
         left = [each.parent.name for each in root.glob("runs/*/*")]
         return sorted({*left, *(each.name for each in root.glob("_kvspark/open/*"))} - kept)
+    if target.kind == "hdfs":
+        return hdfs_left_over(target.url, kept)
     # Objects, and not folders: this server shows empty ones for a while.
     runs = "runs" if target.kind == "delta-s3" else "_runs"
     names = {each.name.split("/")[1] for each in ObjectStore(Storage(target.url)).listed(runs)}
