@@ -68,6 +68,27 @@ def test_of_all_that_have_read_one_value_one_writes_and_no_later_one_that_was_sl
     assert len(list(store.listed("notes"))) == 2
 
 
+def test_who_has_written_leaves_what_the_next_writer_is_about_to_write(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, files = HdfsObjects(Storage(url)), HdfsFiles(Storage(url))
+    tag = store.put_if("value", b"1", None)
+    move = HdfsFiles.move
+    next_one: list[str] = []
+
+    def and_another_begins(own: HdfsFiles, path: str, to: str, *, replaces: bool = False) -> None:
+        move(own, path, to, replaces=replaces)
+        next_one.append("value/00000003-next")
+        files.write(next_one[0], b"3")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(HdfsFiles, "move", and_another_begins)
+        tag = store.put_if("value", b"2", tag)
+    assert files.read(next_one[0]) == b"3"
+    store.put_if("value", b"4", tag)
+    assert files.status(next_one[0]) is None
+
+
 def test_a_reader_between_two_values_finds_one_of_them(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
