@@ -24,7 +24,7 @@ from kvspark.spark.jobs.rollback import run_rollback
 from kvspark.spark.output.appended import add_to
 from kvspark.spark.publishing import written_rows
 from kvspark.spark.runs.history import read_history
-from kvspark.spark.sources import local_parquet
+from kvspark.spark.sources.by_spark import local_parquet
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles
 from tests.spark.publishing import publish, target_at
