@@ -53,6 +53,11 @@ class OutputConfig(Section):
         description="Columns whose values become folders (`dt=2026-01-01`), outermost first. Readers see null for an "
         "empty text there, as with every table of Spark.",
     )
+    sort_by: Annotated[Texts, BeforeValidator(list_of_one)] = Field(
+        default=(),
+        description="Columns of the input by which the rows that a task writes are in order, ascending, nulls first: "
+        "readers skip row groups by their bounds.",
+    )
     mode: Literal["replace", "append", "replace_partitions"] = Field(
         default="replace",
         description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "

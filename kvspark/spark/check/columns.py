@@ -16,7 +16,7 @@ from kvspark.model.bundle.bundle import Bundle
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_made_input
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
-from kvspark.spark.publishing.output_columns import check_output
+from kvspark.spark.publishing.output_columns import check_output, check_sort_by
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import UNKNOWN
@@ -38,6 +38,7 @@ def column_faults(
     if not told:
         added = StructType([*schema.fields, *columns.added(bundle)])
         yield from _raised(partial(check_output, config, added))
+        yield from _raised(partial(check_sort_by, config.output, schema))
     if told or config.input.filter is not None or config.input.on_bad_row != "error":
         return
     names = [name for name in columns.reads if name not in columns.defaulted]

@@ -28,6 +28,7 @@ from kvspark.spark.jobs.recorded import Record
 from kvspark.spark.output.output_check import Written
 from kvspark.spark.publishing.interrupted import interrupted_run
 from kvspark.spark.publishing.open_target import open_target
+from kvspark.spark.publishing.output_columns import check_sort_by
 from kvspark.spark.publishing.run_target import RunTarget, Staging
 from kvspark.spark.runs.phases import Phases
 from kvspark.spark.runs.registry_update import remember_seconds, take_stock
@@ -43,7 +44,7 @@ from kvspark.spark.runs.run_report import (
 from kvspark.spark.runs.tally import Tally
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import scored_table, task_spec
-from kvspark.spark.scoring.spread import spread
+from kvspark.spark.scoring.spread import in_order, spread
 from kvspark.spark.session.failure import explained
 from kvspark.spark.session.interrupt import telling
 from kvspark.spark.sources.find_input import input_roots
@@ -105,6 +106,7 @@ class _Run:
         config, phases = self._config, self._phases
         with ExitStack() as held:
             made = prepared(config, phases, held, spark)
+            check_sort_by(config.output, made.source.df.schema)
             with phases.phase("plan") as told:
                 run = planned(config, made, self._target.notes)
                 told.append(run.told if made.cache is not None else "no cache")
@@ -128,6 +130,7 @@ class _Run:
             with self._phases.phase("score") as told, done.shown("score"):
                 spec = task_spec(spark, compiled, made.cache, weights)
                 rows = spread(given, source.rows, columns)
+                rows = in_order(rows, self._config.output.sort_by)
                 table = scored_table(rows, columns, model.bundle, spec, tally, bad_rows)
                 with naming_the_row(source, columns, model.bundle, spec, bad_rows):
                     writer = staging.write(table)

@@ -53,3 +53,24 @@ def check_partition_by(output: OutputConfig, schema: StructType) -> None:
                 f"output.partition_by names {name!r} of type {kind.simpleString()}, which no folder's name holds; "
                 "name a column of texts, numbers or dates"
             )
+
+
+def check_sort_by(output: OutputConfig, given: StructType) -> None:
+    """Does nothing if rows with the columns `given`, those of the input, can be in the order that `output` asks for.
+
+    Raises:
+        UsageError: a column is missing, is one that the model makes, or has no order.
+    """
+    for name in output.sort_by:
+        if name not in given.names:
+            told = missing_column(
+                name,
+                given.names,
+                "name columns of the input: rows are in order before they are scored",
+            )
+            raise UsageError(f"output.sort_by: {told}")
+        kind = given[name].dataType
+        if isinstance(kind, MapType):
+            raise UsageError(
+                f"output.sort_by names {name!r} of type {kind.simpleString()}, which has no order; name another column"
+            )

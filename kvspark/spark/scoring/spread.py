@@ -1,6 +1,8 @@
-"""Rows on all cores, where the input comes in fewer pieces than there are cores."""
+"""In which task a row is scored, and in which order: on all cores, as the output asks for it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -19,3 +21,11 @@ def spread(df: DataFrame, rows: int, columns: ColumnMap) -> DataFrame:
         return df
     keys = [F.col(quoted(column)) for column in dict.fromkeys(columns.inputs.values())]
     return df.repartition(cores, *keys)
+
+
+def in_order(df: DataFrame, names: Sequence[str]) -> DataFrame:
+    """`df` with the rows of each partition by the columns `names`, ascending, nulls first; Spark spills what it cannot hold.
+
+    Scoring and writing keep the order.
+    """
+    return df.sortWithinPartitions(*(F.col(quoted(name)) for name in names)) if names else df
