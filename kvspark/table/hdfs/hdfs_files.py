@@ -62,13 +62,20 @@ class HdfsFiles:
             return None
 
     def listed(self, folder: str, *, deep: bool = False) -> Iterator[FileStatus]:
-        """What is in `folder`, or the file `folder` itself; nothing where it is not there."""
+        """What is in `folder`, or the file `folder` itself; nothing where it is not there.
+
+        Raises:
+            FileNotFoundError: a folder in it was removed meanwhile: what was found may not be all.
+        """
+        is_there = False
         try:
             with self._telling(folder):
                 for each in self._client.list_status(self._at(folder), deep):
+                    is_there = True
                     yield self._status(each)
         except FileNotFoundError:
-            return
+            if is_there:
+                raise
 
     def read(self, path: str) -> bytes:
         """The whole file."""

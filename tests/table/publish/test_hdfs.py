@@ -81,6 +81,7 @@ def test_no_file_comes_once_its_place_is_closed_and_none_that_was_abandoned(url:
     late.write(b"late")
     gone.write(b"gone")
     gone.abandon()
+    assert len(list(HdfsObjects(Storage(url)).listed("_kvspark/open"))) == 1
     place.close()
     with pytest.raises(FileNotFoundError, match="the run that wrote here has ended"):
         late.close()
@@ -90,14 +91,25 @@ def test_no_file_comes_once_its_place_is_closed_and_none_that_was_abandoned(url:
     assert [each.name for each in HdfsObjects(Storage(url)).listed()] == []
 
 
-def test_a_task_of_a_run_that_was_removed_brings_no_folder_back(url: str) -> None:
+def test_a_task_of_a_run_that_was_removed_brings_no_folder_back(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = HdfsPlace(Storage(f"{url}/_runs/dead"))
     place.open()
     late = place.create("k=1/late")
     late.write(b"late")
-    HdfsFiles(Storage(url)).delete("_runs/dead")
+    make_folder = HdfsFiles.make_folder
+    made: list[str] = []
+
+    def once_it_is_removed(own: HdfsFiles, path: str, *, makes_folders: bool = True) -> None:
+        HdfsFiles(Storage(url)).delete("_runs/dead")
+        made.append(path)
+        make_folder(own, path, makes_folders=makes_folders)
+
+    monkeypatch.setattr(HdfsFiles, "make_folder", once_it_is_removed)
     with pytest.raises(FileNotFoundError, match="the run that wrote here has ended"):
         late.close()
+    assert made == ["k=1"]
     assert HdfsObjects(Storage(url)).folders("_runs") == []
 
 
@@ -277,6 +289,19 @@ def test_what_no_run_wrote_is_refused(url: str) -> None:
     store.put("mine.txt", b"mine")
     with pytest.raises(OutputError, match=r"that no run wrote \(mine.txt\)"):
         publisher(url).check()
+
+
+def test_a_listing_that_may_not_be_whole_is_none(url: str) -> None:
+    store = HdfsObjects(Storage(url))
+    for name in ("a/1", "b/1", "c/1"):
+        store.put(name, b"1")
+    assert list(store.listed("none")) == []
+    listing = store.listed()
+    found = [next(listing).name]
+    store.delete_folder("c")
+    with pytest.raises(FileNotFoundError):
+        found += [each.name for each in listing]
+    assert found[0] == "a/1"
 
 
 def test_an_input_can_be_read_at_any_place(url: str) -> None:
