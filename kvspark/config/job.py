@@ -19,7 +19,7 @@ from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
 from kvspark.config.section.base import Name, Section, Text, Texts, list_of_one
 from kvspark.config.section.secret import holds_secret
 from kvspark.config.table.input_table import InputConfig
-from kvspark.config.table.storage import STORAGE, Storage
+from kvspark.config.table.storage import CATALOG, STORAGE, Storage
 from kvspark.fingerprint import digest
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
@@ -39,11 +39,7 @@ class OutputConfig(Section):
         "`abfss://…`, `hdfs://NAMESERVICE/FOLDER`; for `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`. Object stores "
         "and HDFS are reached with the credentials of the environment, and written by the workers.",
     )
-    catalog: dict[str, str] = Field(
-        default_factory=dict,
-        description="Properties of an Iceberg catalog that are no secret: `type`, `uri`, `warehouse`. They add to what "
-        "`~/.pyiceberg.yaml` and the environment (`PYICEBERG_CATALOG__NAME__…`) say of it.",
-    )
+    catalog: dict[str, str] = Field(default_factory=dict, description=CATALOG)
     storage: Storage = Field(default_factory=dict, description=STORAGE)
     compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
         default="zstd", description="The Parquet compression."

@@ -114,4 +114,4 @@ def test_the_confs_of_the_page_of_tables_are_confs(tmp_path: Path) -> None:
         if not own:
             continue
         assert sorted(config.inputs) == ["age", "amounts", "prices", "ratio"]
-    assert sections >= {"parquet", "delta", "csv", "sql"}
+    assert sections >= {"parquet", "delta", "iceberg", "csv", "sql"}

@@ -79,8 +79,12 @@ def test_a_table_of_another_format_is_no_folder_of_parquet(
     with pytest.raises(DataError, match=FORMATS[make]) as caught:
         find(paths[given])
     assert caught.value.exit_code == 65
-    advice = "set input.format: delta" if make is delta else 'spark.read.format("'
-    assert advice in caught.value.line()
+    advice: dict[Callable[[Path], Path], str] = {
+        delta: "set input.format: delta",
+        iceberg: "set input.format: iceberg",
+    }
+    advice[iceberg_of_hadoop] = advice[iceberg]
+    assert advice.get(make, 'spark.read.format("hudi")') in caught.value.line()
     assert "deleted" in caught.value.line()
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias
 
-Format: TypeAlias = Literal["parquet", "delta", "csv", "json", "orc"]
+Format: TypeAlias = Literal["parquet", "delta", "iceberg", "csv", "json", "orc"]
 
 _TEXT: tuple[Format, ...] = ("csv", "json")
 _FILES: tuple[Format, ...] = ("parquet", "orc", *_TEXT)
 _OF_FORMATS: Mapping[str, tuple[Format, ...]] = {
+    "branch": ("iceberg",),
+    "catalog": ("iceberg",),
     "columns": _TEXT,
     "merge_schema": ("parquet",),
     "options": _TEXT,
     "partitions": (*_FILES, "delta"),
-    "storage": ("parquet", "delta"),
+    "snapshot": ("iceberg",),
+    "storage": ("parquet", "delta", "iceberg"),
     "strict_files": _FILES,
     "timestamp": ("delta",),
     "version": ("delta",),

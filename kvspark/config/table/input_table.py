@@ -12,7 +12,7 @@ from typing_extensions import Self
 from kvspark.config.section.base import Name, Section, Text, Texts, list_of_one
 from kvspark.config.sql.varying import varies, varying
 from kvspark.config.table.file_formats import Format, refuse_text, refuse_what_does_not_fit
-from kvspark.config.table.storage import STORAGE, Storage
+from kvspark.config.table.storage import CATALOG, STORAGE, Storage
 
 
 def moment(text: str) -> datetime:
@@ -29,6 +29,7 @@ def moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
+_TABLES = ("delta", "iceberg")
 _REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -44,12 +45,12 @@ class InputConfig(Section):
     paths: Texts = Field(
         default=(),
         description="Files or folders: paths of a POSIX file system, or, of Parquet, `s3://BUCKET/FOLDER`, "
-        "`gs://…`, `abfss://…`, which the workers read.",
+        "`gs://…`, `abfss://…`, which the workers read. For `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`.",
     )
     format: Format = Field(
         default="parquet",
         description="Of the files; `json` has an object on each line. `delta` is a table of Delta Lake, one version of which "
-        "is read by the workers.",
+        "is read by the workers, and `iceberg` one of Apache Iceberg, as of one snapshot.",
     )
     columns: dict[str, Name] = Field(
         default_factory=dict,
@@ -79,6 +80,14 @@ class InputConfig(Section):
         description="Read a Delta table as it was then: `2026-01-31`, `2026-01-31T06:00:00+01:00`; UTC where no zone is "
         "named.",
     )
+    snapshot: int | None = Field(
+        default=None, description="Of an Iceberg table. Without it, the newest when the run begins."
+    )
+    branch: Name | None = Field(
+        default=None,
+        description="Of an Iceberg table: the branch or tag whose newest snapshot is read. Without it, `main`.",
+    )
+    catalog: dict[str, str] = Field(default_factory=dict, description=CATALOG)
     filter: Name | None = Field(
         default=None,
         description="Rows to score, as a Spark SQL condition. Without it, all rows. It must say the same of the same row "
@@ -144,14 +153,28 @@ class InputConfig(Section):
 
     @model_validator(mode="after")
     def _what_is_said_goes_together(self) -> Self:
-        refuse_what_does_not_fit(self.format, self.model_fields_set, is_sql=self.sql is not None)
+        # A conf that is written out says what it leaves as it is.
+        said = self.model_dump(exclude_defaults=True)
+        refuse_what_does_not_fit(self.format, said, is_sql=self.sql is not None)
         refuse_text(self.format, self.columns, self.options)
         if not self.paths and self.sql is None:
             raise ValueError("name the files in input.paths, or a query in input.sql")
-        if self.format == "delta" and len(self.paths) != 1:
+        return self
+
+    @model_validator(mode="after")
+    def _it_is_one_table(self) -> Self:
+        if self.format in _TABLES and len(self.paths) != 1:
             raise ValueError(f"input.paths names {len(self.paths)} tables; name one")
+        for path in self.paths:
+            if (self.format == "iceberg") != path.startswith("iceberg:"):
+                raise ValueError(
+                    f"input.format is {self.format} and input.paths names {path}; an Iceberg table has format: iceberg and a path "
+                    "iceberg:CATALOG/NAMESPACE.TABLE, and nothing else has"
+                )
         if self.version is not None and self.timestamp is not None:
             raise ValueError("input.version and input.timestamp name two versions; name one")
+        if self.snapshot is not None and self.branch is not None:
+            raise ValueError("input.snapshot and input.branch name two snapshots; name one")
         return self
 
     @model_validator(mode="after")
@@ -161,13 +184,13 @@ class InputConfig(Section):
             raise ValueError(
                 f"input.paths names {remote[0]} and a path of this machine; name paths of one kind, or run a job for each"
             )
-        by_workers = remote or self.format == "delta"
+        by_workers = remote or self.format in _TABLES
         if by_workers and self.filter is not None and "input_file_name" in self.filter.lower():
             raise ValueError(
                 "input.filter asks for input_file_name(), which is empty where the workers read the files; choose files with "
                 "input.partitions, or name them in input.paths"
             )
-        if self.storage and not remote:
+        if self.storage and not remote and self.format != "iceberg":
             raise ValueError("input.storage is of an object store, and input.paths names none")
         return self
 

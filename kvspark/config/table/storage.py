@@ -1,4 +1,4 @@
-"""How an object store is reached: the settings that are no secret, of an input and of an output."""
+"""How an object store and a catalog are reached: the settings that are no secret, of an input and of an output."""
 
 from __future__ import annotations
 
@@ -26,4 +26,9 @@ STORAGE = (
     "Settings of an object store that are no secret: `endpoint`, `region`; for an output in HDFS, Hadoop's settings of a "
     "client, over those in `HADOOP_CONF_DIR`. Credentials come from the environment (`AWS_ACCESS_KEY_ID`, a ticket of "
     "Kerberos, …), a file that it names, or the machine's own identity, on driver and workers."
+)
+
+CATALOG = (
+    "Properties of an Iceberg catalog that are no secret: `type`, `uri`, `warehouse`. They add to what "
+    "`~/.pyiceberg.yaml` and the environment (`PYICEBERG_CATALOG__NAME__…`) say of it."
 )

@@ -11,6 +11,7 @@ from kvspark.spark.sources.by_spark.local_parquet import LocalParquet
 from kvspark.spark.sources.by_spark.local_text import LocalText
 from kvspark.spark.sources.by_spark.sql_query import SqlQuery
 from kvspark.spark.sources.by_workers.delta_table import find_delta
+from kvspark.spark.sources.by_workers.iceberg_table import find_iceberg
 from kvspark.spark.sources.by_workers.object_parquet import ObjectParquet
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.input_files import checked_files, find_files
@@ -28,7 +29,8 @@ def input_roots(config: InputConfig) -> list[Path]:
         DataError: a path names nothing.
         UsageError: a path is none that can be read, or lies in another one: its rows would be read twice.
     """
-    if config.sql is not None or any(map(is_object, config.paths)):
+    is_elsewhere = config.format == "iceberg" or any(map(is_object, config.paths))
+    if config.sql is not None or is_elsewhere:
         return []
     return resolve_paths(config.paths)
 
@@ -52,6 +54,8 @@ def find_input(
     """
     if config.sql is not None:
         return SqlQuery(config, columns)
+    if config.format == "iceberg":
+        return find_iceberg(config, columns=columns)
     if config.format == "delta":
         return find_delta(config, columns=columns)
     if config.format != "parquet":

@@ -35,7 +35,7 @@ _SIGNS = (
     (
         re.compile(r"(?:^|/)metadata/[^/]*\.metadata\.json$"),
         "an Apache Iceberg table",
-        "write its rows to Parquet first",
+        "set input.format: iceberg and name the table as its catalog does",
     ),
 )
 

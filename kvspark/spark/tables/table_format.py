@@ -35,6 +35,8 @@ class FormatFound:
         """What to do to read its rows."""
         if self.name.startswith("Delta"):
             return f"set input.format: delta and name {self.root}"
+        if self.name.endswith("Iceberg"):
+            return "set input.format: iceberg and name the table as its catalog does (iceberg:CATALOG/NAMESPACE.TABLE)"
         return f'write its rows to Parquet first (spark.read.format("{self.reader}")) and name that folder'
 
     def __str__(self) -> str:

@@ -122,7 +122,7 @@ class CatalogTable:
         place = _place(table.location())
         if isinstance(place, Path):
             return PosixFiles(place, runs=ROWS)
-        return ObjectFiles(Storage(place, self._options(place)), runs=ROWS)
+        return ObjectFiles(Storage(place, self.options(place)), runs=ROWS)
 
     def metadata_url(self, table: Table) -> str:
         """Where the table's snapshots are described."""
@@ -134,9 +134,10 @@ class CatalogTable:
         place = _place(self.metadata_url(table))
         if isinstance(place, Path):
             return [each.name for each in place.iterdir()] if place.exists() else []
-        return [each.name for each in ObjectStore(Storage(place, self._options(place))).listed()]
+        return [each.name for each in ObjectStore(Storage(place, self.options(place))).listed()]
 
-    def _options(self, place: str) -> dict[str, str]:
+    def options(self, place: str) -> dict[str, str]:
+        """What the catalog says of the object store of the URL `place`."""
         known = self._catalog.properties
         names = ("endpoint", "region") if place.startswith("s3") else ()
         return {name: str(known[f"s3.{name}"]) for name in names if f"s3.{name}" in known}

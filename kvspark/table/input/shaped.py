@@ -1,4 +1,4 @@
-"""Arrow arrays of a Parquet file in the types of a table: fields by name, and types that hold the same values.
+"""Arrow arrays of a Parquet file in the types of a table: fields by id or name, and types that hold the same values.
 
 What a file's writer noted for Arrow alone (dictionaries, large lists, durations) is no type of Parquet, and Spark
 does not see it.
@@ -7,6 +7,8 @@ does not see it.
 from __future__ import annotations
 
 import pyarrow as pa
+
+from kvspark.table.input.fields import places_of
 
 
 def shaped(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -31,11 +33,8 @@ def shaped(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _struct(array: pa.StructArray, kind: pa.StructType) -> pa.Array:
-    # As Spark finds them: in whatever case they are written.
-    there = {field.name.lower(): place for place, field in enumerate(array.type)}
     children = []
-    for field in kind:
-        place = there.get(field.name.lower())
+    for field, place in zip(kind, places_of(kind, array.type), strict=True):
         child = pa.nulls(len(array), field.type) if place is None else array.field(place)
         children.append(shaped(child, field.type))
     mask = array.is_null() if array.null_count else None

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kvspark.errors import DataError, SecretError
+from kvspark.table.input.fields import places_of
 from kvspark.table.input.shaped import shaped
 from kvspark.table.input.splits import Piece
 from kvspark.table.input.table_file import TableFile
@@ -70,10 +71,8 @@ class SplitReader:
                 row += batch.num_rows
 
     def _made(self, batch: pa.RecordBatch, file: TableFile, row: int) -> pa.RecordBatch:
-        there = {name.lower(): place for place, name in enumerate(batch.schema.names)}
         arrays = []
-        for field in self.schema:
-            place = there.get(field.name.lower())
+        for field, place in zip(self.schema, places_of(self.schema, batch.schema), strict=True):
             if field.name in file.values:
                 arrays.append(_repeated(file.values[field.name], batch.num_rows, field.type))
             elif place is None:

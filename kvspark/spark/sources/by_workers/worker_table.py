@@ -33,10 +33,13 @@ from pyspark.sql.types import (
 
 from kvspark.errors import SchemaError
 from kvspark.spark.sources.input.located import PLACES
+from kvspark.table.input.fields import with_id
 from kvspark.table.input.split_reader import SplitReader
 from kvspark.table.input.splits import RowGroup, SplitSize, splits_of
 from kvspark.table.input.table_file import TableFile
 
+FIELD_ID = "kvspark.field_id"
+"""In the metadata of a field of `WorkerTable.schema`: its id, where files are asked for it by that."""
 _SPLIT_BYTES = "spark.sql.files.maxPartitionBytes"
 _OPEN_BYTES = "spark.sql.files.openCostInBytes"
 _PLAIN: tuple[type[DataType], ...] = (
@@ -78,7 +81,8 @@ class WorkerTable:
         )
         schema = self._nullable()
         _check_types(schema)
-        return SplitReader(self.files, splits_of(self.groups, size), to_arrow_schema(schema))
+        wanted = pa.schema(_with_ids(to_arrow_schema(schema), self.schema))
+        return SplitReader(self.files, splits_of(self.groups, size), wanted)
 
     def _nullable(self) -> StructType:
         # As Spark's own readers have it, whatever a file says.
@@ -112,10 +116,39 @@ def _setting(spark: SparkSession, name: str) -> int:
     return int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(text))
 
 
+def _with_ids(fields: Iterable[pa.Field], kind: StructType) -> list[pa.Field]:
+    """Arrow's `fields` of the columns `kind`, with the ids that these have."""
+    return [_field_with_id(*pair) for pair in zip(fields, kind.fields, strict=True)]
+
+
+def _field_with_id(field: pa.Field, known: StructField) -> pa.Field:
+    field = field.with_type(_kind_with_ids(field.type, known.dataType))
+    number = known.metadata.get(FIELD_ID)
+    return with_id(field, int(number)) if number else field
+
+
+def _kind_with_ids(kind: pa.DataType, known: DataType) -> pa.DataType:
+    if isinstance(known, StructType):
+        return pa.struct(_with_ids(kind, known))
+    if isinstance(known, ArrayType):
+        value = kind.value_field
+        return pa.list_(value.with_type(_kind_with_ids(value.type, known.elementType)))
+    if isinstance(known, MapType):
+        key, value = kind.key_field, kind.item_field
+        return pa.map_(
+            key.with_type(_kind_with_ids(key.type, known.keyType)),
+            value.with_type(_kind_with_ids(value.type, known.valueType)),
+        )
+    return kind
+
+
 def _nullable(kind: StructType) -> StructType:
-    return StructType(
-        [StructField(f.name, _all_nullable(f.dataType), metadata=f.metadata) for f in kind.fields]
-    )
+    return StructType([_nullable_field(field) for field in kind.fields])
+
+
+def _nullable_field(field: StructField) -> StructField:
+    notes = {name: value for name, value in field.metadata.items() if name != FIELD_ID}
+    return StructField(field.name, _all_nullable(field.dataType), metadata=notes)
 
 
 def _all_nullable(kind: DataType) -> DataType:

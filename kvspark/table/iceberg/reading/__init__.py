@@ -1,0 +1,1 @@
+"""Reading one snapshot of an Iceberg table."""
