@@ -196,6 +196,22 @@ def test_a_run_that_is_killed_leaves_one_whole_table(
     assert _left_over(target) == []
 
 
+@pytest.mark.slow
+def test_a_rollback_that_is_killed_leaves_one_whole_table(target: Target) -> None:
+    run(target.publisher(), "one")
+    run(target.publisher(), "two")
+
+    def killed() -> None:
+        killed_at("restored", targets.main, target.kind, target.url, "rollback", "")
+
+    assert _while_reading(target, killed) <= {"one", "two"}
+    assert target.rows() == table_of("one")
+    run(target.publisher(), "three")
+    assert target.rows() == table_of("three")
+    assert [each.run_id for each in target.publisher().versions()] == ["one"]
+    assert _left_over(target) == []
+
+
 def _killed_at(point: str, target: Target, content: str) -> None:
     killed_at(point, targets.main, target.kind, target.url, "run", content)
 
