@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from deltalake import write_deltalake
@@ -19,22 +14,16 @@ from pyarrow import orc
 from pyspark.sql import SparkSession
 
 from kvspark.cli.app import run as command
-from kvspark.config.job import JobConfig
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, KvsparkError, SchemaError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.source import Source, read_source
-from tests.spark.conftest import features
-from tests.spark.small_jobs import job, published
+from tests.spark.small_jobs import published
+from tests.spark.sources.nights import ROWS, config, empty_is_null, inputs, night, write
 
 pytestmark = pytest.mark.spark
-
-NAMES = [f"x{place}" for place in range(8)]
-COLUMNS = {"id": "bigint", "text": "string", **dict.fromkeys(NAMES, "float")}
-TEXTS = ["plain", 'a "quoted", text', "", "  spaces ", "ü 漢 🙂", "line\\n"]
-ROWS = 60
 
 
 @pytest.fixture
@@ -43,58 +32,11 @@ def folder(tmp_path: Path, mlp: Model) -> Path:
     return tmp_path
 
 
-def night() -> pa.Table:
-    """Rows with texts that are hard to write, and one null."""
-    x = features(ROWS, seed=5)
-    texts = [None if row == 7 else TEXTS[row % len(TEXTS)] for row in range(ROWS)]
-    values = {name: pa.array(x[:, place], pa.float32()) for place, name in enumerate(NAMES)}
-    return pa.table({"id": pa.array(range(ROWS)), "text": texts, **values})
-
-
-def write(table: pa.Table, folder: Path, format_: str) -> Path:
-    """Two files of `format_` in `folder`."""
-    folder.mkdir(parents=True)
-    for number, part in enumerate((table.slice(0, 40), table.slice(40))):
-        path = folder / f"{number}.{format_}"
-        if format_ == "csv":
-            path.write_text(_csv(part), encoding="utf-8")
-        elif format_ == "json":
-            lines = [json.dumps(row) for row in part.to_pylist()]
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        elif format_ == "orc":
-            orc.write_table(part, path)
-        else:
-            pq.write_table(part, path)
-    return folder
-
-
-def _csv(table: pa.Table) -> str:
-    """As RFC 4180 has it."""
-    sink = io.StringIO()
-    writer = csv.writer(sink)
-    writer.writerow(table.column_names)
-    for row in table.to_pylist():
-        writer.writerow([np.float32(v) if isinstance(v, float) else v for v in row.values()])
-    return sink.getvalue()
-
-
-def inputs(night: Path, format_: str, **more: Any) -> dict[str, Any]:
-    """`input` of a conf."""
-    columns = {"columns": COLUMNS} if format_ in {"csv", "json"} else {}
-    return {"paths": [str(night)], "format": format_, **columns, **more}
-
-
-def config(folder: Path, asked: Mapping[str, Any], **sections: Any) -> JobConfig:
-    x = {"columns": NAMES}
-    made = job(folder, folder, inputs={"x": x}, **sections).model_dump(exclude_unset=True)
-    return JobConfig.checked(**{**made, "input": dict(asked)})
-
-
 @pytest.mark.parametrize("format_", ["csv", "json", "orc"])
 def test_a_job_publishes_what_it_publishes_of_parquet(
     spark: SparkSession, folder: Path, format_: str
 ) -> None:
-    rows = night() if format_ != "csv" else _empty_is_null(night())
+    rows = night() if format_ != "csv" else empty_is_null(night())
     run_score(config(folder, inputs(write(rows, folder / "p", "parquet"), "parquet")), spark=spark)
     expected = published(folder / "out")
     there = write(rows, folder / "n", format_)
@@ -102,11 +44,6 @@ def test_a_job_publishes_what_it_publishes_of_parquet(
     assert published(folder / "out").equals(expected)
     assert (report.rows_in, report.input_files) == (ROWS, 2)
     assert report.input_digest
-
-
-def _empty_is_null(table: pa.Table) -> pa.Table:
-    texts = [text or None for text in table["text"].to_pylist()]
-    return table.set_column(1, "text", pa.array(texts))
 
 
 def test_a_query_is_an_input(spark: SparkSession, folder: Path) -> None:
@@ -139,7 +76,7 @@ def test_the_other_commands_read_it_too(
 
 def test_partitions_are_folders_and_their_values_texts(spark: SparkSession, folder: Path) -> None:
     for day in ("007", "008"):
-        write(_empty_is_null(night()), folder / "n" / f"day={day}", "csv")
+        write(empty_is_null(night()), folder / "n" / f"day={day}", "csv")
     asked = inputs(folder / "n", "csv", partitions={"day": "007"})
     report = run_score(config(folder, asked), spark=spark)
     assert (report.rows_in, report.input_files) == (ROWS, 2)
