@@ -20,6 +20,8 @@ RUN_FIELDS = {
     "input_files": "Files that were read.",
     "input_version": "Which rows of a table were read: the run that published it, its version or its snapshot; null "
     "where the input is a list of files.",
+    "input_since": "The version of a table since which the rows were added that were read (input.changed_since); null where "
+    "all rows of input_version were.",
     "input_digest": "A digest of the names, sizes and ETags (or times of writing) of the files that were read: equal where "
     "two runs read the same; null where that cannot be said.",
     "input_names": "The files that were read, up to 1,000; none where input_version says which.",

@@ -102,10 +102,11 @@ def test_every_kind_of_store_is_told() -> None:
 def test_the_confs_of_the_page_of_tables_are_confs(tmp_path: Path) -> None:
     page = (DOCS / "tables.md").read_text(encoding="utf-8")
     written = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    rest = "run: {name: a}\nmodel: {path: c}\noutput: {path: d}\n"
     sections = set()
     for text in written:
         own = "" if text.startswith("input:") else "input: {paths: [b]}\n"
+        rest = "run: {name: a}\nmodel: {path: c}\n"
+        rest += "" if "\noutput:" in text else "output: {path: d}\n"
         (tmp_path / "score.yaml").write_text(rest + own + text, encoding="utf-8")
         config = load_job_config(
             tmp_path / "score.yaml", environ={}, sets=["run.logical_date=2026-01-31"]

@@ -12,6 +12,7 @@ _FILES: tuple[Format, ...] = ("parquet", "orc", *_TEXT)
 _OF_FORMATS: Mapping[str, tuple[Format, ...]] = {
     "branch": ("iceberg",),
     "catalog": ("iceberg",),
+    "changed_since": ("delta", "iceberg"),
     "columns": _TEXT,
     "merge_schema": ("parquet",),
     "options": _TEXT,

@@ -88,6 +88,11 @@ class InputConfig(Section):
         description="Of an Iceberg table: the branch or tag whose newest snapshot is read. Without it, `main`.",
     )
     catalog: dict[str, str] = Field(default_factory=dict, description=CATALOG)
+    changed_since: Literal["last_run"] | None = Field(
+        default=None,
+        description="`last_run`: read only the rows that were added to a Delta or Iceberg table since the run that published the "
+        "output; the first run reads all. It needs `output.mode: append`. Rows that were changed or removed fail the run.",
+    )
     filter: Name | None = Field(
         default=None,
         description="Rows to score, as a Spark SQL condition. Without it, all rows. It must say the same of the same row "
@@ -175,6 +180,11 @@ class InputConfig(Section):
             raise ValueError("input.version and input.timestamp name two versions; name one")
         if self.snapshot is not None and self.branch is not None:
             raise ValueError("input.snapshot and input.branch name two snapshots; name one")
+        for name in ("version", "timestamp", "snapshot"):
+            if self.changed_since is not None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"input.changed_since reads up to the newest version, and input.{name} names another; leave one of them out"
+                )
         return self
 
     @model_validator(mode="after")

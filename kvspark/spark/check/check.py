@@ -21,6 +21,7 @@ from kvspark.spark.check.opened import open_model, plan_of
 from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
 from kvspark.spark.publishing.open_target import open_target
+from kvspark.spark.runs.last_run import growth_of
 from kvspark.spark.session.failure import explained
 from kvspark.spark.sources.find_input import find_input, input_roots
 from kvspark.spark.sources.input.found_input import FoundInput
@@ -116,7 +117,10 @@ class _Check:
     def _open_input(self) -> Iterator[Looked]:
         # Without columns: those that are missing are all told, by `_check_columns`.
         self._found = found = find_input(
-            self._config.input, settings=self._config.spark.conf, columns=[]
+            self._config.input,
+            settings=self._config.spark.conf,
+            columns=[],
+            growth=growth_of(self._config),
         )
         got = count_of(len(found.files), "file")
         if found.rows is not None:

@@ -17,6 +17,7 @@ from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_mad
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
 from kvspark.spark.publishing.output_columns import check_output, check_sort_by
+from kvspark.spark.runs.last_run import growth_of
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import UNKNOWN
@@ -42,7 +43,9 @@ def column_faults(
     if told or config.input.filter is not None or config.input.on_bad_row != "error":
         return
     names = [name for name in columns.reads if name not in columns.defaulted]
-    counted = find_input(config.input, settings=config.spark.conf, columns=names)
+    counted = find_input(
+        config.input, settings=config.spark.conf, columns=names, growth=growth_of(config)
+    )
     for name in names:
         yield from _raised(partial(counted.refuse_known_nulls, [name]))
 

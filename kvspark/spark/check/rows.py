@@ -21,6 +21,7 @@ from kvspark.spark.check.decided import told_decider
 from kvspark.spark.check.run_preflight import checked_sample, first_rows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
+from kvspark.spark.runs.last_run import growth_of
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.session import open_session
 from kvspark.spark.sources.find_input import find_input
@@ -70,7 +71,13 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
 
 def _read(spark: SparkSession, config: JobConfig, columns: ColumnMap) -> Source:
     reads, defaulted = columns.reads, columns.defaulted
-    found = find_input(config.input, settings=config.spark.conf, columns=reads, defaulted=defaulted)
+    found = find_input(
+        config.input,
+        settings=config.spark.conf,
+        columns=reads,
+        defaulted=defaulted,
+        growth=growth_of(config),
+    )
     return read_source(spark, config.input, found, columns=reads, defaulted=defaulted)
 
 

@@ -188,6 +188,7 @@ class _Run:
             rows_out=written.rows,
             input_files=len(made.found.files),
             input_version=made.found.version,
+            input_since=made.found.since,
             input_digest=made.found.digest,
             input_names=() if made.found.version else tuple(made.found.files[:MOST_NAMES]),
             empty_input_files=made.found.empty_files,

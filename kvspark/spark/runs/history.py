@@ -132,6 +132,16 @@ def read_history(output: Path) -> tuple[PastRun, ...]:
     return _sorted(run for run in found if run is not None)
 
 
+def own_runs(output: Path) -> tuple[PastRun, ...]:
+    """The runs that had published when the output in the folder `output` was made, the oldest first.
+
+    Without those that were published after it, of which kept versions tell once it was put back.
+    """
+    lines = _text(output / REPORT_FOLDER / FILE_NAME).splitlines()
+    found = [run for run in map(_run, lines) if run is not None and run.state == PUBLISHED]
+    return _sorted(found)
+
+
 def write_history(folder: Path, runs: Iterable[PastRun]) -> None:
     """Writes the newest of `runs` as the history of what is staged, whose report folder is `folder`."""
     lines = [json.dumps(run.to_json(), allow_nan=False) for run in _sorted(runs)]

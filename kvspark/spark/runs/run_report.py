@@ -79,6 +79,8 @@ class RunReport:
     """What was measured before the run, and the plan that followed; None where the plan is the rule's."""
     input_version: str | None = None
     """`version 12` of a table, or the run that published it; None where the input is a list of files."""
+    input_since: str | None = None
+    """The version since which the rows were added that were read; None where all of `input_version` were."""
     input_digest: str | None = None
     """The same for two runs that read the same files."""
     input_names: tuple[str, ...] = ()

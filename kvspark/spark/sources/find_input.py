@@ -19,6 +19,7 @@ from kvspark.spark.tables.listing import resolve_paths
 from kvspark.spark.tables.nanoseconds import asked_as_long
 from kvspark.spark.tables.object_listing import list_objects
 from kvspark.spark.tables.plain_files import find_plain_files
+from kvspark.table.input.growth import Growth
 from kvspark.table.objects.storage import is_object
 
 
@@ -41,10 +42,11 @@ def find_input(
     settings: Mapping[str, str],
     columns: Sequence[str],
     defaulted: Collection[str] = (),
+    growth: Growth | None = None,
 ) -> FoundInput:
     """What `config` names, as it is now. `columns` are those that the model takes.
 
-    Nulls in those of them that are `defaulted` have a value. `settings` are those that the session is to have.
+    Of a table that `growth` is of, that part alone. Nulls in those of them that are `defaulted` have a value. `settings` are those that the session is to have.
 
     Raises:
         DataError: nothing is there, it is not readable, it is of another format, or a column that the model takes
@@ -55,9 +57,9 @@ def find_input(
     if config.sql is not None:
         return SqlQuery(config, columns)
     if config.format == "iceberg":
-        return find_iceberg(config, columns=columns)
+        return find_iceberg(config, columns=columns, growth=growth)
     if config.format == "delta":
-        return find_delta(config, columns=columns)
+        return find_delta(config, columns=columns, growth=growth)
     if config.format != "parquet":
         kind = LocalOrc if config.format == "orc" else LocalText
         return kind(find_plain_files(config), config, columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ from kvspark.spark.tables.folder_names import partition_value
 from kvspark.spark.tables.footers import read_footers
 from kvspark.spark.tables.paths import local_path
 from kvspark.table.delta.input import DeltaFile, DeltaInput, delta_input
+from kvspark.table.input.growth import Growth, added_files, number_of
 from kvspark.table.input.pinning import pinned_files
 from kvspark.table.input.table_file import TableFile
 from kvspark.table.objects.storage import Storage, bucket_of, is_object
@@ -35,8 +37,12 @@ _MISREAD = re.compile(r"[#?%|^\\\[\]]")
 """What the client takes for a part of a URL."""
 
 
-def find_delta(config: InputConfig, *, columns: Sequence[str]) -> PinnedTable:
+def find_delta(
+    config: InputConfig, *, columns: Sequence[str], growth: Growth | None = None
+) -> PinnedTable:
     """The Delta table that `config` names, as of the version that it names; `columns` are those that the model takes.
+
+    With `growth`, the rows that were added to it.
 
     Raises:
         DataError: there is no table, no such version, a file of it is gone, or it asks for more than is read here.
@@ -44,11 +50,10 @@ def find_delta(config: InputConfig, *, columns: Sequence[str]) -> PinnedTable:
         UsageError: the path names no table that can be read, or the client is not installed.
     """
     storage = _storage(config)
-    at = None if config.timestamp is None else moment(config.timestamp)
-    try:
-        found = delta_input(storage, version=config.version, timestamp=at)
-    except OSError as exc:
-        raise DataError(f"input: {exc}; nothing was written") from None
+    found = _read(storage, config, growth)
+    since = None if growth is None else growth.since
+    if since is not None:
+        found = _added(found, storage, since)
     named = _columns(found)
     _check(named.shown, found, storage.url, columns)
     _check_partitions(config.partitions, found, storage.url)
@@ -61,7 +66,29 @@ def find_delta(config: InputConfig, *, columns: Sequence[str]) -> PinnedTable:
         TableFile(file, {stored[n]: value for n, value in each.values.items()}, each.deleted)
         for file, each in zip(pinned, chosen, strict=True)
     ]
-    return PinnedTable(f"version {found.version}", named, files, footers)
+    return PinnedTable(f"version {found.version}", named, files, footers, since=since)
+
+
+def _read(storage: Storage, config: InputConfig, growth: Growth | None) -> DeltaInput:
+    version = config.version
+    if growth is not None and growth.until is not None:
+        version = number_of(growth.until, "version", storage.url)
+    at = None if config.timestamp is None else moment(config.timestamp)
+    try:
+        return delta_input(storage, version=version, timestamp=at)
+    except OSError as exc:
+        raise DataError(f"input: {exc}; nothing was written") from None
+
+
+def _added(found: DeltaInput, storage: Storage, since: str) -> DeltaInput:
+    """`found` with the files alone that were added to it since the version `since`."""
+    try:
+        before = delta_input(storage, version=number_of(since, "version", storage.url))
+    except OSError as exc:
+        raise DataError(f"input: {exc}; nothing was written") from None
+    now = {file.location: file.deleted for file in found.files}
+    names = added_files(now, {f.location: f.deleted for f in before.files}, since, storage.url)
+    return replace(found, files=tuple(f for f in found.files if f.location in names))
 
 
 def _storage(config: InputConfig) -> Storage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark.sql.pandas.types import from_arrow_type
@@ -18,17 +18,52 @@ from kvspark.spark.sources.by_workers.worker_table import FIELD_ID
 from kvspark.spark.tables.footers import Footer, read_footers
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.input.fields import id_of, places_of
+from kvspark.table.input.growth import Growth, added_files, number_of
+from kvspark.table.input.pinning import pinned_files
 from kvspark.table.input.table_file import TableFile
 
+if TYPE_CHECKING:
+    from kvspark.table.iceberg.reading.iceberg_input import IcebergInput
 
-def find_iceberg(config: InputConfig, *, columns: Sequence[str]) -> PinnedTable:
+
+def find_iceberg(
+    config: InputConfig, *, columns: Sequence[str], growth: Growth | None = None
+) -> PinnedTable:
     """The Iceberg table that `config` names, as of the snapshot that it names; `columns` are those that the model takes.
+
+    With `growth`, the rows that were added to it.
 
     Raises:
         DataError: there is no table, no such snapshot, a file of it is gone, or it asks for more than is read here.
         SchemaError: a column is missing.
         UsageError: the path names no table, or the client is not installed.
     """
+    url = config.paths[0]
+    found = _read(config, None if growth is None else growth.until)
+    since = None if growth is None else growth.since
+    if since is not None:
+        found = _added(found, _read(config, since), since, url)
+    for name in columns:
+        if name not in found.columns.names:
+            raise SchemaError(
+                f"input: {missing_column(name, found.columns.names)} (table: {url}); nothing was written"
+            )
+    pinned = pinned_files([file.location for file in found.files], found.options)
+    footers = read_footers(pinned, counted=columns)
+    if not found.has_names:
+        _refuse_without_ids(footers, url)
+    files = [
+        TableFile(place, _missing(file.values, footer, found.columns), file.deleted)
+        for place, file, footer in zip(pinned, found.files, footers, strict=True)
+    ]
+    footers = [_of_the_table(footer, found.columns) for footer in footers]
+    shown, stored = _struct(found.columns, has_ids=False), _struct(found.columns, has_ids=True)
+    version = "no snapshot" if found.snapshot is None else f"snapshot {found.snapshot}"
+    return PinnedTable(version, TableColumns(shown, stored), files, footers, since=since)
+
+
+def _read(config: InputConfig, version: str | None) -> IcebergInput:
+    """The table as `config` says it, or as of `version` in the words of a report."""
     target = IcebergTarget(config.paths[0], dict(config.catalog))
     try:
         from kvspark.table.iceberg.reading.iceberg_input import iceberg_input
@@ -38,23 +73,18 @@ def find_iceberg(config: InputConfig, *, columns: Sequence[str]) -> PinnedTable:
         raise UsageError(
             f"{target.url} needs a client of Iceberg, which is not installed; pip install 'kvspark[iceberg]'"
         ) from None
-    found = iceberg_input(target, config.storage, snapshot=config.snapshot, branch=config.branch)
-    for name in columns:
-        if name not in found.columns.names:
-            raise SchemaError(
-                f"input: {missing_column(name, found.columns.names)} (table: {target.url}); nothing was written"
-            )
-    footers = read_footers([file.pinned for file in found.files], counted=columns)
-    if not found.has_names:
-        _refuse_without_ids(footers, target.url)
-    files = [
-        TableFile(file.pinned, _missing(file.values, footer, found.columns), file.deleted)
-        for file, footer in zip(found.files, footers, strict=True)
-    ]
-    footers = [_of_the_table(footer, found.columns) for footer in footers]
-    shown, stored = _struct(found.columns, has_ids=False), _struct(found.columns, has_ids=True)
-    version = "no snapshot" if found.snapshot is None else f"snapshot {found.snapshot}"
-    return PinnedTable(version, TableColumns(shown, stored), files, footers)
+    if version is None:
+        return iceberg_input(target, config.storage, snapshot=config.snapshot, branch=config.branch)
+    snapshot = number_of(version, "snapshot", target.url)
+    found = iceberg_input(target, config.storage, snapshot=snapshot)
+    return found if snapshot is not None else replace(found, snapshot=None, files=())
+
+
+def _added(now: IcebergInput, before: IcebergInput, since: str, url: str) -> IcebergInput:
+    """`now` with the files alone that it has and `before` has not."""
+    there = {file.location: file.deleted for file in now.files}
+    names = added_files(there, {f.location: f.deleted for f in before.files}, since, url)
+    return replace(now, files=tuple(file for file in now.files if file.location in names))
 
 
 def _missing(values: Mapping[str, Any], footer: Footer, columns: pa.Schema) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class TableColumns:
 class PinnedTable(FoundInput):
     """The rows of `files`, whose footers are `footers`, as `version` of a table has them.
 
-    A column that a file has not is null in its rows.
+    A column that a file has not is null in its rows. They are those that were added `since` another version, where one
+    is given.
     """
 
     has_places = True
@@ -48,9 +49,12 @@ class PinnedTable(FoundInput):
         columns: TableColumns,
         files: Sequence[TableFile],
         footers: Sequence[Footer],
+        *,
+        since: str | None = None,
     ) -> None:
         refuse_old_calendar(footers)
         self._version = version
+        self._since = since
         self._columns = columns
         self._files = tuple(files)
         self._footers = tuple(footers)
@@ -66,6 +70,10 @@ class PinnedTable(FoundInput):
     @property
     def version(self) -> str:
         return self._version
+
+    @property
+    def since(self) -> str | None:
+        return self._since
 
     @property
     def digest(self) -> str:

@@ -36,6 +36,11 @@ class FoundInput(ABC):
         return None
 
     @property
+    def since(self) -> str | None:
+        """The version since which rows were added that are read; None where all of `version` are."""
+        return None
+
+    @property
     def digest(self) -> str | None:
         """The same for two runs that read the same files; None where nobody can say."""
         return None

@@ -38,7 +38,8 @@ _VERSION = 2
 class IcebergFile:
     """One file of the table."""
 
-    pinned: PinnedFile
+    location: str
+    """Its path or URL."""
     values: Mapping[str, Any]
     """Of columns by whose values the table is partitioned, which a file need not have."""
     deleted: Deleted | None
@@ -54,6 +55,8 @@ class IcebergInput:
     columns: pa.Schema
     """With the ids of fields."""
     files: tuple[IcebergFile, ...]
+    options: Mapping[str, str]
+    """Settings of the object store of the files."""
     has_names: bool
     """True if the table says that the names in files without ids are those of its columns."""
 
@@ -94,7 +97,8 @@ def iceberg_input(
         raise DataError(f"input {exc}") from None
     known = {**catalog.options(table.location()), **options}
     files = _files(table, schema, tasks, known, target.url)
-    return IcebergInput(chosen, arrow_columns(schema, target.url), files, _has_names(table, schema))
+    columns = arrow_columns(schema, target.url)
+    return IcebergInput(chosen, columns, files, known, _has_names(table, schema))
 
 
 def _check_version(table: Table, url: str) -> None:
@@ -131,12 +135,15 @@ def _files(
 ) -> tuple[IcebergFile, ...]:
     tasks = sorted(tasks, key=lambda task: task.file.file_path)
     _check_formats([task.file for task in tasks], url)
-    pinned = pinned_files([_location(task.file.file_path) for task in tasks], options)
     deletes = {each.file_path: each for task in tasks for each in task.delete_files}
     gone = _gone(list(deletes.values()), options, url)
     return tuple(
-        IcebergFile(file, _values(table, schema, task.file), _deleted(task, gone))
-        for file, task in zip(pinned, tasks, strict=True)
+        IcebergFile(
+            _location(task.file.file_path),
+            _values(table, schema, task.file),
+            _deleted(task, gone),
+        )
+        for task in tasks
     )
 
 

@@ -1,0 +1,56 @@
+"""What was added to a table since a version of it, where nothing else has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+from kvspark.errors import DataError
+from kvspark.table.input.table_file import Deleted
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Which part of a table a run reads, in the words of reports: `version 12`, `snapshot 123`, `no snapshot`."""
+
+    since: str | None
+    """What an earlier run has read; None if none has."""
+    until: str | None
+    """What the run that is done again had read; None for the newest."""
+
+
+def number_of(version: str, kind: str, table: str) -> int | None:
+    """The number in the words of a report, `version 12` say; None for `no version`.
+
+    Raises:
+        DataError: it is of another kind.
+    """
+    word, _, number = version.rpartition(" ")
+    if word == kind and number.isdecimal():
+        return int(number)
+    if version == f"no {kind}":
+        return None
+    raise DataError(
+        f"input {table}: the last run read {version} of it, and a {kind} was expected; nothing was written, run once without "
+        "input.changed_since and with output.mode: replace"
+    )
+
+
+def added_files(
+    now: Mapping[str, Deleted | None], before: Mapping[str, Deleted | None], since: str, table: str
+) -> set[str]:
+    """The files of `now` that are not among those of `before`, which is `since`; each with its deleted rows.
+
+    Raises:
+        DataError: a file of `before` is gone, or other rows of it are deleted: rows were changed, not only added.
+    """
+    for name, deleted in before.items():
+        if name not in now or now[name] != deleted:
+            raise DataError(
+                f"input {table}: since {since}, which the last run read, rows were changed or removed, or files rewritten ({name}); "
+                "nothing was written, only added rows can be scored alone: run once without input.changed_since and with "
+                "output.mode: replace"
+            )
+    return set(now) - set(before)
