@@ -10,23 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import socket
-from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import final
 
-from kvspark.errors import OutputError, RunLockedError
+from kvspark.errors import OutputError
 from kvspark.spark.runs.history import add_dead
 from kvspark.spark.runs.unpublished import is_at
+from kvspark.table.publish.files.lock_note import NOTE_BYTES, holder_in, locked, note_of
 
 LOCK_NAME = "lock"
 ROLLBACK = "rollback"
 """The holder that is no run."""
-
-_NOTE_BYTES = 4096
 
 
 @final
@@ -77,45 +73,17 @@ class RunLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            note = os.pread(fd, _NOTE_BYTES, 0)
+            note = os.pread(fd, NOTE_BYTES, 0)
             os.close(fd)
-            raise RunLockedError(_held(self._target, note)) from None
+            raise locked(self._target, note) from None
         if not is_at(fd, self._path):
             os.close(fd)
             return
-        dead = _dead(os.pread(fd, _NOTE_BYTES, 0))
+        dead = holder_in(os.pread(fd, NOTE_BYTES, 0))
         os.truncate(fd, 0)
         with contextlib.suppress(OSError):  # a full disk, on which a rollback needs no room
-            os.pwrite(fd, _note(self._run_id), 0)
+            os.pwrite(fd, note_of(self._run_id), 0)
         self._fd = fd
         if dead is not None and dead[0] != ROLLBACK:
             with contextlib.suppress(OSError):  # a history is worth no failure
                 add_dead(self._target, *dead)
-
-
-def _dead(note: bytes) -> tuple[str, str] | None:
-    """Who has left `note` in a lock that nobody holds."""
-    try:
-        holder = json.loads(note)
-        return str(holder["run"]), str(holder["since"])
-    except (ValueError, KeyError, TypeError):  # nobody, or it died before it had written it
-        return None
-
-
-def _note(run_id: str) -> bytes:
-    note = {
-        "run": run_id,
-        "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-    }
-    return json.dumps(note).encode()
-
-
-def _held(target: Path, note: bytes) -> str:
-    try:
-        holder = json.loads(note)
-        who = "run {run} holds it since {since} (process {pid} on {host})".format_map(holder)
-    except (ValueError, KeyError):  # it has the lock and has not written its note yet
-        who = "another run has just taken it"
-    return f"output path {target}: {who}; nothing was written, start again when it has ended"

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import socket
-from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import final
 
-from kvspark.errors import OutputError, RunLockedError
-
-_NOTE_BYTES = 4096
+from kvspark.errors import OutputError
+from kvspark.table.publish.files.lock_note import NOTE_BYTES, locked, note_of
 
 
 @final
@@ -45,15 +41,13 @@ class FileLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            note = os.pread(fd, _NOTE_BYTES, 0)
+            note = os.pread(fd, NOTE_BYTES, 0)
             os.close(fd)
-            raise RunLockedError(
-                f"output path {self._url}: {_holder(note)}; nothing was written, start again when it has ended"
-            ) from None
+            raise locked(self._url, note) from None
         self._fd = fd
         with contextlib.suppress(OSError):  # a full disk, on which a rollback needs no room
             os.truncate(fd, 0)
-            os.pwrite(fd, self._note(), 0)
+            os.pwrite(fd, note_of(self._run_id), 0)
         return self
 
     def __exit__(
@@ -67,20 +61,3 @@ class FileLock:
             os.truncate(self._fd, 0)
         os.close(self._fd)
         self._fd = -1
-
-    def _note(self) -> bytes:
-        note = {
-            "run": self._run_id,
-            "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
-        return json.dumps(note).encode()
-
-
-def _holder(note: bytes) -> str:
-    try:
-        holder = json.loads(note)
-        return "run {run} holds it since {since} (process {pid} on {host})".format_map(holder)
-    except (ValueError, KeyError, TypeError):  # it has the lock and has not written its note yet
-        return "another run has just taken it"
