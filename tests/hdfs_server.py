@@ -45,6 +45,7 @@ class HdfsServer:
     proxy: HdfsProxy
     """Where the clients of tests go."""
     namenode: subprocess.Popen[bytes]
+    datanode: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
@@ -83,7 +84,7 @@ def running_hdfs() -> Iterator[HdfsServer]:
     namenode = _started(folder, "namenode.NameNode")
     datanode = _started(folder, "datanode.DataNode")
     with hdfs_proxy(port) as proxy:
-        running = HdfsServer(folder, port, proxy, namenode)
+        running = HdfsServer(folder, port, proxy, namenode, datanode)
         try:
             _wait(port, folder, namenode)
             yield running

@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
+from itertools import islice
 from typing import Any, final
 
 from kvspark.errors import UsageError
+from kvspark.table.hdfs.bounded import bounded
 from kvspark.table.hdfs.refusals import line_of, telling
 from kvspark.table.objects.storage import Storage
 
 _PATIENCE = {"dfs.client.failover.max.attempts": "6"}
 """Repetitions of one request, which take most of a minute: as long as another NameNode needs to become the active one. The
 client's own default waits for three minutes."""
+
+_PAGE = 1_000
+"""Entries that are asked for at once, as the NameNode sends them."""
 
 
 @final
@@ -57,7 +62,7 @@ class HdfsFiles:
         """None if there is nothing."""
         try:
             with self._telling(path):
-                return self._status(self._client.get_file_info(self._at(path)))
+                return self._status(bounded(lambda: self._client.get_file_info(self._at(path))))
         except FileNotFoundError:
             return None
 
@@ -70,22 +75,23 @@ class HdfsFiles:
         is_there = False
         try:
             with self._telling(folder):
-                for each in self._client.list_status(self._at(folder), deep):
+                listing = bounded(lambda: self._client.list_status(self._at(folder), deep))
+                while page := bounded(lambda: [*islice(listing, _PAGE)]):
                     is_there = True
-                    yield self._status(each)
+                    yield from map(self._status, page)
         except FileNotFoundError:
-            if is_there:
+            if is_there or self.status(folder) is not None:
                 raise
 
     def read(self, path: str) -> bytes:
         """The whole file."""
         with self._telling(path):
-            return bytes(self._client.read(self._at(path)).read())
+            return bytes(bounded(lambda: self._client.read(self._at(path)).read()))
 
     def reader(self, path: str) -> Any:
         """The client's file for reading; its own methods raise what the client raises."""
         with self._telling(path):
-            return self._client.read(self._at(path))
+            return bounded(lambda: self._client.read(self._at(path)))
 
     def writer(self, path: str, *, makes_folders: bool) -> Any:
         """The client's file for writing, a new one. What is there before its `close` is part of a file."""
@@ -93,20 +99,20 @@ class HdfsFiles:
 
         with self._telling(path):
             options = WriteOptions(overwrite=False, create_parent=makes_folders)
-            return self._client.create(self._at(path), options)
+            return bounded(lambda: self._client.create(self._at(path), options))
 
     def write(self, path: str, data: bytes) -> None:
         """Makes a new file, and the folders that it needs; not in one step."""
         writer = self.writer(path, makes_folders=True)
         with self._telling(path):
             if data:
-                writer.write(data)
-            writer.close()
+                bounded(lambda: writer.write(data))
+            bounded(writer.close)
 
     def make_folder(self, path: str, *, makes_folders: bool = True) -> None:
         """Does nothing if it is there. Without `makes_folders` the folder above must be there."""
         with self._telling(path):
-            self._client.mkdirs(self._at(path), create_parent=makes_folders)
+            bounded(lambda: self._client.mkdirs(self._at(path), create_parent=makes_folders))
 
     def move(self, path: str, to: str, *, replaces: bool = False) -> None:
         """Renames a file or a folder, in one step.
@@ -117,12 +123,12 @@ class HdfsFiles:
             OSError: HDFS does not answer; it may have done it.
         """
         with self._telling(to):
-            self._client.rename(self._at(path), self._at(to), overwrite=replaces)
+            bounded(lambda: self._client.rename(self._at(path), self._at(to), overwrite=replaces))
 
     def delete(self, path: str) -> None:
         """Removes a file, or a folder and all that is in it, in one step; it need not be there."""
         with self._telling(path):
-            self._client.delete(self._at(path), recursive=True)
+            bounded(lambda: self._client.delete(self._at(path), recursive=True))
 
     def _telling(self, path: str) -> Any:
         return telling(f"{self.url}/{path}" if path else self.url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import final
 
+from kvspark.table.hdfs.bounded import bounded
 from kvspark.table.hdfs.hdfs_files import HdfsFiles
 from kvspark.table.hdfs.refusals import telling
 
@@ -30,7 +31,7 @@ class HdfsReader:
         if not wanted:
             return b""
         with telling(self._what):
-            data = bytes(self._reader.read_range(self._at, wanted))
+            data = bytes(bounded(lambda: self._reader.read_range(self._at, wanted)))
         self._at += len(data)
         return data
 

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import pyarrow as pa
 
+from kvspark.table.hdfs.bounded import bounded
 from kvspark.table.hdfs.hdfs_files import HdfsFiles
 from kvspark.table.hdfs.refusals import telling
 from kvspark.table.objects.storage import Storage
@@ -17,6 +18,9 @@ from kvspark.table.place.place import OpenedPlace, OutputFile
 
 _OPEN = "_kvspark/open"
 """The folder in which files are as long as they are written; it is there as long as tasks may write."""
+
+_WAITING_BYTES = 1 << 20
+"""What leaves at once: pyarrow writes some bytes at a time, and each call of the client is waited for in a thread."""
 
 
 @final
@@ -57,24 +61,25 @@ class _HdfsFile:
         self._path = path
         self._aside = f"{_OPEN}/{secrets.token_hex(8)}"
         self._size_bytes = 0
+        self._waiting = bytearray()
         try:
             self._writer: Any = files.writer(self._aside, makes_folders=False)
         except FileNotFoundError:
             raise self._ended() from None
 
     def write(self, data: bytes | pa.Buffer) -> None:
-        view = memoryview(data).cast("B")
-        with telling(f"{self._files.url}/{self._path}"):
-            self._writer.write(view)
-        self._size_bytes += view.nbytes
+        self._waiting += memoryview(data).cast("B")
+        if len(self._waiting) >= _WAITING_BYTES:
+            self._send()
 
     def flush(self) -> None:
-        """Nothing: packets leave when they are full."""
+        """Nothing: what waits leaves when it is enough."""
 
     def close(self) -> None:
         try:
+            self._send()
             with telling(f"{self._files.url}/{self._path}"):
-                self._writer.close()
+                bounded(self._writer.close)
             # Each by itself: the folder of a run that was removed is not to come back.
             for folder in reversed(PurePosixPath(self._path).parents[:-1]):
                 self._files.make_folder(str(folder), makes_folders=False)
@@ -90,6 +95,13 @@ class _HdfsFile:
             self._files.delete(self._aside)
         # Last: the client completes a file that is dropped, if it is there.
         self._writer = None
+
+    def _send(self) -> None:
+        data, self._waiting = self._waiting, bytearray()
+        if data:
+            with telling(f"{self._files.url}/{self._path}"):
+                bounded(lambda: self._writer.write(data))
+            self._size_bytes += len(data)
 
     def _ended(self) -> FileNotFoundError:
         return FileNotFoundError(

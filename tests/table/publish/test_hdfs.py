@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +14,7 @@ import pytest
 
 import kvspark
 from kvspark.errors import OutputError, RunLockedError, UsageError
+from kvspark.table.hdfs import bounded, hdfs_files
 from kvspark.table.hdfs.hdfs_files import HdfsFiles, client_at
 from kvspark.table.hdfs.hdfs_objects import HdfsObjects
 from kvspark.table.hdfs.refusals import telling
@@ -21,6 +24,7 @@ from kvspark.table.publish import object_publisher
 from kvspark.table.publish.object_lock import ObjectLock
 from kvspark.table.publish.object_publisher import ObjectPublisher
 from tests.hdfs_server import HdfsServer
+from tests.processes import send
 from tests.table.publish.hdfs_tables import client_of, hdfs_left_over
 from tests.table.publish.targets import content_of, rows, run, table_of, write_all
 
@@ -181,6 +185,25 @@ def a_dead_namenode(hdfs: HdfsServer, path: str) -> Iterator[None]:
         hdfs.start()
 
 
+@contextmanager
+def a_hanging_server(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patience:
+        patience.setattr(bounded, "MOST_S", 0.5)
+        send(process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            send(process.pid, signal.SIGCONT)
+
+
+def a_hanging_namenode(hdfs: HdfsServer, path: str) -> AbstractContextManager[None]:
+    return a_hanging_server(hdfs.namenode)
+
+
+def a_hanging_datanode(hdfs: HdfsServer, path: str) -> AbstractContextManager[None]:
+    return a_hanging_server(hdfs.datanode)
+
+
 @pytest.mark.parametrize(
     ("trouble", "told"),
     [
@@ -188,6 +211,8 @@ def a_dead_namenode(hdfs: HdfsServer, path: str) -> Iterator[None]:
         (a_quota_of_names, "quota of names is used up"),
         (safe_mode, "the NameNode is in safe mode"),
         (a_dead_namenode, "HDFS does not answer"),
+        (a_hanging_namenode, r"HDFS does not answer \(no answer after 0.5 s\)"),
+        (a_hanging_datanode, r"HDFS does not answer \(no answer after 0.5 s\)"),
     ],
 )
 def test_hdfs_that_refuses_in_the_middle_publishes_nothing_and_the_next_run_goes_on(
@@ -291,11 +316,12 @@ def test_what_no_run_wrote_is_refused(url: str) -> None:
         publisher(url).check()
 
 
-def test_a_listing_that_may_not_be_whole_is_none(url: str) -> None:
+def test_a_listing_that_may_not_be_whole_is_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = HdfsObjects(Storage(url))
     for name in ("a/1", "b/1", "c/1"):
         store.put(name, b"1")
     assert list(store.listed("none")) == []
+    monkeypatch.setattr(hdfs_files, "_PAGE", 1)
     listing = store.listed()
     found = [next(listing).name]
     store.delete_folder("c")
