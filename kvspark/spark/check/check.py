@@ -125,6 +125,9 @@ class _Check:
         got = count_of(len(found.files), "file")
         if found.rows is not None:
             got += f" with {count_of(found.rows, 'row')}"
+        if found.version is not None:
+            since = "" if found.since is None else f", what was added since {found.since}"
+            got += f" ({found.version}{since})"
         if self._config.input.filter is not None:
             got += " before the filter"
         yield Looked(Finding("ok", "input", got))

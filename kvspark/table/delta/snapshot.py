@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, final
 
-from kvspark.errors import OutputError, UsageError
+from kvspark.errors import KvsparkError, UsageError
 from kvspark.table.delta.columns import TableColumns
 from kvspark.table.publish.pointer import Pointer
 
@@ -24,6 +24,7 @@ KEY = "kvspark"
 _PAINT = re.compile("\x1b\\[[0-9;]*m")
 _ADDRESS = re.compile(r"\b[a-z0-9]+://\S+")
 _STATUS = re.compile(r"\b([45]\d\d [A-Z][A-Za-z ]+)$", re.MULTILINE)
+_REFUSED = re.compile(r"\b40[13] [A-Z]")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -74,7 +75,7 @@ class Snapshot:
 
 @contextmanager
 def telling(url: str) -> Iterator[None]:
-    """Turns what the client raises inside into an OSError of one line."""
+    """Turns what the client raises inside into an OSError of one line, a PermissionError where credentials are refused."""
     try:
         from deltalake.exceptions import DeltaError
     except ImportError:
@@ -83,11 +84,12 @@ def telling(url: str) -> Iterator[None]:
         ) from None
     try:
         yield
-    except OutputError:
+    except KvsparkError:
         raise
     except (DeltaError, OSError, ValueError) as exc:
         text = f"{url}: the Delta log cannot be read or written ({_why(str(exc))})"
-        raise OSError(text) from None
+        refused = _REFUSED.search(str(exc))
+        raise (PermissionError if refused else OSError)(text) from None
 
 
 def pointer_in(table: DeltaTable, url: str) -> Pointer | None:

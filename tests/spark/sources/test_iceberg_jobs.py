@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -86,3 +87,26 @@ def test_what_kvspark_publishes_is_read_also_of_a_rest_catalog_on_s3(
         made = there.df.orderBy("id").toArrow()
     assert there.rows == 200
     assert made["scores"].to_pylist() == expected.sort_by("id")["scores"].to_pylist()
+
+
+def test_partition_columns_that_files_have_not_come_from_the_spec_of_each_file(
+    spark: SparkSession, folder: Path, lake: Lake
+) -> None:
+    (folder / "night").mkdir()
+    rows = night().append_column("k", pa.array(["a/1 %", None, "b", "é"] * 50))
+    pq.write_table(rows, folder / "night" / "1.parquet")
+    output = {
+        "format": "iceberg",
+        "path": "iceberg:lake/ns.t",
+        "catalog": lake.properties,
+        "partition_by": "k",
+    }
+    run_score(job(folder, folder / "night", output=output), spark=spark)
+    table = lake.catalog.load_table("ns.t")
+    with table.update_spec() as change:
+        change.remove_field("k")
+        change.add_identity("id")
+    there = find_input(InputConfig.checked(**lake.conf), settings={}, columns=["k"])
+    assert "k" not in pq.read_schema(there.files[0]).names
+    found = {row.id: row.k for row in there.read(spark).select("id", "k").collect()}
+    assert found == dict(zip(rows["id"].to_pylist(), rows["k"].to_pylist(), strict=True))

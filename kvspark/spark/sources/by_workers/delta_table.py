@@ -20,7 +20,7 @@ from pyspark.sql.types import (
 )
 
 from kvspark.config.table.input_table import InputConfig, moment
-from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.errors import DataError, SchemaError, SecretError, UsageError
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
 from kvspark.spark.tables.folder_names import partition_value
@@ -74,18 +74,21 @@ def _read(storage: Storage, config: InputConfig, growth: Growth | None) -> Delta
     if growth is not None and growth.until is not None:
         version = number_of(growth.until, "version", storage.url)
     at = None if config.timestamp is None else moment(config.timestamp)
+    return _at(storage, version, at)
+
+
+def _at(storage: Storage, version: int | None, timestamp: datetime | None = None) -> DeltaInput:
     try:
-        return delta_input(storage, version=version, timestamp=at)
+        return delta_input(storage, version=version, timestamp=timestamp)
+    except PermissionError as exc:
+        raise SecretError(f"input: {exc}; nothing was written") from None
     except OSError as exc:
         raise DataError(f"input: {exc}; nothing was written") from None
 
 
 def _added(found: DeltaInput, storage: Storage, since: str) -> DeltaInput:
     """`found` with the files alone that were added to it since the version `since`."""
-    try:
-        before = delta_input(storage, version=number_of(since, "version", storage.url))
-    except OSError as exc:
-        raise DataError(f"input: {exc}; nothing was written") from None
+    before = _at(storage, number_of(since, "version", storage.url))
     now = {file.location: file.deleted for file in found.files}
     names = added_files(now, {f.location: f.deleted for f in before.files}, since, storage.url)
     return replace(found, files=tuple(f for f in found.files if f.location in names))
