@@ -1,4 +1,4 @@
-"""The paths that this version reads and publishes: those of POSIX file systems."""
+"""Paths of POSIX file systems, as a conf has them."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def _without_scheme(path: str, *, what: str) -> str:
             )
         return unquote(rest if authority is None else authority.group(2))
     raise UsageError(
-        f"{what} {path}: {scheme}: is not supported yet; kvspark reads and publishes on POSIX "
-        "file systems now (a path or a file: URL, such as a local disk or a mounted share)"
+        f"{what} {path}: {scheme}: is none that can stand here; name a path of a POSIX file system or a file: URL (a local disk "
+        "or a mounted share), or objects where the input or the output may be some (docs/tables.md, docs/output.md)"
     )

@@ -99,7 +99,7 @@ def test_a_sibling_of_the_input_is_no_overlap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["hdfs://host/out", "s3a://bucket/out", "S3://b/out"])
 def test_what_is_not_supported_yet_says_what_is(path: str) -> None:
-    with pytest.raises(UsageError, match="POSIX file systems now"):
+    with pytest.raises(UsageError, match="name a path of a POSIX file system"):
         Target(path)
 
 
