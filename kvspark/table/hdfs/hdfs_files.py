@@ -15,9 +15,10 @@ from kvspark.table.hdfs.bounded import bounded
 from kvspark.table.hdfs.refusals import line_of, telling
 from kvspark.table.objects.storage import Storage
 
-_PATIENCE = {"dfs.client.failover.max.attempts": "6"}
-"""Repetitions of one request, which take most of a minute: as long as another NameNode needs to become the active one. The
-client's own default waits for three minutes."""
+_ATTEMPTS = "dfs.client.failover.max.attempts"
+_OF_A_NAMENODE, _OF_A_NAMESERVICE = "6", "12"
+"""Repetitions of one request, which take most of a minute for either: as long as another NameNode needs to become the
+active one. The client's own default waits for three minutes, and with a nameservice each NameNode that is asked counts."""
 
 _PAGE = 1_000
 """Entries that are asked for at once, as the NameNode sends them."""
@@ -55,7 +56,8 @@ class HdfsFiles:
         scheme, _, rest = storage.url.partition("://")
         host, _, folder = rest.partition("/")
         self._root = f"/{folder}"
-        options = tuple(sorted({**_PATIENCE, **storage.options}.items()))
+        patience = {_ATTEMPTS: _OF_A_NAMENODE if ":" in host else _OF_A_NAMESERVICE}
+        options = tuple(sorted({**patience, **storage.options}.items()))
         self._client = client_at(f"{scheme}://{host}", options, os.getpid())
 
     def status(self, path: str) -> FileStatus | None:
