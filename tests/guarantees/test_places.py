@@ -65,8 +65,13 @@ def files(format_: Format) -> Source:
 
 
 def objects(places: Places, rows: pa.Table) -> dict[str, Any]:
+    folder = write(rows, places.folder / "rows", "parquet")
+    return {"paths": [upload(folder, f"{places.objects}/rows")]}
+
+
+def hdfs(places: Places, rows: pa.Table) -> dict[str, Any]:
     return {
-        "paths": [upload(write(rows, places.folder / "rows", "parquet"), f"{places.objects}/rows")]
+        "paths": [upload(write(rows, places.folder / "rows", "parquet"), f"{places.hdfs}/rows")]
     }
 
 
@@ -90,6 +95,7 @@ def query(places: Places, rows: pa.Table) -> dict[str, Any]:
 SOURCES: dict[str, Source] = {
     "parquet": files("parquet"),
     "objects": objects,
+    "hdfs": hdfs,
     "delta": delta,
     "iceberg": iceberg,
     "csv": files("csv"),

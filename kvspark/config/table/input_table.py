@@ -45,7 +45,7 @@ class InputConfig(Section):
     paths: Texts = Field(
         default=(),
         description="Files or folders: paths of a POSIX file system, or, of Parquet, `s3://BUCKET/FOLDER`, "
-        "`gs://…`, `abfss://…`, which the workers read. For `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`.",
+        "`gs://…`, `abfss://…`, `hdfs://…`, which the workers read. For `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`.",
     )
     format: Format = Field(
         default="parquet",

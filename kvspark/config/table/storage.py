@@ -23,7 +23,7 @@ Storage = Annotated[dict[str, str], AfterValidator(_without_secrets)]
 """Settings by name: `endpoint`, `region`."""
 
 STORAGE = (
-    "Settings of an object store that are no secret: `endpoint`, `region`; for an output in HDFS, Hadoop's settings of a "
+    "Settings of an object store that are no secret: `endpoint`, `region`; for HDFS, Hadoop's settings of a "
     "client, over those in `HADOOP_CONF_DIR`. Credentials come from the environment (`AWS_ACCESS_KEY_ID`, a ticket of "
     "Kerberos, …), a file that it names, or the machine's own identity, on driver and workers."
 )

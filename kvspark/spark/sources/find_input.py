@@ -20,7 +20,7 @@ from kvspark.spark.tables.nanoseconds import asked_as_long
 from kvspark.spark.tables.object_listing import list_objects
 from kvspark.spark.tables.plain_files import find_plain_files
 from kvspark.table.input.growth import Growth
-from kvspark.table.objects.storage import is_object
+from kvspark.table.objects.storage import is_remote
 
 
 def input_roots(config: InputConfig) -> list[Path]:
@@ -30,7 +30,7 @@ def input_roots(config: InputConfig) -> list[Path]:
         DataError: a path names nothing.
         UsageError: a path is none that can be read, or lies in another one: its rows would be read twice.
     """
-    is_elsewhere = config.format == "iceberg" or any(map(is_object, config.paths))
+    is_elsewhere = config.format == "iceberg" or any(map(is_remote, config.paths))
     if config.sql is not None or is_elsewhere:
         return []
     return resolve_paths(config.paths)
@@ -64,7 +64,7 @@ def find_input(
         kind = LocalOrc if config.format == "orc" else LocalText
         return kind(find_plain_files(config), config, columns)
     as_long = asked_as_long(settings)
-    if not any(map(is_object, config.paths)):
+    if not any(map(is_remote, config.paths)):
         files = find_files(config, columns=columns, defaulted=defaulted, nanos_as_long=as_long)
         return LocalParquet(files, config)
     found = list_objects(config.paths, config.storage)

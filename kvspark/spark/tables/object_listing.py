@@ -1,4 +1,4 @@
-"""The Parquet objects that an input in an object store is made of, by the rules for folders on a disk.
+"""The Parquet objects that an input in an object store or in HDFS is made of, by the rules for folders on a disk.
 
 A folder to which kvspark has published is read as its pointer says it: the files of the run that was current then.
 """
@@ -14,9 +14,9 @@ from kvspark.errors import DataError, OutputError, SecretError, UsageError
 from kvspark.spark.tables.folder_names import is_hidden, partition_of
 from kvspark.spark.tables.listing import InputFile, one_table
 from kvspark.table.input.pinned_file import PinnedObject
-from kvspark.table.objects.object_store import ObjectStore
-from kvspark.table.objects.objects import Listed
+from kvspark.table.objects.objects import Listed, Objects
 from kvspark.table.objects.storage import Storage, bucket_of
+from kvspark.table.place.opening import open_objects
 from kvspark.table.publish.object_table import RUNS, ObjectTable, path_of
 from kvspark.table.publish.pointer import POINTER_NAME
 
@@ -123,14 +123,15 @@ def _refuse_twice(roots: Sequence[_Root]) -> None:
 
 def _found(root: _Root) -> tuple[str | None, list[InputFile]]:
     """The run that published the objects of `root`, where it is known, and the objects."""
-    store = ObjectStore(root.bucket)
+    store = open_objects(root.bucket)
     _refuse_inside(store, root)
     one = store.stat(root.key) if root.key else None
     if one is not None and one.size_bytes:
         return None, [root.file(one)]
     listed = sorted(store.listed(root.key), key=lambda each: each.name.split("/"))
     names = {each.name.removeprefix(f"{root.key}/" if root.key else "") for each in listed}
-    if POINTER_NAME in names:
+    # In HDFS the pointer is a folder.
+    if any(f"{name}/".startswith(f"{POINTER_NAME}/") for name in names):
         return _published(root)
     for name in names:
         _refuse(name, root, "holds")
@@ -158,7 +159,7 @@ def _table_files(root: _Root, listed: Sequence[Listed]) -> Iterator[InputFile]:
 
 def _published(root: _Root) -> tuple[str, list[InputFile]]:
     """The files of the run that the pointer of `root` names."""
-    table = ObjectTable(ObjectStore(Storage(root.url, root.bucket.options)))
+    table = ObjectTable(open_objects(Storage(root.url, root.bucket.options)))
     try:
         pointer, _ = table.read()
         if pointer is None or pointer.current is None:
@@ -170,7 +171,7 @@ def _published(root: _Root) -> tuple[str, list[InputFile]]:
     except OutputError as exc:
         raise DataError(f"input: {exc}") from None
     folder = "/".join(filter(None, (root.key, RUNS, version.attempt)))
-    there = {each.name: each for each in ObjectStore(root.bucket).listed(folder)}
+    there = {each.name: each for each in open_objects(root.bucket).listed(folder)}
     files = []
     for path, below in sorted(wanted):
         each = there.get(f"{folder}/{path}")
@@ -183,7 +184,7 @@ def _published(root: _Root) -> tuple[str, list[InputFile]]:
     return version.run_id, files
 
 
-def _refuse_inside(store: ObjectStore, root: _Root) -> None:
+def _refuse_inside(store: Objects, root: _Root) -> None:
     """Does nothing if no folder above `root` is a table of another format."""
     parts = root.key.split("/") if root.key else []
     for depth in range(len(parts)):

@@ -11,7 +11,7 @@ from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, UsageError
 from kvspark.spark.tables.input_files import check_partitions
 from kvspark.spark.tables.listing import InputFile, list_files, resolve_paths
-from kvspark.table.objects.storage import is_object
+from kvspark.table.objects.storage import is_remote
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def find_plain_files(config: InputConfig) -> PlainFiles:
         SchemaError: the files are not partitioned by what `config` chooses partitions by.
         UsageError: a path is not of this machine.
     """
-    for path in filter(is_object, config.paths):
+    for path in filter(is_remote, config.paths):
         raise UsageError(
             f"input path {path}: of an object store, kvspark reads Parquet, and input.format is {config.format}; write the "
             "rows to Parquet first, or copy the files to a disk that driver and workers share"

@@ -55,7 +55,7 @@ class HdfsFiles:
         self.url = storage.url
         scheme, _, rest = storage.url.partition("://")
         host, _, folder = rest.partition("/")
-        self._root = f"/{folder}"
+        self._root = f"/{folder}" if folder else ""
         patience = {_ATTEMPTS: _OF_A_NAMENODE if ":" in host else _OF_A_NAMESERVICE}
         options = tuple(sorted({**patience, **storage.options}.items()))
         self._client = client_at(f"{scheme}://{host}", options, os.getpid())
@@ -136,7 +136,7 @@ class HdfsFiles:
         return telling(f"{self.url}/{path}" if path else self.url)
 
     def _at(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
+        return f"{self._root}/{path}" if path else self._root or "/"
 
     def _status(self, status: Any) -> FileStatus:
         path = str(status.path)

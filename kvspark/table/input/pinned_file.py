@@ -13,9 +13,9 @@ from typing import final
 import pyarrow as pa
 
 from kvspark.fingerprint import digest
-from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.objects import ObjectChangedError
 from kvspark.table.objects.storage import Storage
+from kvspark.table.place.opening import open_objects
 
 
 class PinnedFile(ABC):
@@ -102,7 +102,7 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, file: PinnedObject) -> None:
         self._file = file
-        self._store = ObjectStore(file.bucket)
+        self._store = open_objects(file.bucket)
         self._place = 0
 
     def readable(self) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kvspark.errors import DataError, SecretError
 from kvspark.table.input.pinned_file import PinnedFile, PinnedObject, PinnedPath
-from kvspark.table.objects.object_store import ObjectStore
-from kvspark.table.objects.storage import bucket_of, is_object
+from kvspark.table.objects.storage import bucket_of, is_remote
+from kvspark.table.place.opening import open_objects
 
 _THREADS = 16  # of requests without bytes: the wait is for the network
 
@@ -56,10 +56,10 @@ def _pinned(location: str, options: Mapping[str, str]) -> PinnedFile:
 
 
 def _at(location: str, options: Mapping[str, str]) -> PinnedFile:
-    if not is_object(location):
+    if not is_remote(location):
         return PinnedPath.at(Path(location))
     bucket, key = bucket_of(location, options)
-    found = ObjectStore(bucket).stat(key)
+    found = open_objects(bucket).stat(key)
     if found is None:
         raise FileNotFoundError("there is no such object")
     if not found.tag:
@@ -72,7 +72,7 @@ def _is_as_it_was(file: PinnedFile) -> bool:
         if isinstance(file, PinnedPath):
             return PinnedPath.at(Path(file.path)) == file
         assert isinstance(file, PinnedObject)
-        now = ObjectStore(file.bucket).stat(file.key)
+        now = open_objects(file.bucket).stat(file.key)
     except FileNotFoundError:
         return False
     except PermissionError as exc:

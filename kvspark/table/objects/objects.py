@@ -58,6 +58,18 @@ class Objects(ABC):
         """Bytes of the object; None if there is none."""
 
     @abstractmethod
+    def stat(self, name: str) -> Listed | None:
+        """What a listing says of the object, with its tag; None if there is none."""
+
+    @abstractmethod
+    def part(self, name: str, start: int, end: int, tag: str) -> bytes:
+        """Bytes `start` to `end` of the object as it was when it had `tag`.
+
+        Raises:
+            ObjectChangedError: it has another tag now.
+        """
+
+    @abstractmethod
     def put(self, name: str, data: bytes) -> None:
         """Makes the object, whatever was there."""
 

@@ -236,6 +236,12 @@ def test_settings_that_do_not_go_together_are_refused(asked: dict[str, Any], mes
         InputConfig.checked(**asked)
 
 
+@pytest.mark.parametrize("asked", [{"paths": ["a"]}, {"sql": "SELECT 1"}])
+def test_a_conf_that_is_written_out_whole_is_a_conf(asked: dict[str, Any]) -> None:
+    made = InputConfig.checked(**asked)
+    assert InputConfig.checked(**made.model_dump()) == made
+
+
 @pytest.mark.parametrize(
     ("columns", "error", "message"),
     [

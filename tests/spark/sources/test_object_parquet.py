@@ -19,7 +19,15 @@ from kvspark.spark.sources.find_input import find_input
 from tests.object_server import S3Address
 from tests.spark.small_jobs import job
 from tests.spark.sources.every_type import every_type
-from tests.spark.sources.twins import bits, found, rows_of, source, upload, workers_reach
+from tests.spark.sources.twins import (
+    bits,
+    found,
+    remote_folder,
+    rows_of,
+    source,
+    upload,
+    workers_reach,
+)
 
 pytestmark = pytest.mark.spark
 
@@ -95,10 +103,21 @@ SAME: Mapping[str, tuple[Callable[[Path], None], Mapping[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SAME)
+HDFS = ("every type", "some partitions", "files that do not agree")
+"""What is tried there as well: bytes are fetched in another way, and nothing else is."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [*(("s3", name) for name in SAME), *(("hdfs", name) for name in HDFS)]
+)
 def test_the_rows_are_those_that_spark_reads_of_a_disk(
-    spark: SparkSession, tmp_path: Path, url: str, name: str
+    spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest, kind: str, name: str
 ) -> None:
+    with remote_folder(kind, request, spark) as url:
+        _compare(spark, tmp_path, url, name)
+
+
+def _compare(spark: SparkSession, tmp_path: Path, url: str, name: str) -> None:
     make, conf = SAME[name]
     make(tmp_path)
     here, there = source(spark, tmp_path, **conf), source(spark, upload(tmp_path, url), **conf)

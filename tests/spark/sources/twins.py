@@ -1,4 +1,4 @@
-"""The same files in a folder and in an object store."""
+"""The same files in a folder and in an object store, or in HDFS."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from pyspark.sql import SparkSession
 
 from kvspark.config.table.input_table import InputConfig
@@ -17,7 +18,9 @@ from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.sources.input.located import PLACES
 from kvspark.spark.sources.input.source import Source, read_source
-from tests.object_server import S3Address, s3_store
+from kvspark.table.objects.storage import Storage
+from kvspark.table.place.opening import open_objects
+from tests.object_server import S3Address
 
 
 @contextmanager
@@ -32,14 +35,22 @@ def workers_reach(s3: S3Address, spark: SparkSession) -> Iterator[str]:
             environment.pop(name)
 
 
+@contextmanager
+def remote_folder(kind: str, request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[str]:
+    """A URL of `s3` or `hdfs` below which nothing is."""
+    if kind == "hdfs":
+        yield f"{request.getfixturevalue('hdfs').url}/{secrets.token_hex(4)}"
+        return
+    with workers_reach(request.getfixturevalue("s3"), spark) as url:
+        yield url
+
+
 def upload(folder: Path, url: str) -> str:
     """`url`, once all that is in `folder` is there too."""
-    store = s3_store()
+    objects = open_objects(Storage(url))
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            place = f"{url.removeprefix('s3://')}/{path.relative_to(folder).as_posix()}"
-            with store.open_output_stream(place) as stream:
-                stream.write(path.read_bytes())
+            objects.put(path.relative_to(folder).as_posix(), path.read_bytes())
     return url
 
 
