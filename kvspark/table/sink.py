@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import final
@@ -22,6 +23,8 @@ from kvspark.table.part_file import PartFile
 from kvspark.table.partition_folders import PartitionFolders
 from kvspark.table.place.place import Place
 from kvspark.table.sink_options import SinkOptions
+
+_CLOSED_AT_ONCE = 16
 
 
 @final
@@ -100,9 +103,11 @@ class Sink:
         for name, folder in self._folders.items():
             if folder.rows:
                 yield from self._write_group(name, folder.rows)
-            if folder.file is not None:
-                yield self._close(folder.file)
-                folder.file = None
+        opened = [folder for folder in self._folders.values() if folder.file is not None]
+        # A store takes a while to complete a file, and completes many at once.
+        with ThreadPoolExecutor(_CLOSED_AT_ONCE) as pool:
+            done = list(pool.map(self._close, opened))
+        yield from done
 
     def abandon(self) -> None:
         """Leaves no file of this sink, as far as the place lets it."""
@@ -157,8 +162,7 @@ class Sink:
             )
         folder.file.write_group(table.slice(0, count))
         if folder.file.is_full(self._options.file_bytes):
-            yield self._close(folder.file)
-            folder.file = None
+            yield self._close(folder)
         yield from self._make_room()
 
     def _make_room(self) -> Iterator[FileWritten]:
@@ -171,12 +175,13 @@ class Sink:
             oldest = opened.pop(0)
             if oldest.file is not None:
                 held -= oldest.file.held_bytes
-                yield self._close(oldest.file)
-                oldest.file = None
+                yield self._close(oldest)
 
-    def _close(self, file: PartFile) -> FileWritten:
-        done = file.close()
+    def _close(self, folder: _Folder) -> FileWritten:
+        assert folder.file is not None
+        done = folder.file.close()
         self._closed.append(self._place.path(done.name, done.folder))
+        folder.file = None
         return done
 
     def _next_name(self) -> str:
