@@ -35,11 +35,15 @@ class ObjectStore(Objects):
         UsageError: the URL or an option is none that the client knows, or the client is not installed.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    https://cloud.google.com/storage/docs/request-preconditions
+    https://learn.microsoft.com/rest/api/storageservices/specifying-conditional-headers-for-blob-service-operations
     """
 
     def __init__(self, storage: Storage) -> None:
         self._url = storage.url
         self._store = _opened(storage.url, tuple(sorted(storage.options.items())))
+        # Google's writes are conditional on the generation, the others' on the ETag.
+        self._told_by = "version" if storage.url.lower().startswith("gs://") else "e_tag"
 
     @property
     def url(self) -> str:
@@ -51,9 +55,8 @@ class ObjectStore(Objects):
         with self.telling(name):
             try:
                 answer = obstore.get(self._store, name)
-                return Stored(
-                    bytes(answer.bytes()), _tag(answer.meta), answer.meta["last_modified"]
-                )
+                tag = self._tag(answer.meta)
+                return Stored(bytes(answer.bytes()), tag, answer.meta["last_modified"])
             except FileNotFoundError:
                 return None
 
@@ -106,17 +109,18 @@ class ObjectStore(Objects):
 
         with self.telling(name):
             try:
-                mode: Any = "create" if tag is None else {"e_tag": tag}
-                return _tag(obstore.put(self._store, name, data, mode=mode))
+                mode: Any = "create" if tag is None else {self._told_by: tag}
+                return self._tag(obstore.put(self._store, name, data, mode=mode))
             except (AlreadyExistsError, PreconditionError, NotFoundError) as exc:
                 raise ObjectChangedError(f"{self.url}/{name} was changed by another run") from exc
 
     def delete(self, names: Sequence[str]) -> None:
-        import obstore
-
         for start in range(0, len(names), _MOST_DELETED):
-            with self.telling(names[start]):
-                obstore.delete(self._store, [*names[start : start + _MOST_DELETED]])
+            some = names[start : start + _MOST_DELETED]
+            if not self._deleted(some):
+                # Where it is an error to delete what is not there, it ends the others' deletion.
+                for name in some:
+                    self._deleted([name])
 
     def delete_folder(self, folder: str) -> None:
         self.delete([each.name for each in self.listed(folder)])
@@ -150,6 +154,25 @@ class ObjectStore(Objects):
 
         with self.telling(name):
             return obstore.open_reader(self._store, name)
+
+    def _deleted(self, names: Sequence[str]) -> bool:
+        """False if the store said of one of them that it is not there."""
+        import obstore
+
+        with self.telling(names[0]):
+            try:
+                obstore.delete(self._store, [*names])
+            except FileNotFoundError:
+                return False
+        return True
+
+    def _tag(self, meta: Any) -> str:
+        tag = meta[self._told_by]
+        if not tag:
+            raise OSError(
+                "the object store gives objects no ETag or generation, so no write can be conditional"
+            )
+        return str(tag)
 
     @contextmanager
     def telling(self, name: str) -> Iterator[None]:
@@ -189,14 +212,10 @@ def _first_line(text: str) -> str:
 
 
 def _listed(meta: Any) -> Listed:
-    return Listed(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
-
-
-def _tag(meta: Any) -> str:
     tag = meta["e_tag"]
-    if not tag:
-        raise OSError("the object store gives objects no ETag, so no write can be conditional")
-    return str(tag)
+    # Azure's listings have it without the quotes that its answers have.
+    tag = f'"{tag}"' if tag and not tag.endswith('"') else tag
+    return Listed(meta["path"], meta["size"], meta["last_modified"], tag)
 
 
 @lru_cache(maxsize=64)

@@ -108,7 +108,12 @@ HDFS = ("every type", "some partitions", "files that do not agree")
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [*(("s3", name) for name in SAME), *(("hdfs", name) for name in HDFS)]
+    ("kind", "name"),
+    [
+        *(("s3", name) for name in SAME),
+        *(("hdfs", name) for name in HDFS),
+        *((kind, "some partitions") for kind in ("gcs", "azure")),
+    ],
 )
 def test_the_rows_are_those_that_spark_reads_of_a_disk(
     spark: SparkSession, tmp_path: Path, request: pytest.FixtureRequest, kind: str, name: str

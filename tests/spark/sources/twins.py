@@ -20,11 +20,12 @@ from kvspark.spark.sources.input.located import PLACES
 from kvspark.spark.sources.input.source import Source, read_source
 from kvspark.table.objects.storage import Storage
 from kvspark.table.place.opening import open_objects
+from tests.object_double import ObjectDouble
 from tests.object_server import S3Address
 
 
 @contextmanager
-def workers_reach(s3: S3Address, spark: SparkSession) -> Iterator[str]:
+def workers_reach(s3: S3Address | ObjectDouble, spark: SparkSession) -> Iterator[str]:
     """A URL below which nothing is; workers have what names its server: the session may be older than that."""
     environment = spark.sparkContext.environment
     environment.update(s3.environment)
@@ -37,11 +38,11 @@ def workers_reach(s3: S3Address, spark: SparkSession) -> Iterator[str]:
 
 @contextmanager
 def remote_folder(kind: str, request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[str]:
-    """A URL of `s3` or `hdfs` below which nothing is."""
+    """A URL of `s3`, `gcs`, `azure` or `hdfs` below which nothing is."""
     if kind == "hdfs":
         yield f"{request.getfixturevalue('hdfs').url}/{secrets.token_hex(4)}"
         return
-    with workers_reach(request.getfixturevalue("s3"), spark) as url:
+    with workers_reach(request.getfixturevalue(kind), spark) as url:
         yield url
 
 

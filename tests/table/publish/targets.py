@@ -22,6 +22,7 @@ from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
 from tests.object_server import LAKE, s3_store
 from tests.spark.publishing import report_of, target_at
+from tests.table.publish.cloud_tables import cloud_rows
 from tests.table.publish.hdfs_tables import hdfs_rows
 from tests.table.publish.iceberg_tables import iceberg_at, iceberg_rows
 
@@ -32,6 +33,8 @@ KINDS = ("a/b", "ü 100%")
 """Values whose folders are no plain names."""
 POSIX_KINDS = ("posix", "delta", "iceberg")
 """Kinds of targets that are folders."""
+CLOUDS = ("gcs", "azure")
+"""Kinds of targets that are in a double of an object store."""
 TASKS = 2
 ROWS = 40
 """Of a whole table."""
@@ -103,6 +106,8 @@ def rows(kind: str, url: str) -> list[tuple[str, str]]:
         return iceberg_rows(url)
     if kind == "hdfs":
         return hdfs_rows(url)
+    if kind in CLOUDS:
+        return cloud_rows(url)
     store = s3_store()
     place = url.removeprefix("s3://")
     try:

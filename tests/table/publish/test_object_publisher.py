@@ -18,9 +18,10 @@ from kvspark.table.objects.storage import Storage
 from kvspark.table.publish import object_publisher
 from kvspark.table.publish.object_lock import LOCK_NAME, ObjectLock
 from kvspark.table.publish.object_publisher import ObjectPublisher
+from tests.object_double import Answer, Asked, ObjectDouble
 from tests.object_proxy import ObjectProxy, late, lose_answer, object_proxy, say
 from tests.object_server import S3Address
-from tests.table.publish.targets import content_of, rows, run, table_of, write_all
+from tests.table.publish.targets import CLOUDS, content_of, rows, run, table_of, write_all
 
 POINTER = "_kvspark/pointer.json"
 
@@ -60,6 +61,37 @@ def test_a_commit_whose_answer_is_lost_is_published_once(url: str, proxy: Object
         proxy.turn_off()
     assert proxy.fired >= 1
     assert found(url) == table_of("two")
+    assert [each.run_id for each in target.versions()] == ["one"]
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+def test_a_commit_that_is_asked_for_again_is_published_once(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    """The store has done it and says that it could not: the client asks again, and is refused."""
+    double: ObjectDouble = request.getfixturevalue(kind)
+    url = f"{double.url}/{os.urandom(4).hex()}/table"
+    run(publisher(url), "one")
+    told: list[int] = []
+
+    def fault(asked: Asked) -> Answer | None:
+        if not is_pointer_write(asked.method, asked.key):
+            return None
+        answer = double.answer(asked)
+        told.append(answer.status)
+        return double.error(503, "Busy") if len(told) == 1 else answer
+
+    target = publisher(url, keep=5)
+    with target.lock("two"):
+        attempt = target.prepare("two")
+        content = content_of(target, "two", write_all(attempt, "two"))
+        double.faults.append(fault)
+        try:
+            target.commit(attempt, content)
+        finally:
+            double.faults.clear()
+    assert told[1] == 412
+    assert rows(kind, url) == table_of("two")
     assert [each.run_id for each in target.versions()] == ["one"]
 
 

@@ -17,6 +17,7 @@ from tests.table.publish import targets
 from tests.table.publish.hdfs_tables import hdfs_left_over
 from tests.table.publish.iceberg_tables import iceberg_left_over
 from tests.table.publish.targets import (
+    CLOUDS,
     POSIX_KINDS,
     content_of,
     new_url,
@@ -28,13 +29,20 @@ from tests.table.publish.targets import (
     written,
 )
 
-TARGETS = ("posix", "s3", "hdfs", "delta", "delta-s3", "iceberg", "iceberg-s3", "iceberg-rest")
+TARGETS = (
+    "posix",
+    *("s3", "gcs", "azure", "hdfs"),
+    *("delta", "delta-s3"),
+    *("iceberg", "iceberg-s3", "iceberg-rest"),
+)
 OBJECT_POINTS = "fenced swept told closed synced published discarding".split()
 DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".split()
 ICEBERG_POINTS = "fencing fenced swept told closed synced planned published discarding".split()
 FAULT_POINTS = {
     "posix": ("told", "moving", "moved", "synced", "placed", "exchanged", "settled", "published"),
     "s3": OBJECT_POINTS,
+    "gcs": OBJECT_POINTS,
+    "azure": OBJECT_POINTS,
     "hdfs": OBJECT_POINTS,
     "delta": DELTA_POINTS,
     "delta-s3": DELTA_POINTS,
@@ -64,7 +72,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
 
 
 def _new(kind: str, request: pytest.FixtureRequest, folder: Path) -> Target:
-    server = "hdfs" if kind == "hdfs" else "s3"
+    server = kind if kind in CLOUDS or kind == "hdfs" else "s3"
     base = "" if kind in POSIX_KINDS else request.getfixturevalue(server).url
     if kind == "iceberg-rest":
         request.getfixturevalue("lake")
