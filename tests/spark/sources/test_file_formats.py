@@ -98,6 +98,20 @@ SECRET = "words-of-a-row"
         ("json", '{"id": 1, "text": "a"}\n{"id": 2', {}, (DataError, r"x\.json: 1 line of it")),
         ("json", f'{{"id": "{SECRET}", "text": "a"}}\n', {}, (DataError, "1 line of it")),
         ("json", '{"id": 1.5, "text": "a"}\n', {}, (DataError, "1 line of it")),
+        (
+            "csv",
+            f'id,text\n1,"a\n2,{SECRET}\n',
+            {},
+            (DataError, r"x\.csv: a text in quotes does not end"),
+        ),
+        ("csv", f'id,text\n1,"{SECRET}', {}, (DataError, "a text in quotes does not end")),
+        (
+            "json",
+            f'{{"id": 1, "text": "a"}} {{"id": 2, "text": "{SECRET}"}}\n',
+            {},
+            (DataError, r"x\.json: 1 line of it cannot be read as one object"),
+        ),
+        ("json", '{"id": 1, "text": "a"}x\n', {}, (DataError, "1 line of it")),
         ("json", '{"id": 1}\n', {}, (DataError, "column 'text': 1 null among 1 row")),
     ],
 )
@@ -136,6 +150,12 @@ def test_a_text_may_have_line_ends_and_quotes(spark: SparkSession, tmp_path: Pat
     text = 'id,text\n1,"a\n""b"", c"\n2,\\d\n3,"\\"\n'
     (tmp_path / "x.csv").write_text(text)
     assert read(spark, tmp_path, "csv")["text"].to_pylist() == ['a\n"b", c', "\\d", "\\"]
+
+
+def test_bytes_that_are_no_text_are_refused(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("id,text\n1,ü\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"x\.csv: it is not written in utf-8"):
+        read(spark, tmp_path, "csv")
 
 
 def test_words_of_the_conf_say_how_a_file_is_written(spark: SparkSession, tmp_path: Path) -> None:

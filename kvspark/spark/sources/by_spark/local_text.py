@@ -6,9 +6,11 @@ lines are looked at before any is scored: one that is not a row of those columns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
+import pyarrow as pa
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,6 +28,7 @@ from kvspark.spark.tables.plain_files import PlainFiles
 from kvspark.spark.tables.type_names import named_types
 from kvspark.table.input.pinned_file import digest_of
 from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.text_ends import fault_of_text
 from kvspark.wording import count_of
 
 _MALFORMED = "_kvspark_malformed"
@@ -56,6 +59,25 @@ _KNOWN = {
     ),
 }
 """What Spark says without being asked for a column of bad lines; its own text quotes the line."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """What a worker does: it is given numbers of files, and looks at these."""
+
+    files: Sequence[str]
+    format: str
+    options: Mapping[str, str]
+
+    def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            files = [self.files[n] for n in batch.column(0).to_pylist() if n < len(self.files)]
+            faults = ((file, fault_of_text(file, self.format, self.options)) for file in files)
+            bad = [{"file": file, "fault": fault} for file, fault in faults if fault]
+            yield pa.RecordBatch.from_pylist(
+                bad, pa.schema([("file", pa.string()), ("fault", pa.string())])
+            )
 
 
 @final
@@ -128,7 +150,18 @@ class LocalText(FoundInput):
                 f"input.columns ({count_of(row[1], 'line')} of {row[0]:,} in all); nothing was written, mend them, or see "
                 "input.columns and input.options"
             )
+        self._refuse_faults(spark)
         self._rows, self._nulls = row[0], dict(zip(names, row[2:], strict=True))
+
+    def _refuse_faults(self, spark: SparkSession) -> None:
+        """Of what Spark reads without a word, and wrongly."""
+        files = [str(file.name) for file in self._files.selected]
+        options = {name: str(value) for name, value in self._config.options.items()}
+        looking = _Looking(files, self._config.format, options)
+        count = max(1, len(files))
+        found = spark.range(0, count, 1, count).mapInArrow(looking.run, "file string, fault string")
+        for file, fault in sorted(found.collect()):
+            raise DataError(f"{file}: {fault}; nothing was written")
 
     def _loaded(self, spark: SparkSession, schema: str) -> DataFrame:
         config = self._config
