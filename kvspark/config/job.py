@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -19,7 +17,7 @@ from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
 from kvspark.config.section.base import Name, Section, Text, Texts, list_of_one
 from kvspark.config.section.secret import holds_secret
 from kvspark.config.table.input_table import InputConfig
-from kvspark.config.table.storage import CATALOG, STORAGE, Storage
+from kvspark.config.table.storage import CATALOG, STORAGE, Storage, one_spelling
 from kvspark.fingerprint import digest
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
@@ -188,10 +186,6 @@ class SparkConfig(Section):
         return conf
 
 
-def _plain(path: str) -> str:
-    return os.path.normpath(Path(re.sub("^s3a:", "s3:", path)).absolute())
-
-
 @final
 class JobConfig(Section):
     """One scoring job."""
@@ -260,13 +254,13 @@ class JobConfig(Section):
 
     @model_validator(mode="after")
     def _output_is_not_the_input(self) -> Self:
-        output = _plain(self.output.path)
+        output = one_spelling(self.output.path)
         for path in self.input.paths:
-            if output == _plain(path):
+            if output == one_spelling(path):
                 raise ValueError(
                     "output.path is also in input.paths; a run would replace what it reads"
                 )
-            inner, outer = sorted((output, _plain(path)), key=len, reverse=True)
+            inner, outer = sorted((output, one_spelling(path)), key=len, reverse=True)
             # On a disk links say more than names, and the run looks there.
             if "://" in path and inner.startswith(f"{outer}/"):
                 raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -32,3 +34,22 @@ CATALOG = (
     "Properties of an Iceberg catalog that are no secret: `type`, `uri`, `warehouse`. They add to what "
     "`~/.pyiceberg.yaml` and the environment (`PYICEBERG_CATALOG__NAME__…`) say of it."
 )
+
+
+def one_spelling(path: str) -> str:
+    """`path` in the words in which two spellings of it are equal: of a URL `s3a://b/x/` and `S3://b/x` are one.
+
+    Raises:
+        ValueError: it is a URL with a folder that has no name.
+    """
+    scheme, colon, rest = path.partition("://")
+    if not colon:
+        return os.path.normpath(Path(path).absolute())
+    scheme = scheme.lower()
+    if scheme != "file" and "//" in rest.rstrip("/"):
+        raise ValueError(
+            f"{path} has a folder without a name (//), which no store is asked for; write one slash"
+        )
+    # Hadoop's name for S3.
+    scheme = "s3" if scheme == "s3a" else scheme
+    return os.path.normpath(Path(f"{scheme}://{rest}").absolute())

@@ -20,17 +20,20 @@ def analysis_text(error: PySparkException, columns: Sequence[str]) -> str:
     if kind.startswith("UNRESOLVED_COLUMN"):
         name = given.get("objectName", "").strip("`").replace("`.`", ".")
         near = difflib.get_close_matches(name, columns, n=1)
-        there = f"did you mean {near[0]!r}?" if near else f"it has {listed(columns)}"
-        return f"there is no column {name!r}; {there}"
+        there = f"; did you mean {near[0]!r}?" if near else ""
+        if columns and not near:
+            there = f"; it has {listed(columns)}"
+        return f"there is no column {name!r}{there}"
     if kind.startswith("PARSE_SYNTAX_ERROR"):
         return f"it cannot be read at or near {given.get('error', '?')}; write Spark SQL, text in single quotes"
     if kind.startswith("UNRESOLVED_ROUTINE"):
         return f"there is no function {given.get('routineName', '?')}"
     if kind.startswith("DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN"):
         return f"it gives {given.get('type', 'something')} and not true or false; compare it with something"
-    text = re.sub(r"^\[[\w.]+\]\s*", "", str(error).splitlines()[0])
+    said = next((line for line in str(error).splitlines() if line.strip()), kind)
+    text = re.sub(r"^\[[\w.]+\]\s*", "", said.strip())
     sentence = re.split(r"(?<=[.!?]) |SQLSTATE|;\s*$|;\s*line \d", text)[0].strip()
-    return f"{shortened(sentence)} (it has {listed(columns)})"
+    return f"{shortened(sentence)} (it has {listed(columns)})" if columns else shortened(sentence)
 
 
 def listed(columns: Sequence[str]) -> str:

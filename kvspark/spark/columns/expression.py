@@ -48,6 +48,10 @@ def refuse_varying_plan(df: DataFrame, text: str, what: str, *, is_filter: bool 
         raise UsageError(f"{what} {varies(repr(days[0]), why, is_filter=is_filter)}")
 
 
+_SAMPLE = re.compile(r"(?m)^[\s:+|-]*Sample \d")
+"""A node of a plan. Even with a seed (`REPEATABLE`) it depends on how files are split into tasks."""
+
+
 def refuse_varying_query(df: DataFrame, text: str, what: str) -> None:
     """Does nothing if the query `df`, of `text`, gives the same rows whenever it is asked, as Spark and its words say.
 
@@ -60,6 +64,8 @@ def refuse_varying_query(df: DataFrame, text: str, what: str) -> None:
         query: Any = df._jdf.queryExecution()  # noqa: SLF001 - no other way to ask Spark
         if not query.analyzed().deterministic():
             found = ("it", "not deterministic, as Spark says")
+        elif _SAMPLE.search(query.analyzed().toString()):
+            found = ("TABLESAMPLE", "drawn by chance")
         elif days and _made_days(query, days):
             found = (repr(days[0]), "of the day; write the date into the conf, {{ run.date }}")
     if found is not None:

@@ -235,6 +235,7 @@ BAD_SETS = {
     "text_for_list": ("input.paths=a", "input.paths: expected a list, got text; write [a, b]"),
     "password": ("cache.password=hunter2", "--set cache.password: cache.password: a secret is not"),
     "same_folder": ("output.path=in/", "output.path is also in input.paths"),
+    "no_name": ("output.path=s3://b/in//x", "s3://b/in//x has a folder without a name (//)"),
 }
 
 

@@ -207,10 +207,20 @@ def test_orc_files_must_agree_and_be_whole(spark: SparkSession, tmp_path: Path) 
         ("SELECT 1) AS a; DROP TABLE nights; SELECT (1", UsageError, "no query that Spark"),
         ("SELECT rand() AS text", UsageError, "may give other rows the next time .rand"),
         ("SELECT current_date() AS text", UsageError, "may give other rows"),
+        (
+            "SELECT 'a' AS text FROM (SELECT * FROM range(9)) TABLESAMPLE (50 PERCENT)",
+            UsageError,
+            "TABLESAMPLE is drawn by chance",
+        ),
+        ("SELECT 'a' AS text /* b", UsageError, r"Spark can answer: [^;(]*\w[^;(]*; nothing"),
         ("SELECT * FROM VALUES ('a') AS t(text) WHERE date'today' > '1'", UsageError, "other rows"),
         ("SELECT 1 AS text, 2 AS text", SchemaError, "has column 'text' twice"),
         ("SELECT 1 AS texts", SchemaError, "no column 'text'; did you mean 'texts'"),
-        ("SELECT * FROM nights_that_are_not", UsageError, "nights_that_are_not"),
+        (
+            "SELECT * FROM nights_that_are_not",
+            UsageError,
+            r"`nights_that_are_not` cannot be found\.; nothing",
+        ),
     ],
 )
 def test_a_query_that_is_none_is_refused(

@@ -236,7 +236,7 @@ def test_paths_that_cannot_be_are_refused(paths: list[str], message: str) -> Non
         find_input(InputConfig.checked(paths=paths), settings={}, columns=[])
 
 
-@pytest.mark.parametrize("output", ["s3a://bucket/a/b", "s3://bucket/a", "s3://bucket"])
+@pytest.mark.parametrize("output", ["s3a://bucket/a/b", "S3://bucket/a", "s3://bucket"])
 def test_an_output_around_the_input_is_refused(output: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"lie in one another|is also in input\.paths"):
         job(tmp_path, tmp_path, input={"paths": ["s3://bucket/a"]}, output={"path": output})
