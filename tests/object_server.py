@@ -164,6 +164,7 @@ def _wait(endpoint: str, server: subprocess.Popen[bytes], folder: Path) -> None:
 def main() -> None:
     """Runs until it is stopped, for tries by hand; prints what the shell needs."""
     with running_s3() as server:
+        server.make_lake()
         for name, value in server.environment.items():
             print(f"export {name}={value}", flush=True)
         print(f"# {server.url}; process {os.getpid()}", flush=True)

@@ -240,15 +240,10 @@ class JobConfig(Section):
         return outputs
 
     @model_validator(mode="after")
-    def _what_is_added_has_a_name(self) -> Self:
+    def _what_was_added_is_added(self) -> Self:
         if self.input.changed_since is not None and self.output.mode != "append":
             raise ValueError(
                 f"input.changed_since reads what was added, and output.mode: {self.output.mode} keeps nothing else; set append"
-            )
-        if self.output.mode == "append" and self.run.id is None and self.run.logical_date is None:
-            raise ValueError(
-                "output.mode: append needs run.id or run.logical_date (--run-id, --run-date): a run replaces what "
-                "one of the same name added, and adds to all others"
             )
         return self
 

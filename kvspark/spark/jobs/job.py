@@ -27,7 +27,7 @@ from kvspark.spark.jobs.prepared_run import PreparedRun, prepared
 from kvspark.spark.jobs.recorded import Record
 from kvspark.spark.output.output_check import Written
 from kvspark.spark.publishing.interrupted import interrupted_run
-from kvspark.spark.publishing.open_target import open_target
+from kvspark.spark.publishing.open_target import open_target, refuse_own_rows
 from kvspark.spark.publishing.output_columns import check_sort_by
 from kvspark.spark.publishing.run_target import RunTarget, Staging
 from kvspark.spark.runs.phases import Phases
@@ -106,6 +106,7 @@ class _Run:
         config, phases = self._config, self._phases
         with ExitStack() as held:
             made = prepared(config, phases, held, spark)
+            refuse_own_rows(config, made.found.files)
             check_sort_by(config.output, made.source.df.schema)
             with phases.phase("plan") as told:
                 run = planned(config, made, self._target.notes)
@@ -189,6 +190,7 @@ class _Run:
             input_files=len(made.found.files),
             input_version=made.found.version,
             input_since=made.found.since,
+            input_part=made.found.part,
             input_digest=made.found.digest,
             input_names=() if made.found.version else tuple(made.found.files[:MOST_NAMES]),
             empty_input_files=made.found.empty_files,

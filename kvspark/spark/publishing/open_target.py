@@ -13,15 +13,36 @@ from kvspark.spark.publishing.folder_target import FolderTarget
 from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.spark.publishing.publisher_target import PublisherTarget
 from kvspark.spark.publishing.run_target import RunTarget
+from kvspark.spark.tables.paths import local_path
 from kvspark.table.objects.storage import HDFS, is_remote
+
+
+def refuse_own_rows(config: JobConfig, files: Sequence[str]) -> None:
+    """Does nothing if none of `files`, which a run of `config` reads, lies where its output goes.
+
+    Only a query reads what its conf does not name.
+
+    Raises:
+        UsageError: one does.
+    """
+    output = config.output
+    if config.input.sql is not None and output.format != "iceberg" and not is_remote(output.path):
+        read = [Path(name) for name in files if name.startswith("/")]
+        refuse_overlap(local_path(output.path, what="output path"), read)
 
 
 def open_target(config: JobConfig, *, inputs: Sequence[Path] = ()) -> RunTarget:
     """The target of a run of `config`, whose rows come from `inputs`; nothing is touched.
 
     Raises:
-        UsageError, OutputError: as `Target` and the publishers: an output cannot go there.
+        UsageError, OutputError: as `Target` and the publishers: an output cannot go there, or a run that adds to it
+            has no name.
     """
+    if config.output.mode == "append" and config.run.id is None and config.run.logical_date is None:
+        raise UsageError(
+            "output.mode: append needs run.id or run.logical_date (--run-id, --run-date): a run replaces what one of the same "
+            "name added, and adds to all others; nothing was written"
+        )
     publisher = publisher_of(config)
     if publisher is None:
         return FolderTarget(target_of(config, inputs=inputs), config)

@@ -34,10 +34,10 @@ def growth_of(config: JobConfig) -> Growth | None:
             "written, run once without input.changed_since and with output.mode: replace"
         )
     if report.run_id == config.run_id():
-        return Growth(report.input_since, report.input_version)
+        return Growth(report.input_since, report.input_version, report.input_part)
     if any(run.run_id == config.run_id() for run in own_runs(output)):
         raise UsageError(
             f"input.changed_since: run {config.run_id()} has added rows to {output}, and {report.run_id} after it; nothing was "
             "written, go back to the output of that run (kvspark rollback), or give this run another id or date"
         )
-    return Growth(report.input_version, None)
+    return Growth(report.input_version, None, report.input_part)

@@ -81,6 +81,8 @@ class RunReport:
     """`version 12` of a table, or the run that published it; None where the input is a list of files."""
     input_since: str | None = None
     """The version since which the rows were added that were read; None where all of `input_version` were."""
+    input_part: str | None = None
+    """The same for two runs that take the same rows of the same table, whatever it has then."""
     input_digest: str | None = None
     """The same for two runs that read the same files."""
     input_names: tuple[str, ...] = ()

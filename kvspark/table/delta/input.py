@@ -52,6 +52,8 @@ class DeltaFile:
 class DeltaInput:
     """The table as of one version."""
 
+    identity: str
+    """Of the table: another one at the same place has another."""
     version: int
     schema: str
     """The columns in the JSON that Spark has as well."""
@@ -73,8 +75,10 @@ def delta_input(
     with telling(storage.url):
         _check(table, storage.url)
         files = _files(table, storage.url)
-        partition_by = tuple(table.metadata().partition_columns)
-        return DeltaInput(table.version(), table.schema().to_json(), partition_by, files)
+        metadata = table.metadata()
+        partition_by = tuple(metadata.partition_columns)
+        identity, schema = str(metadata.id), table.schema().to_json()
+        return DeltaInput(identity, table.version(), schema, partition_by, files)
 
 
 def _opened(storage: Storage, version: int | None, timestamp: datetime | None) -> DeltaTable:

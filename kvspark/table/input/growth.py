@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from kvspark.errors import DataError
+from kvspark.fingerprint import digest
 from kvspark.table.input.table_file import Deleted
 
 
@@ -19,6 +20,27 @@ class Growth:
     """What an earlier run has read; None if none has."""
     until: str | None
     """What the run that is done again had read; None for the newest."""
+    part: str | None = None
+    """Which table, and which rows of it, the last run has read."""
+
+    def check_part(self, part: str, table: str) -> None:
+        """Does nothing if the last run has read the same `part`, or nobody knows.
+
+        Raises:
+            DataError: it was another table at the same place, another filter or other partitions: rows would be left out.
+        """
+        if self.part not in (None, part):
+            raise DataError(
+                f"input {table}: the last run read another table of this name, or had another input.filter or "
+                "input.partitions, so what it left out would never be read; nothing was written, run once without "
+                "input.changed_since and with output.mode: replace"
+            )
+
+
+def part_of(identity: str, filter_: str | None, partitions: Mapping[str, str | None]) -> str:
+    """One text for these rows of the table `identity`, in hex."""
+    chosen = [[name, value or ""] for name, value in sorted(partitions.items())]
+    return digest("kvspark part", [identity, filter_ or "", chosen]).hex()
 
 
 def number_of(version: str, kind: str, table: str) -> int | None:

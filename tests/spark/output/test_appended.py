@@ -240,5 +240,9 @@ def test_a_partition_that_is_no_column_is_refused(spark: SparkSession, home: Pat
 
 def test_a_run_without_a_name_cannot_add(home: Path) -> None:
     config = night(home, "first", 10)
+    nameless = JobConfig.checked(**{**config.model_dump(), "run": {"name": "small"}})
     with pytest.raises(UsageError, match=r"append needs run\.id or run\.logical_date"):
-        JobConfig.checked(**{**config.model_dump(), "run": {"name": "small"}})
+        run_score(nameless)
+    assert not (home / "out").exists()
+    with pytest.raises(OutputError, match="no "):  # which needs no name
+        run_rollback(nameless)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,30 @@ def test_rows_that_were_changed_fail_the_run(
     with pytest.raises(DataError, match=r"rows were changed or removed.*nothing was written"):
         run_score(night(folder, table, "b"), spark=spark)
     assert published(folder / "out").equals(before)
+
+
+def test_another_table_at_the_same_place_is_refused(spark: SparkSession, folder: Path) -> None:
+    table = GrowingDelta(folder)
+    table.add(rows(0, 10))
+    report = run_score(night(folder, table, "a"), spark=spark)
+    (path,) = table.conf["paths"]
+    shutil.rmtree(path)
+    table.add(rows(50, 51))
+    table.add(rows(51, 52))
+    with pytest.raises(DataError, match=r"read another table of this name.*nothing was written"):
+        run_score(night(folder, table, "b"), spark=spark)
+    assert published(folder / "out").num_rows == report.rows_out
+
+
+def test_rows_that_another_filter_has_left_out_are_not_forgotten(
+    spark: SparkSession, folder: Path, table: Growing
+) -> None:
+    table.add(rows(0, 10))
+    run_score(night(folder, table, "a", filter="id > 4"), spark=spark)
+    table.add(rows(10, 12))
+    with pytest.raises(DataError, match=r"or had another input\.filter .*nothing was written"):
+        run_score(night(folder, table, "b"), spark=spark)
+    assert run_score(night(folder, table, "b", filter="id > 4"), spark=spark).rows_in == 2
 
 
 def test_a_first_night_without_rows_is_followed_by_all_of_them(

@@ -231,6 +231,14 @@ def test_a_query_that_is_none_is_refused(
     assert "\n" not in str(told.value)
 
 
+def test_a_query_does_not_read_what_the_run_replaces(spark: SparkSession, folder: Path) -> None:
+    there = write(night(), folder / "out", "parquet")
+    asked = config(folder, {"sql": f"SELECT * FROM parquet.`{there}`"}, output={"overwrite": True})
+    with pytest.raises(UsageError, match="overlap: publishing would replace the input"):
+        run_score(asked, spark=spark)
+    assert len([*there.glob("*.parquet")]) == 2
+
+
 def test_a_query_does_not_read_the_files_of_a_table_with_a_log(
     spark: SparkSession, tmp_path: Path
 ) -> None:

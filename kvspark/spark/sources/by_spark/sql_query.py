@@ -89,8 +89,8 @@ class SqlQuery(FoundInput):
 
     def _pin(self, df: DataFrame, what: str) -> None:
         """Remembers the files that the query reads, as they are now."""
-        self._names = tuple(sorted(df.inputFiles()))
-        local = [unquote(found[1]) for name in self._names if (found := _LOCAL.fullmatch(name))]
+        self._names = tuple(sorted(map(_plain, df.inputFiles())))
+        local = [name for name in self._names if name.startswith("/")]
         other = first_format({Path(path).parent: None for path in local})
         if other is not None and not _knows(df.sparkSession, other.reader):
             raise DataError(
@@ -98,6 +98,11 @@ class SqlQuery(FoundInput):
                 "come back; nothing was written, name its packages and extensions in spark.conf"
             )
         self._pinned = tuple(PinnedPath.at(Path(path)) for path in local)
+
+
+def _plain(url: str) -> str:
+    found = _LOCAL.fullmatch(url)
+    return url if found is None else unquote(found[1])
 
 
 def _knows(spark: SparkSession, format_: str) -> bool:

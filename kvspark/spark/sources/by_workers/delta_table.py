@@ -27,7 +27,7 @@ from kvspark.spark.tables.folder_names import partition_value
 from kvspark.spark.tables.footers import read_footers
 from kvspark.spark.tables.paths import local_path
 from kvspark.table.delta.input import DeltaFile, DeltaInput, delta_input
-from kvspark.table.input.growth import Growth, added_files, number_of
+from kvspark.table.input.growth import Growth, added_files, number_of, part_of
 from kvspark.table.input.pinning import pinned_files
 from kvspark.table.input.table_file import TableFile
 from kvspark.table.objects.storage import Storage, bucket_of, is_object
@@ -51,6 +51,9 @@ def find_delta(
     """
     storage = _storage(config)
     found = _read(storage, config, growth)
+    part = part_of(found.identity, config.filter, config.partitions)
+    if growth is not None:
+        growth.check_part(part, storage.url)
     since = None if growth is None else growth.since
     if since is not None:
         found = _added(found, storage, since)
@@ -66,7 +69,7 @@ def find_delta(
         TableFile(file, {stored[n]: value for n, value in each.values.items()}, each.deleted)
         for file, each in zip(pinned, chosen, strict=True)
     ]
-    return PinnedTable(f"version {found.version}", named, files, footers, since=since)
+    return PinnedTable(f"version {found.version}", named, files, footers, part=part, since=since)
 
 
 def _read(storage: Storage, config: InputConfig, growth: Growth | None) -> DeltaInput:

@@ -18,7 +18,7 @@ from kvspark.spark.sources.by_workers.worker_table import FIELD_ID
 from kvspark.spark.tables.footers import Footer, read_footers
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.input.fields import id_of, places_of
-from kvspark.table.input.growth import Growth, added_files, number_of
+from kvspark.table.input.growth import Growth, added_files, number_of, part_of
 from kvspark.table.input.pinning import pinned_files
 from kvspark.table.input.table_file import TableFile
 
@@ -40,6 +40,9 @@ def find_iceberg(
     """
     url = config.paths[0]
     found = _read(config, None if growth is None else growth.until)
+    part = part_of(found.identity, config.filter, config.partitions)
+    if growth is not None:
+        growth.check_part(part, url)
     since = None if growth is None else growth.since
     if since is not None:
         found = _added(found, _read(config, since), since, url)
@@ -59,7 +62,8 @@ def find_iceberg(
     footers = [_of_the_table(footer, found.columns) for footer in footers]
     shown, stored = _struct(found.columns, has_ids=False), _struct(found.columns, has_ids=True)
     version = "no snapshot" if found.snapshot is None else f"snapshot {found.snapshot}"
-    return PinnedTable(version, TableColumns(shown, stored), files, footers, since=since)
+    named = TableColumns(shown, stored)
+    return PinnedTable(version, named, files, footers, part=part, since=since)
 
 
 def _read(config: InputConfig, version: str | None) -> IcebergInput:

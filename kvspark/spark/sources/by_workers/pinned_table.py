@@ -50,11 +50,13 @@ class PinnedTable(FoundInput):
         files: Sequence[TableFile],
         footers: Sequence[Footer],
         *,
+        part: str,
         since: str | None = None,
     ) -> None:
         refuse_old_calendar(footers)
         self._version = version
         self._since = since
+        self._part = part
         self._columns = columns
         self._files = tuple(files)
         self._footers = tuple(footers)
@@ -74,6 +76,10 @@ class PinnedTable(FoundInput):
     @property
     def since(self) -> str | None:
         return self._since
+
+    @property
+    def part(self) -> str:
+        return self._part
 
     @property
     def digest(self) -> str:

@@ -41,6 +41,11 @@ class FoundInput(ABC):
         return None
 
     @property
+    def part(self) -> str | None:
+        """The same for two runs that take the same rows of the same table, whatever it has then; None where nobody can say."""
+        return None
+
+    @property
     def digest(self) -> str | None:
         """The same for two runs that read the same files; None where nobody can say."""
         return None

@@ -50,6 +50,8 @@ class IcebergFile:
 class IcebergInput:
     """The table as of one snapshot."""
 
+    identity: str
+    """Of the table: another one of the same name has another."""
     snapshot: int | None
     """None for a table that has none yet, and so no rows."""
     columns: pa.Schema
@@ -98,7 +100,8 @@ def iceberg_input(
     known = {**catalog.options(table.location()), **options}
     files = _files(table, schema, tasks, known, target.url)
     columns = arrow_columns(schema, target.url)
-    return IcebergInput(chosen, columns, files, known, _has_names(table, schema))
+    identity = str(table.metadata.table_uuid)
+    return IcebergInput(identity, chosen, columns, files, known, _has_names(table, schema))
 
 
 def _check_version(table: Table, url: str) -> None:
