@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shlex
@@ -66,6 +67,10 @@ def secured(project: Path, server: RedisAddress) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------- the DAG, without Airflow
+
+
+KERNELS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_", "OPENBLAS_")
+"""How variables begin that pick kernels."""
 
 
 class AirflowException(Exception):  # noqa: N818 - Airflow's name
@@ -259,6 +264,8 @@ def test_the_crontab_scores_the_next_night_and_finds_all_of_it(
     assert variables.pop("SHELL") == "/bin/bash"
     # cron's own, the table's, and what an administrator adds to it; nothing of this process.
     cron = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **variables, **secured}
+    # What all processes of a machine have: other kernels give other bits, whose keys are others.
+    cron |= {name: os.environ[name] for name in os.environ if name.startswith(KERNELS)}
     cron["KVSPARK_HOME"] = str(project)
     for line in commands:
         done = subprocess.run(
