@@ -10,6 +10,7 @@
 - **Delete**: a segment says that the key is gone; the record goes when segments are compacted.
 - pyarrow's file systems know no time-outs: they are called in a thread, and a call that runs out of
   time leaves it behind. Until that thread has ended, the store is unavailable.
+- Arrow's clients of object stores do not survive a fork: a process that is forked opens a store of its own.
 
 Others see an entry when its segment is written and they have listed the folder again (REFRESH_S).
 """
