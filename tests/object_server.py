@@ -26,6 +26,8 @@ START_S = 60.0
 BUCKET = "kvspark-tests"
 LAKE = "lake"
 ACCESS_KEY, SECRET_KEY = "tests-access", "tests-secret"
+_WITH_LAKE: set[str] = set()
+"""Endpoints of servers that have it: who asks twice is refused."""
 
 
 @final
@@ -60,7 +62,10 @@ class S3Address:
         }
 
     def make_lake(self) -> None:
-        """Makes the bucket `LAKE`, of which the server has a catalog of Iceberg tables."""
+        """Makes the bucket `LAKE`, of which the server has a catalog of Iceberg tables, unless it has it."""
+        if self.endpoint in _WITH_LAKE:
+            return
+        _WITH_LAKE.add(self.endpoint)
         _, _, master, master_grpc, _, _, filer, filer_grpc, _ = self.ports
         where = [
             f"-master=127.0.0.1:{master}.{master_grpc}",
