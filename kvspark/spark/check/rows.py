@@ -21,6 +21,8 @@ from kvspark.spark.check.decided import told_decider
 from kvspark.spark.check.run_preflight import checked_sample, first_rows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
+from kvspark.spark.publishing.open_target import refuse_own_rows
+from kvspark.spark.publishing.output_columns import check_sort_by
 from kvspark.spark.runs.last_run import growth_of
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.session import open_session
@@ -50,6 +52,9 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
     device = on_task_devices(spark, model.bundle).device
     model = model if device is None else model.with_device(device)
     source = _read(spark, config, columns)
+    if source.found is not None:
+        refuse_own_rows(config, source.found.files)
+    check_sort_by(config.output, source.df.schema)
     source, columns = source.with_inputs(partial(ready, columns, model.bundle))
     compiled = CompiledPlan.of(model.bundle, plan)
     cores = spark.sparkContext.defaultParallelism

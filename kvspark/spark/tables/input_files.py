@@ -43,6 +43,31 @@ class InputFiles:
         full = next(file for file in self.found if file.size_bytes)
         return tuple(column for column, _ in full.partition)
 
+    @property
+    def empty(self) -> int:
+        """Files of zero bytes."""
+        return sum(1 for file in self.found if not file.size_bytes)
+
+    @property
+    def rows(self) -> int:
+        """Of the selected files."""
+        return sum(footer.rows for footer in self._of_selected)
+
+    def refuse_known_nulls(self, columns: Sequence[str]) -> bool:
+        """True if all footers say that no row is null in one of `columns`; False if one does not say.
+
+        Raises:
+            DataError: one tells of a null; names the first column and file.
+        """
+        for footer in self._of_selected:
+            for name in columns:
+                refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, footer.name)
+        return all(f.nulls.get(name, 0) is not None for f in self._of_selected for name in columns)
+
+    @property
+    def _of_selected(self) -> tuple[Footer, ...]:
+        return self.footers if self.selected else ()
+
 
 def find_files(
     config: InputConfig,
@@ -151,17 +176,6 @@ def _check_columns(footers: Sequence[Footer], wanted: Sequence[str], *, merges: 
                     f"{first.name}, {there or 'missing'} in {footer.name}; nothing was written, "
                     "rewrite one of them, or read what both hold with input.merge_schema: true"
                 )
-
-
-def refuse_known_nulls(footers: Sequence[Footer], columns: Sequence[str]) -> None:
-    """Does nothing if no footer tells of a null in one of `columns`.
-
-    Raises:
-        DataError: one does; names the first column and file.
-    """
-    for footer in footers:
-        for name in columns:
-            refuse_nulls(name, footer.nulls.get(name) or 0, footer.rows, footer.name)
 
 
 def _refuse_null_partitions(

@@ -48,8 +48,8 @@ def find_plain_files(config: InputConfig) -> PlainFiles:
     """
     for path in filter(is_remote, config.paths):
         raise UsageError(
-            f"input path {path}: of an object store, kvspark reads Parquet, and input.format is {config.format}; write the "
-            "rows to Parquet first, or copy the files to a disk that driver and workers share"
+            f"input path {path}: there kvspark reads Parquet, and input.format is {config.format}; write the rows to Parquet "
+            "first, or copy the files to a disk that driver and workers share"
         )
     roots = resolve_paths(config.paths)
     found = list_files(roots)

@@ -23,7 +23,7 @@ from kvspark.errors import OutputError, RunLockedError, UsageError
 from kvspark.fault import fault_point
 from kvspark.table.delta.actions import AddedFile
 from kvspark.table.delta.columns import check_table, columns_for
-from kvspark.table.delta.log import DeltaLog
+from kvspark.table.delta.log import MISREAD, DeltaLog
 from kvspark.table.delta.partition_values import partition_values
 from kvspark.table.delta.snapshot import Snapshot
 from kvspark.table.delta.statistics import statistics
@@ -37,9 +37,6 @@ from kvspark.table.publish.pointer import Pointer
 from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher
 
 log = logging.getLogger(__name__)
-
-_MISREAD = re.compile(r"[#?%|^\\\[\]]")
-"""Signs for which the client looks elsewhere, finds no history, or stops; also in the path of a folder."""
 
 
 @final
@@ -177,7 +174,7 @@ class DeltaPublisher(Publisher):
         fault_point("restored")
 
     def _check_name(self) -> None:
-        sign = _MISREAD.search(self.url)
+        sign = MISREAD.search(self.url)
         if sign is not None:
             raise OutputError(
                 f"output path {self.url} has a {sign.group()} in it, which the client of Delta Lake takes for a part of a URL; "

@@ -5,10 +5,9 @@ Source: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 from urllib.parse import unquote
 
 import numpy as np
@@ -17,7 +16,7 @@ import pyarrow as pa
 from kvspark.errors import DataError
 from kvspark.table.delta.log import client_options
 from kvspark.table.delta.snapshot import telling
-from kvspark.table.input.table_file import Deleted
+from kvspark.table.input.table_file import Deleted, ListedFile
 from kvspark.table.objects.storage import Storage
 
 if TYPE_CHECKING:
@@ -37,18 +36,6 @@ _MAPPING = "delta.columnMapping.mode"
 
 @final
 @dataclass(frozen=True, slots=True)
-class DeltaFile:
-    """One file of the table."""
-
-    location: str
-    """Its path or URL."""
-    values: Mapping[str, Any]
-    """Of the partition columns, by their names in the table."""
-    deleted: Deleted | None
-
-
-@final
-@dataclass(frozen=True, slots=True)
 class DeltaInput:
     """The table as of one version."""
 
@@ -58,7 +45,7 @@ class DeltaInput:
     schema: str
     """The columns in the JSON that Spark has as well."""
     partition_by: tuple[str, ...]
-    files: tuple[DeltaFile, ...]
+    files: tuple[ListedFile, ...]
 
 
 def delta_input(
@@ -130,7 +117,7 @@ def _check(table: DeltaTable, url: str) -> None:
         )
 
 
-def _files(table: DeltaTable, url: str) -> tuple[DeltaFile, ...]:
+def _files(table: DeltaTable, url: str) -> tuple[ListedFile, ...]:
     deleted = _deleted(table)
     base = table.table_uri.rstrip("/")
     files = []
@@ -140,7 +127,7 @@ def _files(table: DeltaTable, url: str) -> tuple[DeltaFile, ...]:
         path = action["path"]
         uri = path if "://" in path else f"{base}/{path}"
         files.append(
-            DeltaFile(_location(path, url), action.get("partition") or {}, deleted.pop(uri, None))
+            ListedFile(_location(path, url), action.get("partition") or {}, deleted.pop(uri, None))
         )
     if deleted:
         raise DataError(

@@ -10,6 +10,7 @@ Source: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ from kvspark.table.delta.actions import (
 from kvspark.table.delta.snapshot import Snapshot, pointer_in, telling
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.pointer import Pointer
+
+MISREAD = re.compile(r"[#?%|^\\\[\]]")
+"""Signs in the path or URL of a table for which the client looks elsewhere, finds no history, or stops."""
 
 _CHECKPOINT_EVERY = "10"
 """Versions of a new table, as Spark has it; the client, by itself, lets readers read 100."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from kvspark.errors import DataError
 from kvspark.fingerprint import digest
-from kvspark.table.input.table_file import Deleted
+from kvspark.table.input.table_file import ListedFile
 
 
 @final
@@ -61,18 +61,21 @@ def number_of(version: str, kind: str, table: str) -> int | None:
 
 
 def added_files(
-    now: Mapping[str, Deleted | None], before: Mapping[str, Deleted | None], since: str, table: str
-) -> set[str]:
-    """The files of `now` that are not among those of `before`, which is `since`; each with its deleted rows.
+    now: Sequence[ListedFile], before: Sequence[ListedFile], since: str, table: str
+) -> tuple[ListedFile, ...]:
+    """The files of `now` that are not among those of `before`, which is `since`, in their order.
 
     Raises:
         DataError: a file of `before` is gone, or other rows of it are deleted: rows were changed, not only added.
     """
-    for name, deleted in before.items():
-        if name not in now or now[name] != deleted:
+    there = {file.location: file for file in now}
+    for old in before:
+        name = old.location
+        if name not in there or there[name].deleted != old.deleted:
             raise DataError(
                 f"input {table}: since {since}, which the last run read, rows were changed or removed, or files rewritten ({name}); "
                 "nothing was written, only added rows can be scored alone: run once without input.changed_since and with "
                 "output.mode: replace"
             )
-    return set(now) - set(before)
+    known = {file.location for file in before}
+    return tuple(file for file in now if file.location not in known)

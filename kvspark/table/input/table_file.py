@@ -41,6 +41,18 @@ class Deleted:
 
 @final
 @dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file that a table lists, before anybody has looked for it."""
+
+    location: str
+    """Its path or URL."""
+    values: Mapping[str, Any]
+    """Of columns by whose values the table is partitioned, by their names in the table; a file need not have them."""
+    deleted: Deleted | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class TableFile:
     """A file whose rows are in the table."""
 

@@ -231,12 +231,17 @@ def test_a_query_that_is_none_is_refused(
     assert "\n" not in str(told.value)
 
 
-def test_a_query_does_not_read_what_the_run_replaces(spark: SparkSession, folder: Path) -> None:
+def test_a_query_does_not_read_what_the_run_replaces(
+    spark: SparkSession, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     there = write(night(), folder / "out", "parquet")
     asked = config(folder, {"sql": f"SELECT * FROM parquet.`{there}`"}, output={"overwrite": True})
     with pytest.raises(UsageError, match="overlap: publishing would replace the input"):
         run_score(asked, spark=spark)
     assert len([*there.glob("*.parquet")]) == 2
+    (folder / "job.yaml").write_text(asked.model_dump_json(exclude_unset=True))
+    assert command(["check", str(folder / "job.yaml")]) == 64
+    assert "overlap: publishing would replace the input" in capsys.readouterr().out
 
 
 def test_a_query_does_not_read_the_files_of_a_table_with_a_log(

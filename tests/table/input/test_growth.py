@@ -7,15 +7,20 @@ import pytest
 
 from kvspark.errors import DataError
 from kvspark.table.input.growth import added_files, number_of
-from kvspark.table.input.table_file import Deleted
+from kvspark.table.input.table_file import Deleted, ListedFile
 
 ONE, TWO = Deleted.of(np.array([1])), Deleted.of(np.array([1, 2]))
 
 
+def listed(files: dict[str, Deleted | None]) -> list[ListedFile]:
+    return [ListedFile(name, {}, deleted) for name, deleted in files.items()]
+
+
 def test_new_files_are_what_was_added() -> None:
-    now = {"a": ONE, "b": None, "c": TWO}
-    assert added_files(now, {"a": ONE}, "version 1", "t") == {"b", "c"}
-    assert added_files(now, now, "version 1", "t") == set()
+    now = listed({"a": ONE, "b": None, "c": TWO})
+    added = added_files(now, listed({"a": ONE}), "version 1", "t")
+    assert [file.location for file in added] == ["b", "c"]
+    assert added_files(now, now, "version 1", "t") == ()
 
 
 @pytest.mark.parametrize("before", [{"z": None}, {"a": None}, {"a": TWO}, {"b": ONE}])
@@ -23,7 +28,7 @@ def test_a_file_that_is_gone_or_has_other_deleted_rows_was_changed(
     before: dict[str, Deleted | None],
 ) -> None:
     with pytest.raises(DataError, match=r"rows were changed or removed.*nothing was written"):
-        added_files({"a": ONE, "b": None}, before, "version 1", "t")
+        added_files(listed({"a": ONE, "b": None}), listed(before), "version 1", "t")
 
 
 def test_a_version_is_read_in_the_words_of_reports() -> None:

@@ -17,8 +17,7 @@ from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import spark_type
 from kvspark.spark.tables.listing import InputFile
 from kvspark.spark.tables.plain_files import PlainFiles
-from kvspark.table.input.pinned_file import digest_of
-from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.pinned_file import PinnedFile
 
 
 @final
@@ -58,12 +57,8 @@ class LocalOrc(FoundInput):
         return StructType([*inside, *(StructField(name, StringType()) for name in folders)])
 
     @property
-    def files(self) -> Sequence[str]:
-        return [file.name for file in self._files.selected]
-
-    @property
-    def digest(self) -> str:
-        return digest_of([file.pinned for file in self._files.selected])
+    def pinned(self) -> Sequence[PinnedFile]:
+        return [file.pinned for file in self._files.selected]
 
     @property
     def empty_files(self) -> int:
@@ -82,9 +77,6 @@ class LocalOrc(FoundInput):
             roots = [literal(root) for root in self._files.roots]
             df = spark.read.schema(schema).orc(roots)
         return of_partitions(df, self._config.partitions)
-
-    def check_unchanged(self) -> None:
-        check_unchanged([file.pinned for file in self._files.selected])
 
 
 def _footer(file: InputFile) -> tuple[pa.Schema, int]:

@@ -14,10 +14,9 @@ from kvspark.errors import SchemaError
 from kvspark.spark.sources.by_spark.spark_files import folders_as_text, literal, of_partitions
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import schema_of
-from kvspark.spark.tables.input_files import InputFiles, refuse_known_nulls
+from kvspark.spark.tables.input_files import InputFiles
 from kvspark.spark.tables.merged_schema import merged
-from kvspark.table.input.pinned_file import digest_of
-from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.pinned_file import PinnedFile
 
 
 @final
@@ -33,37 +32,28 @@ class LocalParquet(FoundInput):
     def __init__(self, files: InputFiles, config: InputConfig) -> None:
         self._files = files
         self._config = config
-        self._footers = files.footers if files.selected else ()
 
     @property
     def schema(self) -> StructType:
         return schema_of(self._files)
 
     @property
-    def files(self) -> Sequence[str]:
-        return [file.name for file in self._files.selected]
-
-    @property
-    def digest(self) -> str:
-        return digest_of([file.pinned for file in self._files.selected])
+    def pinned(self) -> Sequence[PinnedFile]:
+        return [file.pinned for file in self._files.selected]
 
     @property
     def empty_files(self) -> int:
-        return sum(1 for file in self._files.found if not file.size_bytes)
+        return self._files.empty
 
     @property
     def rows(self) -> int:
-        return sum(footer.rows for footer in self._footers)
+        return self._files.rows
 
     def refuse_known_nulls(self, columns: Sequence[str]) -> bool:
-        refuse_known_nulls(self._footers, columns)
-        return all(f.nulls.get(name, 0) is not None for f in self._footers for name in columns)
+        return self._files.refuse_known_nulls(columns)
 
     def read(self, spark: SparkSession) -> DataFrame:
         return of_partitions(self._all_partitions(spark), self._config.partitions)
-
-    def check_unchanged(self) -> None:
-        check_unchanged([file.pinned for file in self._files.selected])
 
     def _all_partitions(self, spark: SparkSession) -> DataFrame:
         files = self._files

@@ -26,8 +26,7 @@ from kvspark.spark.sources.input.located import METADATA
 from kvspark.spark.tables.input_files import refuse_nulls
 from kvspark.spark.tables.plain_files import PlainFiles
 from kvspark.spark.tables.type_names import named_types
-from kvspark.table.input.pinned_file import digest_of
-from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.pinned_file import PinnedFile
 from kvspark.table.input.text_ends import fault_of_text
 from kvspark.wording import count_of
 
@@ -72,7 +71,7 @@ class _Looking:
 
     def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            files = [self.files[n] for n in batch.column(0).to_pylist() if n < len(self.files)]
+            files = [self.files[number] for number in batch.column(0).to_pylist()]
             faults = ((file, fault_of_text(file, self.format, self.options)) for file in files)
             bad = [{"file": file, "fault": fault} for file, fault in faults if fault]
             yield pa.RecordBatch.from_pylist(
@@ -100,12 +99,8 @@ class LocalText(FoundInput):
         return StructType([StructField(name, kind) for name, kind in kinds.items()])
 
     @property
-    def files(self) -> Sequence[str]:
-        return [file.name for file in self._files.selected]
-
-    @property
-    def digest(self) -> str:
-        return digest_of([file.pinned for file in self._files.selected])
+    def pinned(self) -> Sequence[PinnedFile]:
+        return [file.pinned for file in self._files.selected]
 
     @property
     def empty_files(self) -> int:
@@ -125,10 +120,7 @@ class LocalText(FoundInput):
     def read(self, spark: SparkSession) -> DataFrame:
         if self._rows is None:
             self._look_at_all_lines(spark)
-        return self._loaded(spark, self._schema_text())
-
-    def check_unchanged(self) -> None:
-        check_unchanged([file.pinned for file in self._files.selected])
+        return self._loaded(spark, self._config.columns)
 
     def _look_at_all_lines(self, spark: SparkSession) -> None:
         """Counts rows, and nulls in each column, which no reader can do without reading all of each line.
@@ -137,7 +129,7 @@ class LocalText(FoundInput):
             DataError: a line is no row of these columns.
             SchemaError: a header does not name them.
         """
-        df = self._loaded(spark, f"{self._schema_text()}, `{_MALFORMED}` string")
+        df = self._loaded(spark, {**self._config.columns, _MALFORMED: "string"})
         names = [name for name in df.columns if name != _MALFORMED]
         nulls = [F.count_if(F.col(quoted(name)).isNull()) for name in names]
         bad = F.count_if(F.col(_MALFORMED).isNotNull())
@@ -155,19 +147,20 @@ class LocalText(FoundInput):
 
     def _refuse_faults(self, spark: SparkSession) -> None:
         """Of what Spark reads without a word, and wrongly."""
-        files = [str(file.name) for file in self._files.selected]
+        files = self.files
         options = {name: str(value) for name, value in self._config.options.items()}
         looking = _Looking(files, self._config.format, options)
-        count = max(1, len(files))
-        found = spark.range(0, count, 1, count).mapInArrow(looking.run, "file string, fault string")
+        tasks = max(1, min(len(files), 4 * spark.sparkContext.defaultParallelism))
+        numbers = spark.range(0, len(files), 1, tasks)
+        found = numbers.mapInArrow(looking.run, "file string, fault string")
         for file, fault in sorted(found.collect()):
             raise DataError(f"{file}: {fault}; nothing was written")
 
-    def _loaded(self, spark: SparkSession, schema: str) -> DataFrame:
+    def _loaded(self, spark: SparkSession, columns: Mapping[str, str]) -> DataFrame:
         config = self._config
         given = {name: str(value) for name, value in config.options.items()}
         own = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _MALFORMED}
-        names = [*config.columns, *([_MALFORMED] if _MALFORMED in schema else [])]
+        schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
         with folders_as_text(spark):
             try:
                 reader = spark.read.format(config.format).schema(schema)
@@ -178,15 +171,11 @@ class LocalText(FoundInput):
                 raise UsageError(
                     f"input.columns: {said}; nothing was written, name types of Spark SQL"
                 ) from None
-        if df.columns != [*names, *self._files.partition_columns]:
+        if df.columns != [*columns, *self._files.partition_columns]:
             raise UsageError(
                 "input.columns: a type is more than one type; nothing was written, write {name: type} for each column"
             )
         return of_partitions(df, config.partitions)
-
-    def _schema_text(self) -> str:
-        columns = self._config.columns.items()
-        return ", ".join(f"{quoted(name)} {kind}" for name, kind in columns)
 
 
 def _check_columns(files: PlainFiles, config: InputConfig, columns: Sequence[str]) -> None:
@@ -206,7 +195,7 @@ def _check_columns(files: PlainFiles, config: InputConfig, columns: Sequence[str
 def _scanned(df: DataFrame) -> Any:
     try:
         return df.first()
-    except Exception as exc:
+    except Exception as exc:  # py4j's own or Spark's, with the reason in its text
         said = next((said for sign, said in _KNOWN.items() if sign in str(exc)), None)
         if said is None:
             raise

@@ -19,8 +19,7 @@ from kvspark.spark.columns.expression import refuse_varying_query
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.table_format import first_format
-from kvspark.table.input.pinned_file import PinnedPath, digest_of
-from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.pinned_file import PinnedPath
 
 _LOCAL = re.compile(r"file:(?://[^/]*)?(/.*)")
 
@@ -43,13 +42,17 @@ class SqlQuery(FoundInput):
         return None
 
     @property
+    def pinned(self) -> Sequence[PinnedPath]:
+        return self._pinned
+
+    @property
     def files(self) -> Sequence[str]:
         return self._names
 
     @property
     def digest(self) -> str | None:
         is_known = self._pinned and len(self._pinned) == len(self._names)
-        return digest_of(self._pinned) if is_known else None
+        return super().digest if is_known else None
 
     @property
     def rows(self) -> int | None:
@@ -83,9 +86,6 @@ class SqlQuery(FoundInput):
                 )
         self._pin(df, what)
         return df
-
-    def check_unchanged(self) -> None:
-        check_unchanged(self._pinned)
 
     def _pin(self, df: DataFrame, what: str) -> None:
         """Remembers the files that the query reads, as they are now."""

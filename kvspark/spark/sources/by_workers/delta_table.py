@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
@@ -26,15 +25,14 @@ from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColu
 from kvspark.spark.tables.folder_names import partition_value
 from kvspark.spark.tables.footers import read_footers
 from kvspark.spark.tables.paths import local_path
-from kvspark.table.delta.input import DeltaFile, DeltaInput, delta_input
+from kvspark.table.delta.input import DeltaInput, delta_input
+from kvspark.table.delta.log import MISREAD
 from kvspark.table.input.growth import Growth, added_files, number_of, part_of
 from kvspark.table.input.pinning import pinned_files
-from kvspark.table.input.table_file import TableFile
+from kvspark.table.input.table_file import ListedFile, TableFile
 from kvspark.table.objects.storage import Storage, bucket_of, is_object
 
 _PHYSICAL = "delta.columnMapping.physicalName"
-_MISREAD = re.compile(r"[#?%|^\\\[\]]")
-"""What the client takes for a part of a URL."""
 
 
 def find_delta(
@@ -92,9 +90,7 @@ def _at(storage: Storage, version: int | None, timestamp: datetime | None = None
 def _added(found: DeltaInput, storage: Storage, since: str) -> DeltaInput:
     """`found` with the files alone that were added to it since the version `since`."""
     before = _at(storage, number_of(since, "version", storage.url))
-    now = {file.location: file.deleted for file in found.files}
-    names = added_files(now, {f.location: f.deleted for f in before.files}, since, storage.url)
-    return replace(found, files=tuple(f for f in found.files if f.location in names))
+    return replace(found, files=added_files(found.files, before.files, since, storage.url))
 
 
 def _storage(config: InputConfig) -> Storage:
@@ -109,7 +105,7 @@ def _storage(config: InputConfig) -> Storage:
         storage = bucket.below(key) if key else bucket
     else:
         storage = Storage(str(local_path(path, what="input path")))
-    sign = _MISREAD.search(storage.url)
+    sign = MISREAD.search(storage.url)
     if sign is not None:
         raise UsageError(
             f"input path {storage.url} has a {sign.group()} in it, which the client of Delta Lake takes for a part of a URL; "
@@ -171,7 +167,7 @@ def _check_partitions(partitions: Mapping[str, str | None], found: DeltaInput, u
             )
 
 
-def _is_in(file: DeltaFile, partitions: Mapping[str, str | None]) -> bool:
+def _is_in(file: ListedFile, partitions: Mapping[str, str | None]) -> bool:
     return all(
         _text(file.values[name], name) == partition_value(text) for name, text in partitions.items()
     )

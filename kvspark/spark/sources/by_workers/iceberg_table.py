@@ -86,9 +86,7 @@ def _read(config: InputConfig, version: str | None) -> IcebergInput:
 
 def _added(now: IcebergInput, before: IcebergInput, since: str, url: str) -> IcebergInput:
     """`now` with the files alone that it has and `before` has not."""
-    there = {file.location: file.deleted for file in now.files}
-    names = added_files(there, {f.location: f.deleted for f in before.files}, since, url)
-    return replace(now, files=tuple(file for file in now.files if file.location in names))
+    return replace(now, files=added_files(now.files, before.files, since, url))
 
 
 def _missing(values: Mapping[str, Any], footer: Footer, columns: pa.Schema) -> dict[str, Any]:

@@ -16,11 +16,10 @@ from kvspark.spark.sources.by_workers.parquet_schema import parquet_schema
 from kvspark.spark.sources.by_workers.worker_table import WorkerTable
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import schema_of
-from kvspark.spark.tables.input_files import InputFiles, refuse_known_nulls
+from kvspark.spark.tables.input_files import InputFiles
 from kvspark.spark.tables.merged_schema import merged
 from kvspark.spark.tables.object_listing import ObjectsFound
-from kvspark.table.input.pinned_file import digest_of
-from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.pinned_file import PinnedFile
 from kvspark.table.input.table_file import TableFile
 
 
@@ -43,28 +42,23 @@ class ObjectParquet(FoundInput):
         return schema_of(self._files)
 
     @property
-    def files(self) -> Sequence[str]:
-        return [file.name for file in self._files.selected]
+    def pinned(self) -> Sequence[PinnedFile]:
+        return [file.pinned for file in self._files.selected]
 
     @property
     def version(self) -> str | None:
         return ", ".join(f"run {run}" for run in self._found.runs) or None
 
     @property
-    def digest(self) -> str:
-        return digest_of([file.pinned for file in self._files.selected])
-
-    @property
     def empty_files(self) -> int:
-        return sum(1 for file in self._files.found if not file.size_bytes)
+        return self._files.empty
 
     @property
     def rows(self) -> int:
-        return sum(footer.rows for footer in self._footers)
+        return self._files.rows
 
     def refuse_known_nulls(self, columns: Sequence[str]) -> bool:
-        refuse_known_nulls(self._footers, columns)
-        return all(f.nulls.get(name, 0) is not None for f in self._footers for name in columns)
+        return self._files.refuse_known_nulls(columns)
 
     def read(self, spark: SparkSession) -> DataFrame:
         table, cast = self._table(spark)
@@ -73,9 +67,6 @@ class ObjectParquet(FoundInput):
     def placed(self, spark: SparkSession) -> DataFrame:
         table, cast = self._table(spark)
         return _cast(table.placed(spark), cast)
-
-    def check_unchanged(self) -> None:
-        check_unchanged([file.pinned for file in self._files.selected])
 
     def _table(self, spark: SparkSession) -> tuple[WorkerTable, Mapping[str, DataType]]:
         """The table, and the types that columns of folder names have in files; in the table they are texts."""

@@ -17,8 +17,7 @@ from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.sources.input.located import PLACES
 from kvspark.spark.tables.footers import Footer
 from kvspark.spark.tables.input_files import refuse_nulls
-from kvspark.table.input.pinned_file import digest_of
-from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.input.pinned_file import PinnedFile
 from kvspark.table.input.table_file import TableFile
 
 
@@ -66,8 +65,8 @@ class PinnedTable(FoundInput):
         return self._columns.shown
 
     @property
-    def files(self) -> Sequence[str]:
-        return [file.pinned.name for file in self._files]
+    def pinned(self) -> Sequence[PinnedFile]:
+        return [file.pinned for file in self._files]
 
     @property
     def version(self) -> str:
@@ -80,10 +79,6 @@ class PinnedTable(FoundInput):
     @property
     def part(self) -> str:
         return self._part
-
-    @property
-    def digest(self) -> str:
-        return digest_of([file.pinned for file in self._files])
 
     @property
     def rows(self) -> int:
@@ -105,9 +100,6 @@ class PinnedTable(FoundInput):
 
     def placed(self, spark: SparkSession) -> DataFrame:
         return self._table().placed(spark).select(*self._named(), *PLACES)
-
-    def check_unchanged(self) -> None:
-        check_unchanged([file.pinned for file in self._files])
 
     def _table(self) -> WorkerTable:
         groups = tuple(footer.groups for footer in self._footers)

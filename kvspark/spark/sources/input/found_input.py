@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
+from kvspark.table.input.pinned_file import PinnedFile, digest_of
+from kvspark.table.input.pinning import check_unchanged
+
 
 class FoundInput(ABC):
     """An input as it was when the run began, found without a session; a run reads that and nothing newer."""
@@ -22,8 +25,13 @@ class FoundInput(ABC):
 
     @property
     @abstractmethod
+    def pinned(self) -> Sequence[PinnedFile]:
+        """The files that are read, as they were found; none where nobody can say."""
+
+    @property
     def files(self) -> Sequence[str]:
         """The files that are read, by path or URL; empty where there are none, or nobody can say."""
+        return [file.name for file in self.pinned]
 
     @property
     def empty_files(self) -> int:
@@ -48,7 +56,7 @@ class FoundInput(ABC):
     @property
     def digest(self) -> str | None:
         """The same for two runs that read the same files; None where nobody can say."""
-        return None
+        return digest_of(self.pinned)
 
     @property
     @abstractmethod
@@ -84,10 +92,11 @@ class FoundInput(ABC):
     def has_places(self) -> bool:
         """True if each row can be named by a file and its place there."""
 
-    @abstractmethod
     def check_unchanged(self) -> None:
         """Does nothing if what was read is still what was found.
 
         Raises:
-            DataError: something was written or removed meanwhile; names it.
+            DataError: something was written or removed meanwhile, or cannot be looked at; names it.
+            SecretError: the object store refuses the credentials.
         """
+        check_unchanged(self.pinned)

@@ -26,23 +26,11 @@ from kvspark.table.iceberg.reading.arrow_columns import arrow_columns
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.input.pinned_file import PinnedFile
 from kvspark.table.input.pinning import pinned_files
-from kvspark.table.input.table_file import Deleted
+from kvspark.table.input.table_file import Deleted, ListedFile
 
 _FILE = re.compile("^file:(?://)?(?=/)")
 _VERSION = 2
 """The newest format in which all that tells rows apart is read here."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class IcebergFile:
-    """One file of the table."""
-
-    location: str
-    """Its path or URL."""
-    values: Mapping[str, Any]
-    """Of columns by whose values the table is partitioned, which a file need not have."""
-    deleted: Deleted | None
 
 
 @final
@@ -56,7 +44,7 @@ class IcebergInput:
     """None for a table that has none yet, and so no rows."""
     columns: pa.Schema
     """With the ids of fields."""
-    files: tuple[IcebergFile, ...]
+    files: tuple[ListedFile, ...]
     options: Mapping[str, str]
     """Settings of the object store of the files."""
     has_names: bool
@@ -135,13 +123,13 @@ def _files(
     tasks: Sequence[FileScanTask],
     options: Mapping[str, str],
     url: str,
-) -> tuple[IcebergFile, ...]:
+) -> tuple[ListedFile, ...]:
     tasks = sorted(tasks, key=lambda task: task.file.file_path)
     _check_formats([task.file for task in tasks], url)
     deletes = {each.file_path: each for task in tasks for each in task.delete_files}
     gone = _gone(list(deletes.values()), options, url)
     return tuple(
-        IcebergFile(
+        ListedFile(
             _location(task.file.file_path),
             _values(table, schema, task.file),
             _deleted(task, gone),
