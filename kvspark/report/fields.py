@@ -54,6 +54,7 @@ RUN_FIELDS = {
     "plan": "What was measured before the run and which stages are cached therefore, as `kvspark plan --json` "
     "prints it; null where the plan is the rule's (plan.mode, or fewer than 10,000 rows).",
     "writer": "Who wrote the rows: arrow, spark, or spark and why it was not arrow, which output.writer asked for.",
+    "reader": "Who read the rows: workers, those that scored them, or spark, which gave them to these.",
 }
 
 HISTORY_FIELDS = {

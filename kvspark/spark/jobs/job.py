@@ -21,10 +21,11 @@ from kvspark.config.model import Way
 from kvspark.errors import KvsparkError, WeightsUnavailableError
 from kvspark.fault import fault_point
 from kvspark.spark.badrows.first_bad_row import naming_the_row
-from kvspark.spark.badrows.run_bad_rows import bad_rows_of, check_bad_rows
+from kvspark.spark.badrows.run_bad_rows import check_bad_rows
 from kvspark.spark.jobs.planned import Planned, planned
 from kvspark.spark.jobs.prepared_run import PreparedRun, prepared
 from kvspark.spark.jobs.recorded import Record
+from kvspark.spark.jobs.run_rows import rows_of_run
 from kvspark.spark.output.output_check import Written
 from kvspark.spark.publishing.interrupted import interrupted_run
 from kvspark.spark.publishing.open_target import open_target, refuse_own_rows
@@ -44,7 +45,6 @@ from kvspark.spark.runs.run_report import (
 from kvspark.spark.runs.tally import Tally
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import scored_table, task_spec
-from kvspark.spark.scoring.spread import in_order, spread
 from kvspark.spark.session.failure import explained
 from kvspark.spark.session.interrupt import telling
 from kvspark.spark.sources.find_input import input_roots
@@ -126,23 +126,23 @@ class _Run:
         spark, compiled = source.df.sparkSession, run.compiled
         tally, staging = Tally(spark), self._target.begin(self._run_id)
         try:
-            given, bad_rows = bad_rows_of(self._config.input, source, columns, staging.bad_rows)
+            rows = rows_of_run(self._config, source, columns, staging.bad_rows)
             done = RowsDone(spark, tally, source.rows)
             with self._phases.phase("score") as told, done.shown("score"):
                 spec = task_spec(spark, compiled, made.cache, weights)
-                rows = spread(given, source.rows, columns)
-                rows = in_order(rows, self._config.output.sort_by)
-                table = scored_table(rows, columns, model.bundle, spec, tally, bad_rows)
-                with naming_the_row(source, columns, model.bundle, spec, bad_rows):
+                table = scored_table(
+                    rows.df, columns, model.bundle, spec, tally, rows.bad_rows, splits=rows.splits
+                )
+                with naming_the_row(rows.source, columns, model.bundle, spec, rows.bad_rows):
                     writer = staging.write(table)
                 spec.shipped.destroy()
                 told.append(tally.stats.line())
             fault_point("staged")
             check_bad_rows(self._config.input, tally.stats, source.rows)
-            written = self._validate(staging, made, table.schema, bad_rows)
+            written = self._validate(staging, made, table.schema, rows.bad_rows)
             fault_point("validated")
             report = self._report(made, run, _told(tally, made.trouble), written)
-            report = replace(report, writer=writer)
+            report = replace(report, writer=writer, reader=rows.reader)
             staging.report(report)
             fault_point("reported")
             with self._phases.phase("publish") as told:

@@ -89,6 +89,8 @@ class RunReport:
     """The files that were read, the first `MOST_NAMES` of them; none where `input_version` says which."""
     writer: str = "spark"
     """Who wrote the rows: `arrow`, `spark`, or `spark: ` and why it was not Arrow, which the conf asked for."""
+    reader: str = "spark"
+    """Who read the rows that were scored: `spark`, or `workers`, those that scored them."""
 
     @property
     def total_seconds(self) -> float:

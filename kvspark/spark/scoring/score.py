@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
@@ -36,6 +37,7 @@ from kvspark.spark.scoring.score_task import ScoreTask
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.scoring.worker import TaskSpec
 from kvspark.spark.session.worker_python import check_worker_python
+from kvspark.spark.sources.input.split_rows import ReadTask, SplitRows
 from kvspark.spark.weights.ship import ship
 from kvspark.spark.weights.transport import Shipped
 
@@ -96,6 +98,21 @@ def score(
     return with_outputs(df, columns, model.bundle, spec, stats, bad_rows)
 
 
+Rows: TypeAlias = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _ReadAndScore:
+    """The function that Spark runs on each partition where a worker reads what it scores."""
+
+    read: ReadTask
+    score: ScoreTask
+
+    def run(self, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return self.score.run(self.read.run(numbers))
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class ScoredTable:
@@ -107,28 +124,33 @@ class ScoredTable:
     """What the workers make of it, by the places of its columns."""
     own: tuple[StructField, ...]
     added: tuple[StructField, ...]
+    splits: SplitRows | None = None
+    """`source` as workers read it themselves; None where Spark gives them its rows."""
 
     @property
     def schema(self) -> StructType:
         """The columns of the table, its own and those of the model."""
         return StructType([*self.own, *self.added])
 
-    def given(self) -> DataFrame:
-        """`source` in forms that a worker takes, for `task`.
+    def in_workers(self) -> tuple[DataFrame, Rows]:
+        """What Spark gives the workers, and what makes the rows of the table of it there.
 
         Raises:
-            SchemaError: a column has no such form.
+            SchemaError: a column has no form that a worker takes.
         """
-        return carried(self.source)
+        if self.splits is None:
+            return carried(self.source), self.task.run
+        given = self.splits.numbers(self.source.sparkSession)
+        return given, _ReadAndScore(ReadTask(self.splits.reader), self.task).run
 
     def df(self) -> DataFrame:
         """The table as Spark has it.
 
         Raises:
-            SchemaError: as `given`.
+            SchemaError: as `in_workers`.
         """
         schema = carried_schema(self.source, self.own, self.added)
-        made = self.given().mapInArrow(self.task.run, schema)
+        made = carried(self.source).mapInArrow(self.task.run, schema)
         return brought_back(made, self.source, self.own, self.added)
 
 
@@ -151,9 +173,12 @@ def scored_table(
     spec: TaskSpec,
     stats: Tally | None,
     bad_rows: BadRowOutput,
+    *,
+    splits: SplitRows | None = None,
 ) -> ScoredTable:
     """The table of `with_outputs`, for whoever lets the workers do more with it.
 
+    `splits` are its rows where the workers are to read them.
     The last columns of `df` are left out where `bad_rows` needs them and nobody else.
     """
     fields = df.schema.fields
@@ -168,8 +193,8 @@ def scored_table(
     task = ScoreTask(spec, columns, places, names, call, stats, bad_rows, kept)
     if spec.cache is not None and spec.plan.distinct_first:
         first = [stage for stage in bundle.stages if stage.name in spec.plan.distinct_first]
-        df = distinct_first(df, columns, first, spec, call, stats)
-    return ScoredTable(df, task, tuple(own), tuple(added))
+        df, splits = distinct_first(df, columns, first, spec, call, stats), None
+    return ScoredTable(df, task, tuple(own), tuple(added), splits)
 
 
 def task_spec(

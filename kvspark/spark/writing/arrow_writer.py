@@ -76,13 +76,9 @@ def files_of(
     """
     version, options = table.source.sparkSession.version, sink_options(output)
     schema = schema_of(file_schema(table.schema, output.partition_by, version), output.partition_by)
-    task = WriteTask(table.task.run, place, attempt, schema, output.partition_by, options)
-    told = (
-        table.given()
-        .mapInArrow(task.run, FILES_SCHEMA)
-        .where(f"{FILE_COLUMN} IS NOT NULL")
-        .collect()
-    )
+    given, rows = table.in_workers()
+    task = WriteTask(rows, place, attempt, schema, output.partition_by, options)
+    told = given.mapInArrow(task.run, FILES_SCHEMA).where(f"{FILE_COLUMN} IS NOT NULL").collect()
     files = [FileWritten.from_json(json.loads(row[FILE_COLUMN])) for row in told]
     if files:
         return files

@@ -17,7 +17,7 @@ from kvspark.cli.app import run as command
 from kvspark.errors import DataError, KvsparkError, RowError, SecretError
 from kvspark.infer.model import Model
 from kvspark.spark.badrows.run_bad_rows import bad_rows_of
-from kvspark.spark.jobs import job as scoring_job
+from kvspark.spark.jobs import run_rows
 from kvspark.spark.jobs.job import run_score
 from kvspark.table.objects.storage import Storage
 from kvspark.table.place.opening import open_objects
@@ -148,7 +148,7 @@ def test_credentials_that_expire_while_workers_read_publish_nothing_and_the_next
             return bad_rows_of(*args)
 
         # What comes before the rows are scored: listing, footers, the first rows.
-        monkeypatch.setattr(scoring_job, "bad_rows_of", expired)
+        monkeypatch.setattr(run_rows, "bad_rows_of", expired)
         with pytest.raises(
             SecretError, match=r"refuses these credentials .*; nothing was published$"
         ):

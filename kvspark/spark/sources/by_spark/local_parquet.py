@@ -1,4 +1,4 @@
-"""Parquet files of a POSIX file system, which Spark reads itself."""
+"""Parquet files of a POSIX file system, which Spark reads itself, or the workers that score them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql.types import StructType
 
 from kvspark.config.table.input_table import InputConfig
-from kvspark.errors import SchemaError
+from kvspark.errors import KvsparkError, SchemaError
 from kvspark.spark.sources.by_spark.spark_files import folders_as_text, literal, of_partitions
+from kvspark.spark.sources.by_workers.parquet_table import ParquetTable
 from kvspark.spark.sources.input.found_input import FoundInput
+from kvspark.spark.sources.input.split_rows import SplitRows
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles
 from kvspark.spark.tables.merged_schema import merged
 from kvspark.table.input.pinned_file import PinnedFile
+
+_ASSUMED = {
+    "spark.sql.caseSensitive": "FALSE",
+    "spark.sql.files.ignoreCorruptFiles": "FALSE",
+    "spark.sql.files.ignoreMissingFiles": "FALSE",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.fieldId.read.enabled": "FALSE",
+    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.int96TimestampConversion": "FALSE",
+}
+"""Settings of Spark's reader, and the values with which it reads what workers read."""
 
 
 @final
@@ -54,6 +67,14 @@ class LocalParquet(FoundInput):
 
     def read(self, spark: SparkSession) -> DataFrame:
         return of_partitions(self._all_partitions(spark), self._config.partitions)
+
+    def splits(self, spark: SparkSession) -> SplitRows | None:
+        if any(str(spark.conf.get(name)).upper() != value for name, value in _ASSUMED.items()):
+            return None
+        try:
+            return ParquetTable.of(spark, self._files).splits(spark)
+        except KvsparkError:  # what workers do not read, Spark does, or says what is wrong
+            return None
 
     def _all_partitions(self, spark: SparkSession) -> DataFrame:
         files = self._files

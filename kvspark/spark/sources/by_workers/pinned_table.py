@@ -15,6 +15,7 @@ from kvspark.spark.sources.by_workers.old_calendar import refuse_old_calendar
 from kvspark.spark.sources.by_workers.worker_table import WorkerTable
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.sources.input.located import PLACES
+from kvspark.spark.sources.input.split_rows import SplitRows
 from kvspark.spark.tables.footers import Footer
 from kvspark.spark.tables.input_files import refuse_nulls
 from kvspark.table.input.pinned_file import PinnedFile
@@ -96,10 +97,15 @@ class PinnedTable(FoundInput):
         return is_known
 
     def read(self, spark: SparkSession) -> DataFrame:
-        return self._table().df(spark).select(*self._named())
+        return self._table().splits(spark).df(spark).select(*self._named())
 
     def placed(self, spark: SparkSession) -> DataFrame:
-        return self._table().placed(spark).select(*self._named(), *PLACES)
+        return self._table().splits(spark).placed(spark).select(*self._named(), *PLACES)
+
+    def splits(self, spark: SparkSession) -> SplitRows | None:
+        pairs = zip(self._columns.stored.fields, self._columns.shown.fields, strict=True)
+        has_other_names_inside = any(one.dataType != other.dataType for one, other in pairs)
+        return None if has_other_names_inside else self._table().splits(spark)
 
     def _table(self) -> WorkerTable:
         groups = tuple(footer.groups for footer in self._footers)

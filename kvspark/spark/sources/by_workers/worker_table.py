@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import final
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import (
     ArrayType,
@@ -32,7 +32,7 @@ from pyspark.sql.types import (
 )
 
 from kvspark.errors import SchemaError
-from kvspark.spark.sources.input.located import PLACES
+from kvspark.spark.sources.input.split_rows import SplitRows
 from kvspark.table.input.fields import with_id
 from kvspark.table.input.split_reader import SplitReader
 from kvspark.table.input.splits import RowGroup, SplitSize, splits_of
@@ -58,22 +58,12 @@ class WorkerTable:
     groups: tuple[tuple[RowGroup, ...], ...]
     schema: StructType
 
-    def df(self, spark: SparkSession) -> DataFrame:
-        """The table; a partition for each split, in the order of the files.
+    def splits(self, spark: SparkSession) -> SplitRows:
+        """The rows; those of a split in the order of the files.
 
         Raises:
             SchemaError: the workers have no such type.
         """
-        return _read(spark, self._reader(spark), self._nullable())
-
-    def placed(self, spark: SparkSession) -> DataFrame:
-        """The table with `PLACES` behind its columns."""
-        file, row = PLACES
-        more = [StructField(file, StringType(), False), StructField(row, LongType(), False)]  # noqa: FBT003 - never null
-        schema = StructType([*self._nullable().fields, *more])
-        return _read(spark, replace(self._reader(spark), places=(file, row)), schema)
-
-    def _reader(self, spark: SparkSession) -> SplitReader:
         size = SplitSize(
             _setting(spark, _SPLIT_BYTES),
             _setting(spark, _OPEN_BYTES),
@@ -82,30 +72,11 @@ class WorkerTable:
         schema = self._nullable()
         _check_types(schema)
         wanted = pa.schema(_with_ids(to_arrow_schema(schema), self.schema))
-        return SplitReader(self.files, splits_of(self.groups, size), wanted)
+        return SplitRows(SplitReader(self.files, splits_of(self.groups, size), wanted), schema)
 
     def _nullable(self) -> StructType:
         # As Spark's own readers have it, whatever a file says.
         return _nullable(self.schema)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What a worker does: it is given numbers of splits."""
-
-    reader: SplitReader
-
-    def run(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for split in batch.column(0).to_pylist():
-                yield from self.reader.batches(split)
-
-
-def _read(spark: SparkSession, reader: SplitReader, schema: StructType) -> DataFrame:
-    count = len(reader.splits)
-    # Number n is in partition n, whenever it is asked.
-    return spark.range(0, count, 1, max(1, count)).mapInArrow(_Task(reader).run, schema)
 
 
 def _setting(spark: SparkSession, name: str) -> int:

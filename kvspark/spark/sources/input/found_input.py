@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
+from kvspark.spark.sources.input.split_rows import SplitRows
 from kvspark.table.input.pinned_file import PinnedFile, digest_of
 from kvspark.table.input.pinning import check_unchanged
 
@@ -83,6 +84,15 @@ class FoundInput(ABC):
         """`read` with the columns `PLACES` behind its own: the same rows in the same partitions.
 
         None where rows have no places, or Spark reads the files itself and can be asked at any time.
+        """
+        del spark
+        return None
+
+    def splits(self, spark: SparkSession) -> SplitRows | None:
+        """The rows of `read` as workers read them; None where Spark does, or has to do something to them.
+
+        Raises:
+            DataError, SchemaError: as `read`.
         """
         del spark
         return None

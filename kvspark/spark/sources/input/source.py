@@ -9,6 +9,7 @@ from typing import final
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, StructType
 
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, UsageError
@@ -17,6 +18,7 @@ from kvspark.spark.columns.column_map import ColumnMap, quoted
 from kvspark.spark.columns.expression import refuse_varying_plan
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.sources.input.located import PLACES, can_locate, located
+from kvspark.spark.sources.input.split_rows import SplitRows
 from kvspark.spark.tables.folder_names import HIVE_NULL
 from kvspark.spark.tables.input_files import refuse_nulls
 
@@ -32,6 +34,8 @@ class Source:
     """What they are read from; None for a table that is not a job's."""
     placed: DataFrame | None = None
     """`df` with `PLACES` at its end, where Spark does not read the files itself."""
+    splits: SplitRows | None = None
+    """`df` as workers read it; None where Spark does something to its rows."""
 
     @property
     def can_locate(self) -> bool:
@@ -42,15 +46,24 @@ class Source:
         """`df` with `PLACES` behind its columns: the same rows in the same partitions. Only if `can_locate`."""
         return located(self.df) if self.placed is None else self.placed
 
+    def by_splits(self) -> Source:
+        """The same rows as workers read them. Only where there are `splits`."""
+        assert self.splits is not None
+        spark = self.df.sparkSession
+        placed = self.splits.placed(spark) if can_locate(self.df) else None
+        return replace(self, df=self.splits.df(spark), placed=placed)
+
     def with_inputs(
         self, made: Callable[[DataFrame], tuple[DataFrame, ColumnMap]]
     ) -> tuple[Source, ColumnMap]:
         """The rows with the inputs that `made` makes of their columns behind these, and where those are."""
         df, columns = made(self.df)
+        splits = self.splits if df is self.df else None
         if self.placed is None:
-            return replace(self, df=df), columns
+            return replace(self, df=df, splits=splits), columns
         names = [F.col(quoted(name)) for name in (*df.columns, *PLACES)]
-        return replace(self, df=df, placed=made(self.placed)[0].select(*names)), columns
+        placed = made(self.placed)[0].select(*names)
+        return replace(self, df=df, placed=placed, splits=splits), columns
 
 
 def read_source(
@@ -82,7 +95,13 @@ def read_source(
     placed = found.placed(spark)
     if placed is not None:
         placed = _filtered(placed, config) if can_locate(df) else None
-    return Source(df, rows, found, placed)
+    splits = found.splits(spark) if config.filter is None else None
+    is_same = splits is not None and _kinds(splits.schema) == _kinds(df.schema)
+    return Source(df, rows, found, placed, splits if is_same else None)
+
+
+def _kinds(schema: StructType) -> list[DataType]:
+    return [field.dataType for field in schema.fields]
 
 
 def _filtered(df: DataFrame, config: InputConfig) -> DataFrame:
