@@ -21,6 +21,7 @@ from kvspark.spark.badrows.quarantine import QUARANTINE_FOLDER
 from kvspark.spark.output.output_check import Written
 from kvspark.spark.publishing.brought_notes import NOTES, brought_notes
 from kvspark.spark.publishing.output_columns import check_output
+from kvspark.spark.publishing.own_input import refuse_own_input
 from kvspark.spark.publishing.run_target import RunTarget, Staging
 from kvspark.spark.runs.history import write_report
 from kvspark.spark.runs.run_report import RunReport
@@ -73,6 +74,7 @@ class PublisherTarget(RunTarget):
     @contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
         with self._publisher.lock(run_id), self.reading():
+            refuse_own_input(self._config)
             yield
 
     @contextmanager

@@ -137,6 +137,16 @@ class ObjectLock:
         )
 
 
+def holder_of(store: Objects) -> str | None:
+    """A mark that only the lock of who holds the target of `store` has; None where nobody has ever locked it.
+
+    Raises:
+        OSError: the store refuses.
+    """
+    there = store.get(LOCK_NAME)
+    return None if there is None else str(_read(there.data)["holder"]) or None
+
+
 def _read(data: bytes) -> dict[str, Any]:
     unknown = {"run": "?", "host": "?", "pid": 0, "processes": None, "holder": "", "seen": "?"}
     with suppress(ValueError):
