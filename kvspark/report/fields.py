@@ -55,6 +55,8 @@ RUN_FIELDS = {
     "prints it; null where the plan is the rule's (plan.mode, or fewer than 10,000 rows).",
     "writer": "Who wrote the rows: arrow, spark, or spark and why it was not arrow, which output.writer asked for.",
     "reader": "Who read the rows: workers, those that scored them, or spark, which gave them to these.",
+    "partition_types": "The type of each column of output.partition_by, which names folders and is in no file; empty "
+    "without such columns, and in reports of earlier versions.",
 }
 
 HISTORY_FIELDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -142,7 +143,8 @@ class _Run:
             written = self._validate(staging, made, table.schema, rows.bad_rows)
             fault_point("validated")
             report = self._report(made, run, _told(tally, made.trouble), written)
-            report = replace(report, writer=writer, reader=rows.reader)
+            types = _types(table.schema, self._config.output.partition_by)
+            report = replace(report, writer=writer, reader=rows.reader, partition_types=types)
             staging.report(report)
             fault_point("reported")
             with self._phases.phase("publish") as told:
@@ -207,6 +209,10 @@ class _Run:
             lossy=run.compiled.plan.lossy,
             plan=run.table,
         )
+
+
+def _types(schema: StructType, columns: Sequence[str]) -> dict[str, str]:
+    return {name: schema[name].dataType.simpleString() for name in columns}
 
 
 def _told(tally: Tally, trouble: str | None) -> RunStats:

@@ -97,6 +97,7 @@ def check_added(
     with_rows = sorted(_with_rows(published, data))
     if not with_rows:
         return
+    _check_folder_types(published, schema, partition_by)
     (footer,) = read_footers([published / with_rows[0]])
     if (
         footer.spark_schema is None
@@ -112,6 +113,18 @@ def check_added(
     folders = _folders(footer, published)
     if (before, folders) != (known, list(partition_by)):
         raise _other(published, _difference(before, folders, known, list(partition_by)))
+
+
+def _check_folder_types(published: Path, schema: StructType, partition_by: Sequence[str]) -> None:
+    """Raises OutputError if a column of folder names had another type before: readers guess one for all of them."""
+    before = (report_in(published) or {}).get("partition_types", {})
+    after = {n: _type(schema[n].dataType) for n in partition_by if schema[n].dataType != NullType()}
+    for name, kind in after.items():
+        if before.get(name, kind) != kind:
+            raise _other(
+                published,
+                f"its folders are named by column {name!r} as {before[name]}, which is {kind} in this run's rows",
+            )
 
 
 def int96_column(published: Path) -> str | None:

@@ -91,6 +91,8 @@ class RunReport:
     """Who wrote the rows: `arrow`, `spark`, or `spark: ` and why it was not Arrow, which the conf asked for."""
     reader: str = "spark"
     """Who read the rows that were scored: `spark`, or `workers`, those that scored them."""
+    partition_types: Mapping[str, str] = field(default_factory=dict)
+    """The type of each column that the folders of the output are named of, which no file has."""
 
     @property
     def total_seconds(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -230,6 +232,33 @@ def test_folders_of_partitions_are_written_and_added_to(spark: SparkSession, hom
     none = empty.model_copy(update={"input": empty.input.model_copy(update={"filter": "false"})})
     run_score(none, spark=spark)
     assert spark.read.parquet(str(home / "out")).count() == 50
+
+
+def test_a_column_of_folder_names_keeps_its_type(
+    spark: SparkSession, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files do not have it, and readers guess one type for all folders."""
+
+    def by_day(rows: int, days: pa.Array) -> JobConfig:
+        config = night(home, str(rows), rows, mode="replace_partitions", partition_by="day")
+        for path in (home / f"in-{rows}").iterdir():
+            pq.write_table(pq.read_table(path).append_column("day", days), path)
+        return config
+
+    day = dt.date(2026, 1, 1)
+    run_score(by_day(10, pa.array([str(day)] * 10)), spark=spark)
+    before = sorted((home / "out").rglob("*"))
+    again = by_day(12, pa.array([str(day)] * 12))
+    monkeypatch.setattr(prepared_run, "open_session", None)
+    said = "named by column 'day' as string, which is {} in this run's rows; nothing was published"
+    for rows, days, kind in ((20, [day] * 20, "date"), (30, [20260101] * 30, "bigint")):
+        with pytest.raises(OutputError, match=said.format(kind)):
+            run_score(by_day(rows, pa.array(days)))
+    assert sorted((home / "out").rglob("*")) == before
+    report = home / "out" / "_kvspark" / "run.json"
+    assert json.loads(report.read_text())["partition_types"] == {"day": "string"}
+    monkeypatch.undo()
+    assert run_score(again, spark=spark).rows_out == 12
 
 
 def test_a_partition_that_is_no_column_is_refused(spark: SparkSession, home: Path) -> None:

@@ -106,6 +106,18 @@ def test_only_the_partitions_that_the_run_touched_are_replaced(place: Place) -> 
     assert {(row["day"], row["name"]) for row in place.read()} == found
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.int32(), pa.int64()], ids=str)
+def test_a_partition_column_keeps_its_type(place: Place, kind: pa.DataType) -> None:
+    schema = pa.schema([("day", pa.date32()), ("name", pa.string())])
+    rows = pa.table([[dt.date(2026, 11, 30)], ["a"]], schema=schema)
+    publisher = place.publisher(replaces="partitions")
+    publish(publisher, "one", rows, ["day"])
+    attempt = publisher.prepare("two")
+    with pytest.raises(OutputError, match="has column 'day' as date, and the run has"):
+        attempt.file_schema(schema.set(0, pa.field("day", kind)), ["day"])
+    assert named(place) == ["a"]
+
+
 def test_a_table_of_other_partitions_is_refused_before_a_row_is_written(place: Place) -> None:
     schema = Schema(NestedField(1, "at", TimestamptzType()), NestedField(2, "name", StringType()))
     place.create(schema, PartitionSpec(PartitionField(1, 1000, DayTransform(), "day")))

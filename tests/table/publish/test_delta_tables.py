@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from pathlib import Path
 
@@ -129,6 +130,19 @@ def test_columns_that_do_not_fit_change_nothing(folder: Path, table: pa.Table, w
     publisher.abort(attempt)
     assert last_version(folder) == before
     assert ids(folder) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "days", [pa.array([20260101]), pa.array([dt.date(2026, 1, 1)])], ids=["number", "date"]
+)
+def test_a_partition_column_keeps_its_type(folder: Path, days: pa.Array) -> None:
+    publisher = publisher_to(folder, replaces="partitions")
+    publish(publisher, "one", DAYS, BY)
+    attempt, content = begun(publisher, "two", pa.table({"id": [7], "day": days}), BY)
+    with pytest.raises(OutputError, match="column 'day' is of type string and the run's of"):
+        publisher.commit(attempt, content)
+    publisher.abort(attempt)
+    assert ids(folder) == [1, 2, 3]
 
 
 def test_nulls_do_not_get_into_a_column_that_takes_none(folder: Path) -> None:
