@@ -1,7 +1,8 @@
 """Named places where a test may kill the driver or a worker, to prove what a dead run leaves behind.
 
-The environment variable `KVSPARK_FAULT_POINT` names one of them, `KVSPARK_FAULT_SIGNAL` another signal than SIGKILL; a run that has no such variable
-passes every point untouched. The names, in the order in which a run reaches them:
+The environment variable `KVSPARK_FAULT_POINT` names one of them, `KVSPARK_FAULT_SIGNAL` another signal than SIGKILL, and
+`KVSPARK_FAULT_ONCE` a file that only one process can make, which is the one that is killed. A run that has no such
+variables passes every point untouched. The names, in the order in which a run reaches them:
 
     locked
     told  moving  moved  sweeping  swept    where the workers write; they pass task_batch and task_file
@@ -24,13 +25,26 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 FAULT_POINT_ENV = "KVSPARK_FAULT_POINT"
 FAULT_SIGNAL_ENV = "KVSPARK_FAULT_SIGNAL"
+FAULT_ONCE_ENV = "KVSPARK_FAULT_ONCE"
 
 
 def fault_point(name: str) -> None:
     """Sends this process a signal, SIGKILL or the named one, if the environment names this point."""
-    if os.environ.get(FAULT_POINT_ENV) == name:
+    if os.environ.get(FAULT_POINT_ENV) == name and _is_mine():
         sent = os.environ.get(FAULT_SIGNAL_ENV, "SIGKILL")
         os.kill(os.getpid(), signal.Signals[sent])
+
+
+def _is_mine() -> bool:
+    once = os.environ.get(FAULT_ONCE_ENV)
+    if once is None:
+        return True
+    try:
+        Path(once).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +17,11 @@ from pyspark.sql import SparkSession
 import kvspark
 from kvspark.cli.app import run as command
 from kvspark.errors import OutputError, RunLockedError, UsageError
-from kvspark.fault import FAULT_POINT_ENV
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback, versions_of
 from kvspark.spark.publishing.open_publisher import publisher_of
 from tests.hdfs_server import HdfsServer
-from tests.spark.objects.test_job_in_s3 import JOB
 from tests.spark.small_jobs import job, published, write_night
 from tests.table.publish.hdfs_tables import client_of, hdfs_pointer
 
@@ -120,29 +115,6 @@ def test_a_run_in_folders_with_a_quarantine_is_reported_and_goes_back(
     assert command(["report", url, "--json"]) == 0
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert [run["run_id"] for run in told["history"]] == ["first"]
-
-
-@pytest.mark.slow
-def test_a_job_whose_workers_are_killed_leaves_the_old_rows_and_the_next_one_is_right(
-    spark: SparkSession, folder: Path, url: str
-) -> None:
-    one, two = (write_night(folder / name, seed=n) for n, name in enumerate(["one", "two"]))
-    run_score(job(folder, one, output={"path": url}), spark=spark)
-    before = kvspark.read(url).to_table().sort_by("id")
-    ended = subprocess.run(
-        [sys.executable, "-c", JOB, str(folder), str(two), url],
-        env={**os.environ, FAULT_POINT_ENV: "task_file"},
-        check=False,
-        timeout=300,
-        capture_output=True,
-        text=True,
-    )
-    assert "exited unexpectedly" in ended.stderr  # Spark's word for a worker that died
-    assert ended.returncode == 1
-    assert kvspark.read(url).to_table().sort_by("id").equals(before)
-    run_score(job(folder, two, output={"path": url}), spark=spark)
-    run_score(job(folder, two, output={"writer": "arrow"}), spark=spark)
-    assert kvspark.read(url).to_table().sort_by("id").equals(published(folder / "out"))
 
 
 def test_a_quota_that_is_used_up_is_one_line_of_a_worker_and_the_old_rows_stay(

@@ -34,17 +34,6 @@ from tests.spark.small_jobs import job, published, write_night
 
 pytestmark = pytest.mark.spark
 
-JOB = """
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from kvspark.spark.jobs.job import run_score
-from tests.spark.small_jobs import job
-
-folder, night, url = sys.argv[1:]
-run_score(job(Path(folder), Path(night), output={"path": url}))
-"""
-
 
 @pytest.fixture
 def folder(tmp_path: Path, mlp: Model) -> Path:
@@ -158,37 +147,6 @@ def test_a_quarantine_lies_beside_the_rows(spark: SparkSession, folder: Path, ur
     assert (report.rows_out, report.rows_quarantined) == (201, 1)
     assert kvspark.read(url).to_table().num_rows == 201
     assert kvspark.read(f"{url}", quarantine=True).to_table()["id"].to_pylist() == [1000]
-
-
-@pytest.fixture
-def killed(folder: Path, url: str) -> list[str]:
-    return [sys.executable, "-c", JOB, str(folder), str(folder / "two"), url]
-
-
-@pytest.mark.slow
-def test_a_job_whose_workers_are_killed_leaves_the_old_rows(
-    spark: SparkSession, folder: Path, url: str, killed: list[str]
-) -> None:
-    one, two = (
-        write_night(folder / name, seed=number) for number, name in enumerate(["one", "two"])
-    )
-    run_score(in_s3(folder, one, url), spark=spark)
-    before = read(url)
-    ended = subprocess.run(
-        killed,
-        env={**os.environ, FAULT_POINT_ENV: "task_file"},
-        check=False,
-        timeout=300,
-        capture_output=True,
-        text=True,
-    )
-    assert "exited unexpectedly" in ended.stderr  # Spark's word for a worker that died
-    assert ended.returncode == 1
-    run_score(job(folder, two, output={"writer": "arrow"}), spark=spark)
-    after = published(folder / "out")
-    assert read(url).equals(before)
-    run_score(in_s3(folder, two, url), spark=spark)
-    assert read(url).equals(after)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,7 @@ from kvspark.errors import OutputError, RunLockedError, ValidationError
 from kvspark.table.publish.publisher import Publisher
 from tests.killed_process import killed_at
 from tests.table.publish import targets
-from tests.table.publish.hdfs_tables import hdfs_left_over
-from tests.table.publish.iceberg_tables import iceberg_left_over
+from tests.table.publish.readers import left_over, while_reading
 from tests.table.publish.targets import (
     CLOUDS,
     POSIX_KINDS,
@@ -201,7 +199,7 @@ def test_a_run_that_is_killed_leaves_one_whole_table(
     assert target.rows() in (table_of("one"), table_of("two"))
     run(target.publisher(), "three")
     assert target.rows() == table_of("three")
-    assert _left_over(target) == []
+    assert left_over(target.kind, target.url) == []
 
 
 @pytest.mark.slow
@@ -217,7 +215,7 @@ def test_a_rollback_that_is_killed_leaves_one_whole_table(target: Target) -> Non
     run(target.publisher(), "three")
     assert target.rows() == table_of("three")
     assert [each.run_id for each in target.publisher().versions()] == ["one"]
-    assert _left_over(target) == []
+    assert left_over(target.kind, target.url) == []
 
 
 def _killed_at(point: str, target: Target, content: str) -> None:
@@ -226,58 +224,7 @@ def _killed_at(point: str, target: Target, content: str) -> None:
 
 def _while_reading(target: Target, work: Callable[[], None]) -> set[str]:
     """Which tables a reader finds during `work`, by what their rows say; each was whole."""
-    found: set[str] = set()
-    torn: list[object] = []
-    ended = threading.Event()
-
-    def read() -> None:
-        while not ended.is_set():
-            try:
-                there = target.rows()
-            except FileNotFoundError:  # listed before an exchange, and opened after it: read again
-                continue
-            except Exception as exc:  # noqa: BLE001 - the test fails of it, and tells what it was
-                torn.append(exc)
-                continue
-            content = there[0][0] if there else ""
-            if there != table_of(content):
-                torn.append(there)
-            found.add(content)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        work()
-    finally:
-        ended.set()
-        reader.join()
-    assert torn == []
-    assert found
-    return found
-
-
-def _left_over(target: Target) -> list[str]:
-    """What lies there of attempts that are no version."""
-    if target.kind == "posix":
-        beside = Path(target.url).with_name(f".kvspark-{Path(target.url).name}")
-        return [
-            item.name for item in beside.iterdir() if item.name not in {"kept", "unpublished.jsonl"}
-        ]
-    if target.kind.startswith("iceberg"):
-        return iceberg_left_over(target.kind, target.url)
-    from kvspark.table.objects.object_store import ObjectStore
-    from kvspark.table.objects.storage import Storage
-
-    publisher = target.publisher()
-    current = publisher.current()
-    kept = {each.attempt for each in (*publisher.versions(), current) if each is not None}
-    if target.kind == "delta":
-        root = Path(target.url)
-        left = [each.parent.name for each in root.glob("runs/*/*")]
-        return sorted({*left, *(each.name for each in root.glob("_kvspark/open/*"))} - kept)
-    if target.kind == "hdfs":
-        return hdfs_left_over(target.url, kept)
-    # Objects, and not folders: this server shows empty ones for a while.
-    runs = "runs" if target.kind == "delta-s3" else "_runs"
-    names = {each.name.split("/")[1] for each in ObjectStore(Storage(target.url)).listed(runs)}
-    return sorted(names - kept)
+    found = while_reading(target.rows, work)
+    for there in found:
+        assert there == (table_of(there[0][0]) if there else [])
+    return {there[0][0] if there else "" for there in found}
