@@ -6,7 +6,9 @@ does not see it.
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kvspark.table.input.fields import places_of
 
@@ -45,6 +47,11 @@ def _plain_list(array: pa.Array) -> pa.ListArray:
     """`array`, of whatever kind of list, with offsets of 32 bits."""
     if pa.types.is_list(array.type):
         return array
+    if pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
+        # pyarrow 26 casts a view by its own offsets, which are too few for a list.
+        ends = np.cumsum(pc.list_value_length(array).fill_null(0), dtype=np.int32)
+        starts = pa.array(np.insert(ends, 0, 0), pa.int32())
+        return pa.ListArray.from_arrays(starts, array.flatten(), mask=array.is_null())
     return array.cast(pa.list_(array.type.value_field))
 
 

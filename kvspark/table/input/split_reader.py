@@ -66,9 +66,10 @@ class SplitReader:
         ) as parquet:
             row = piece.first_row
             size = _batch_rows(parquet.metadata, piece.groups)
-            for batch in parquet.iter_batches(size, row_groups=list(piece.groups)):
-                yield self._made(batch, file, row)
-                row += batch.num_rows
+            for groups in _read_at_once(parquet.schema_arrow, piece.groups):
+                for batch in parquet.iter_batches(size, row_groups=groups):
+                    yield self._made(batch, file, row)
+                    row += batch.num_rows
 
     def _made(self, batch: pa.RecordBatch, file: TableFile, row: int) -> pa.RecordBatch:
         arrays = []
@@ -93,6 +94,19 @@ class SplitReader:
 
 def _repeated(value: object, rows: int, kind: pa.DataType) -> pa.Array:
     return pa.repeat(pa.scalar(value, kind), rows)
+
+
+def _read_at_once(schema: pa.Schema, groups: Sequence[int]) -> list[list[int]]:
+    """The row groups that Arrow can read one after the other."""
+    # Each row group has its own dictionary, and Arrow joins none of them inside a list or a struct.
+    if any(_holds_dictionary(field.type) for field in schema):
+        return [[group] for group in groups]
+    return [list(groups)]
+
+
+def _holds_dictionary(kind: pa.DataType) -> bool:
+    inside = [kind.field(place).type for place in range(kind.num_fields)]
+    return any(pa.types.is_dictionary(each) or _holds_dictionary(each) for each in inside)
 
 
 def _batch_rows(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:

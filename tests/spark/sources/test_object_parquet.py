@@ -51,8 +51,9 @@ def write(path: Path, columns: Any = ROWS, **options: Any) -> None:
 
 def many(folder: Path) -> None:
     """Files of several writers, which agree on their columns."""
-    table = every_type()
-    write(folder / "a.parquet", table)
+    coded = pa.array([["a", "b"], None, ["c"]], pa.list_(pa.dictionary(pa.int8(), pa.string())))
+    table = every_type().append_column("coded", coded)
+    write(folder / "a.parquet", table, row_group_size=2)
     pages = {"data_page_version": "2.0", "write_page_checksum": True}
     write(folder / "b.parquet", table, row_group_size=2, use_dictionary=False, **pages)
     write(folder / "c.parquet", table.slice(0, 0))

@@ -27,7 +27,10 @@ def test_fields_are_found_by_name_also_in_a_slice(start: int) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [pa.list_(pa.float32(), 2), pa.large_list(pa.float32()), pa.list_(pa.float32())],
+    [
+        *(pa.list_(pa.float32(), 2), pa.large_list(pa.float32()), pa.list_(pa.float32())),
+        *(pa.list_view(pa.float32()), pa.large_list_view(pa.float32())),
+    ],
 )
 def test_lists_of_every_kind_are_lists(kind: pa.DataType) -> None:
     array = pa.array([[1.0, None], None, [3.0, 4.0]], kind).slice(1)
