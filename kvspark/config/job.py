@@ -56,7 +56,7 @@ class OutputConfig(Section):
         default="replace",
         description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "
         "the same `run.id` or date replaces what it added. `replace_partitions`: they are the whole of each partition of "
-        "which the run has rows, and all others stay as they are. Columns must be the same.",
+        "which the run has rows, and all others stay as they are. In a folder columns must be the same.",
     )
     writer: Literal["spark", "arrow"] = Field(
         default="arrow",

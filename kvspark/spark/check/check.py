@@ -20,8 +20,8 @@ from kvspark.spark.check.decided import decider
 from kvspark.spark.check.opened import open_model, plan_of
 from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
+from kvspark.spark.publishing.last_run import growth_of
 from kvspark.spark.publishing.open_target import open_target
-from kvspark.spark.runs.last_run import growth_of
 from kvspark.spark.session.failure import explained
 from kvspark.spark.sources.find_input import find_input, input_roots
 from kvspark.spark.sources.input.found_input import FoundInput

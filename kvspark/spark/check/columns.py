@@ -16,8 +16,8 @@ from kvspark.model.bundle.bundle import Bundle
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, check_made_input
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.columns.subject import subject_inputs
+from kvspark.spark.publishing.last_run import growth_of
 from kvspark.spark.publishing.output_columns import check_output, check_sort_by
-from kvspark.spark.runs.last_run import growth_of
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.tables.footer_schema import UNKNOWN

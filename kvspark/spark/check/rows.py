@@ -21,9 +21,9 @@ from kvspark.spark.check.decided import told_decider
 from kvspark.spark.check.run_preflight import checked_sample, first_rows
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
+from kvspark.spark.publishing.last_run import growth_of
 from kvspark.spark.publishing.open_target import refuse_own_rows
 from kvspark.spark.publishing.output_columns import check_sort_by
-from kvspark.spark.runs.last_run import growth_of
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.session import open_session
 from kvspark.spark.sources.find_input import find_input

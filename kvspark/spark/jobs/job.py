@@ -61,7 +61,7 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
     Uses `spark`, else the session that is running, else a new one of the conf.
 
     Guarantees: until the output is published, and after any failure, the output of the run before
-    is what readers find. A run of the same conf replaces the output, it never appends to it. Zero
+    is what readers find. A run of the same conf replaces what it published before. Zero
     rows publish an empty table. Trouble with the cache changes neither the rows nor the outcome.
 
     Raises:

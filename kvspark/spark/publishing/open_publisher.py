@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import UsageError
@@ -12,7 +12,14 @@ from kvspark.spark.tables.paths import local_path
 from kvspark.table.objects.storage import HDFS, Storage, is_remote
 
 if TYPE_CHECKING:
-    from kvspark.table.publish.publisher import Publisher
+    from kvspark.table.publish.publisher import Publisher, Replaces
+
+
+_REPLACES: Mapping[str, Replaces] = {
+    "replace": "table",
+    "replace_partitions": "partitions",
+    "append": "run",
+}
 
 
 def publisher_of(config: JobConfig) -> Publisher | None:
@@ -25,9 +32,7 @@ def publisher_of(config: JobConfig) -> Publisher | None:
     if publishes_folders(output):
         return None
     owner, keep, overwrite = config.run.name, output.keep, output.overwrite
-    replaces: Literal["table", "partitions"] = (
-        "partitions" if output.mode == "replace_partitions" else "table"
-    )
+    replaces = _REPLACES[output.mode]
     if output.format == "iceberg":
         from kvspark.table.iceberg.opening import iceberg_publisher
         from kvspark.table.iceberg.target import IcebergTarget

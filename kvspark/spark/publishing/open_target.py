@@ -49,7 +49,7 @@ def open_target(config: JobConfig, *, inputs: Sequence[Path] = ()) -> RunTarget:
     _refuse(config.output)
     if config.output.format == "delta" and not is_remote(config.output.path):
         refuse_overlap(Path(publisher.url), inputs, ())
-    publisher.check()
+    publisher.check(config.run_id())
     return PublisherTarget(publisher, config)
 
 
@@ -58,11 +58,15 @@ def _refuse(output: OutputConfig) -> None:
     where = "HDFS" if is_hdfs else "an object store"
     kinds = {"parquet": f"in {where} ({output.path})", "delta": "a Delta table"}
     what = kinds.get(output.format, "an Iceberg table")
-    replaces = ("replace",) if output.format == "parquet" else ("replace", "replace_partitions")
-    if output.mode not in replaces:
+    if output.format == "iceberg" and output.mode == "append":
         raise UsageError(
-            f"output.mode is {output.mode}, and the output is {what}, where it may be {' or '.join(replaces)}; nothing was "
-            "written, set one of these, or publish Parquet files to a local path"
+            f"output.mode is append, and the output is {what}, where it may be replace or replace_partitions; nothing was "
+            "written, set one of these"
+        )
+    if output.format == "parquet" and output.mode != "replace":
+        raise UsageError(
+            f"output.mode is {output.mode}, and the output is {what}, where it may be replace; nothing was written, set that, "
+            "or publish a table of Delta or Iceberg, or Parquet files to a local path"
         )
     if "writer" in output.model_fields_set and output.writer == "spark":
         raise UsageError(

@@ -69,7 +69,7 @@ class PublisherTarget(RunTarget):
         return self._staging is not None and self._staging.is_published
 
     def check(self) -> None:
-        self._publisher.check()
+        self._publisher.check(self._config.run_id())
 
     @contextmanager
     def lock(self, run_id: str) -> Iterator[None]:

@@ -26,7 +26,8 @@ class PosixPublisher(Publisher):
     def url(self) -> str:
         return str(self._target.path)
 
-    def check(self) -> None:
+    def check(self, run_id: str | None = None) -> None:
+        del run_id
         self._target.check()
 
     def lock(self, run_id: str) -> RunLock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, final
@@ -83,31 +83,64 @@ def added(files: Sequence[AddedFile]) -> list[AddAction]:
     ]
 
 
-def removed(table: DeltaTable, files: Sequence[AddedFile]) -> list[RemoveAction]:
-    """What takes out all files of the partitions of which `files` are.
+@final
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A file that is in the table."""
+
+    path: str
+    size_bytes: int
+    partition_values: Mapping[str, str | None]
+    rows: int
+    """0 where the log does not say it."""
+
+
+def files_in(table: DeltaTable) -> list[TableFile]:
+    """All files of the table."""
+    found = table.get_add_actions()
+    known = set(found.schema.names)
+
+    def column(name: str, default: Any) -> list[Any]:
+        """A table without partitions, or statistics, has no such column."""
+        return [*found[name].to_pylist()] if name in known else [default] * found.num_rows
+
+    columns = (column("path", ""), column("size_bytes", 0))
+    more = (column("partition", {}), column("num_records", 0))
+    return [
+        TableFile(path, size, {name: _text(value) for name, value in values.items()}, rows or 0)
+        for path, size, values, rows in zip(*columns, *more, strict=True)
+    ]
+
+
+def in_partitions_of(files: Sequence[AddedFile], there: Sequence[TableFile]) -> list[TableFile]:
+    """Those of `there` that are in the partitions of which `files` are."""
+    touched = {_key(each.partition_values) for each in files}
+    return [each for each in there if _key(each.partition_values) in touched]
+
+
+def removed(table: DeltaTable, files: Sequence[TableFile]) -> list[RemoveAction]:
+    """What takes out `files`.
 
     Raises:
         OutputError: a file there cannot be taken out alone.
     """
     from deltalake.transaction import RemoveAction
 
-    names = table.metadata().partition_columns
-    touched = {tuple(each.partition_values[name] for name in names) for each in files}
-    gone = [each for each in _files_in(table) if tuple(each[2][n] for n in names) in touched]
-    _check_removable(table, [path for path, _, _ in gone])
+    _check_removable(table, [each.path for each in files])
     return [
         RemoveAction(
-            path, data_change=True, deletion_timestamp=_now_ms(), size=size, partition_values=values
+            each.path,
+            data_change=True,
+            deletion_timestamp=_now_ms(),
+            size=each.size_bytes,
+            partition_values=dict(each.partition_values),
         )
-        for path, size, values in gone
+        for each in files
     ]
 
 
-def _files_in(table: DeltaTable) -> Iterator[tuple[str, int, dict[str, str | None]]]:
-    found = table.get_add_actions()
-    columns = [found[name].to_pylist() for name in ("path", "size_bytes", "partition")]
-    for path, size_bytes, values in zip(*columns, strict=True):
-        yield path, size_bytes, {name: _text(value) for name, value in values.items()}
+def _key(values: Mapping[str, str | None]) -> frozenset[tuple[str, str | None]]:
+    return frozenset(values.items())
 
 
 def _text(value: Any) -> str | None:
@@ -133,8 +166,8 @@ def _check_removable(table: DeltaTable, paths: Sequence[str]) -> None:
 
 def _in_the_way(what: str) -> OutputError:
     return OutputError(
-        f"files of the partitions that this run would replace have {what}, and could not be taken out one by one; nothing "
-        "was published, rewrite these partitions, or replace the whole table"
+        f"files that this run would replace have {what}, and could not be taken out one by one; nothing was published, "
+        "rewrite these files, or replace the whole table"
     )
 
 

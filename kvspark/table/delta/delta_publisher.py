@@ -12,29 +12,26 @@ which there can be one only.
 from __future__ import annotations
 
 import logging
-import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import final
 
-from kvspark.errors import OutputError, RunLockedError, UsageError
+from kvspark.errors import OutputError
 from kvspark.fault import fault_point
-from kvspark.table.delta.actions import AddedFile
-from kvspark.table.delta.columns import check_table, columns_for
+from kvspark.table.delta.columns import check_table
 from kvspark.table.delta.log import MISREAD, DeltaLog
-from kvspark.table.delta.partition_values import partition_values
+from kvspark.table.delta.run_commit import RunCommit
 from kvspark.table.delta.snapshot import Snapshot
-from kvspark.table.delta.statistics import statistics
-from kvspark.table.delta.versions import DeltaVersions, again, attempts_in, version_of
+from kvspark.table.delta.versions import DeltaVersions, attempts_in, version_of
 from kvspark.table.objects.storage import Storage
+from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns, attempt_name
 from kvspark.table.publish.file_list import LIST_NAME, FileList
 from kvspark.table.publish.files.object_files import ObjectFiles
 from kvspark.table.publish.files.posix_files import PosixFiles
-from kvspark.table.publish.files.table_files import RUNS, TableFiles
+from kvspark.table.publish.files.table_files import TableFiles
 from kvspark.table.publish.pointer import Pointer
-from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher
+from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +47,9 @@ class DeltaPublisher(Publisher):
         owner: str | None = None,
         keep: int = 1,
         overwrite: bool = False,
-        replaces: Literal["table", "partitions"] = "table",
+        replaces: Replaces = "table",
     ) -> None:
-        """`owner` is the job's name; any job's table is ours without it. `keep` versions stay restorable.
-
-        A run replaces the whole table, or the `partitions` of which it has rows.
-        """
+        """`owner` is the job's name; any job's table is ours without it. `keep` versions stay restorable."""
         self._storage = storage
         self._files: TableFiles = (
             ObjectFiles(storage) if "://" in storage.url else PosixFiles(Path(storage.url))
@@ -65,23 +59,26 @@ class DeltaPublisher(Publisher):
         self._owner = owner
         self._application = f"kvspark:{owner or ''}"
         self._overwrite = overwrite
-        self._replaces, self._tried = replaces, set[str]()
+        self._commit = RunCommit(
+            self._log, self._versions, self._files, self._application, replaces
+        )
+        self._tried = set[str]()
 
     @property
     def url(self) -> str:
         return self._storage.url
 
-    def check(self) -> None:
+    def check(self, run_id: str | None = None) -> None:
         with _telling("nothing was written"):
             self._check_name()
             there = self._log.read()
             if there is not None:
                 check_table(there.columns())
-            if self._overwrite:
-                return
-            if there is not None:
+            if there is not None and not self._overwrite:
                 self._check_owner(there)
-            elif (stray := self._files.stray()) is not None:
+            if there is not None:
+                self._commit.check_runs(run_id, there)
+            elif not self._overwrite and (stray := self._files.stray()) is not None:
                 raise OutputError(
                     f"output path {self.url} has files and is no Delta table ({stray}); nothing was published, name another "
                     "path, or set output.overwrite: true and they stay beside the table"
@@ -91,7 +88,7 @@ class DeltaPublisher(Publisher):
         return self._files.lock(run_id)
 
     def prepare(self, run_id: str) -> Attempt:
-        name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', run_id).strip('.')[:80]}-{secrets.token_hex(4)}"
+        name = attempt_name(run_id)
         fence = ""
         with _telling("nothing was written"):
             self._check_name()
@@ -109,19 +106,18 @@ class DeltaPublisher(Publisher):
         return Attempt(run_id, name, place, fence)
 
     def commit(self, attempt: Attempt, content: Content) -> None:
-        if self._replaces == "partitions" and not content.partition_by:
-            raise UsageError("only a table with partition columns has partitions to replace")
         with _telling("nothing was published"):
             there = self._log.read()
             if there is not None and attempt.name in attempts_in(there.pointer):
                 return
-            self._check_may_commit(attempt, there)
-            self.check_schema(content)
+            self._commit.check(attempt, content, there)
+            runs = self._commit.runs(attempt, content, there)
             fault_point("told")
-            self._complete(attempt, content)
+            self._complete(attempt, content, runs)
             fault_point("synced")
             listed = self._files.attempts()
-            version, pointer = self._publish(attempt, content)
+            self._tried.add(attempt.name)
+            version, pointer = self._commit.publish(attempt, content)
         fault_point("published")
         try:
             self._versions.sweep(listed, pointer, version, point="discarding")
@@ -163,7 +159,7 @@ class DeltaPublisher(Publisher):
             OutputError: it cannot.
         """
         with _telling("nothing was published"):
-            self._columns(content, self._log.read())
+            self._commit.columns(content, self._log.read())
 
     def rollback(self, version: Published) -> None:
         with _telling("the output is as it was"):
@@ -196,20 +192,7 @@ class DeltaPublisher(Publisher):
                 "set output.overwrite: true and what is in it is a kept version"
             )
 
-    def _check_may_commit(self, attempt: Attempt, there: Snapshot | None) -> None:
-        """Raises RunLockedError if another attempt has begun since, or has made the table."""
-        pointer = None if there is None else there.pointer
-        writer = None if pointer is None else pointer.writer
-        if (attempt.fence and writer != attempt.name) or (not attempt.fence and there is not None):
-            raise RunLockedError(
-                f"output path {self.url}: another run has begun since, and may publish; this one published nothing"
-            )
-
-    def _columns(self, content: Content, there: Snapshot | None) -> list[dict[str, Any]]:
-        columns = None if there is None else there.columns()
-        return columns_for(content.schema, content.partition_by, columns, content.files)
-
-    def _complete(self, attempt: Attempt, content: Content) -> None:
+    def _complete(self, attempt: Attempt, content: Content, runs: AddedRuns | None) -> None:
         """Leaves of the attempt what the table is to have of it, and all of that."""
         self._files.close(attempt.name)
         fault_point("closed")
@@ -218,61 +201,11 @@ class DeltaPublisher(Publisher):
         found = self._files.sizes(attempt.name)
         self._files.delete(attempt.name, [name for name in found if name not in wanted])
         listed = FileList(attempt.name, content.files).to_bytes()
-        self._files.settle(attempt.name, content.beside, {**content.notes, LIST_NAME: listed})
+        notes = {**content.notes, LIST_NAME: listed}
+        if runs is not None:
+            notes[RUNS_NOTE] = runs.to_bytes()
+        self._files.settle(attempt.name, content.beside, notes)
         self._files.sync(attempt.name)
-
-    def _publish(self, attempt: Attempt, content: Content) -> tuple[int, Pointer]:
-        by = content.partition_by
-        added = [
-            AddedFile(
-                f"{RUNS}/{attempt.name}/{each.name}",
-                each.size_bytes,
-                partition_values(each.folder, content.schema),
-                statistics(each, content.schema, by),
-            )
-            for each in content.files
-            if each.rows
-        ]
-        if self._replaces == "partitions":
-            self._widen(attempt, content)
-
-        def write(there: Snapshot | None, pointer: Pointer) -> None:
-            fields = self._columns(content, there)
-            if there is None:
-                self._log.create(fields, by, added, pointer, self._application)
-            elif self._replaces == "partitions":
-                self._log.replace_partitions(there, added, pointer, self._application)
-            else:
-                self._log.replace(there, fields, added, pointer, self._application)
-
-        self._tried.add(attempt.name)
-        return self._versions.change(lambda there: self._next(attempt, content, there), write)
-
-    def _next(self, attempt: Attempt, content: Content, there: Snapshot | None) -> Pointer:
-        self._check_may_commit(attempt, there)
-        return self._versions.published(there, attempt, content)
-
-    def _widen(self, attempt: Attempt, content: Content) -> None:
-        """Adds new columns, in a commit of its own: they are null until the next."""
-        there = self._log.read()
-        new = self._new_columns(content, there)
-        if new:
-
-            def add(there: Snapshot | None, pointer: Pointer) -> None:
-                new = self._new_columns(content, there)
-                if there is not None and new:
-                    self._log.add_columns(there, new, pointer, self._application)
-
-            def same(there: Snapshot | None) -> Pointer:
-                self._check_may_commit(attempt, there)
-                return again(there)
-
-            self._versions.change(same, add)
-            fault_point("widened")
-
-    def _new_columns(self, content: Content, there: Snapshot | None) -> Sequence[Mapping[str, Any]]:
-        fields = self._columns(content, there)
-        return [] if there is None else fields[len(there.columns().fields) :]
 
     def _say(self, there: Snapshot | None, pointer: Pointer) -> None:
         if there is None:

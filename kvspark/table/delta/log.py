@@ -18,6 +18,7 @@ from typing import Any, final
 
 from kvspark.table.delta.actions import (
     AddedFile,
+    TableFile,
     added,
     afterwards,
     removed,
@@ -120,10 +121,15 @@ class DeltaLog:
                 post_commithook_properties=afterwards(),
             )
 
-    def replace_partitions(
-        self, there: Snapshot, files: Sequence[AddedFile], pointer: Pointer, application: str
+    def exchange(
+        self,
+        there: Snapshot,
+        files: Sequence[AddedFile],
+        gone: Sequence[TableFile],
+        pointer: Pointer,
+        application: str,
     ) -> None:
-        """Makes `files` all that there is in the partitions of which they are; the others keep their files.
+        """Adds `files` and takes out `gone`; the table keeps all others.
 
         Raises:
             OutputError: a file there cannot be taken out alone.
@@ -132,11 +138,11 @@ class DeltaLog:
         with self._committing(there.version + 1):
             # As an append that also removes: of an overwrite, a filter names the partitions, and can name too many.
             table.create_write_transaction(
-                [*added(files), *removed(table, files)],
+                [*added(files), *(removed(table, gone) if gone else ())],
                 "append",
                 table.schema(),
                 partition_by=[*table.metadata().partition_columns],
-                commit_properties=said(pointer, application, there.version + 1, is_append=False),
+                commit_properties=said(pointer, application, there.version + 1, is_append=not gone),
                 post_commithook_properties=afterwards(),
             )
 

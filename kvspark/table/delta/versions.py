@@ -13,9 +13,10 @@ from kvspark.errors import OutputError
 from kvspark.fault import fault_point
 from kvspark.table.delta.log import DeltaLog
 from kvspark.table.delta.snapshot import Snapshot
+from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns
 from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles
 from kvspark.table.publish.pointer import Pointer
-from kvspark.table.publish.publisher import Attempt, Content, Published
+from kvspark.table.publish.publisher import Attempt, Published
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +76,14 @@ class DeltaVersions:
         pointer = again(there)
         return replace(pointer, writer=None) if pointer.writer == attempt else pointer
 
-    def published(self, there: Snapshot | None, attempt: Attempt, content: Content) -> Pointer:
-        """The pointer to what `attempt` publishes."""
+    def published(self, there: Snapshot | None, attempt: Attempt, rows: int) -> Pointer:
+        """The pointer to what `attempt` publishes, a table of `rows` rows."""
         made = Published(
             attempt.name,
             attempt.run_id,
             datetime.now(timezone.utc).isoformat(timespec="seconds"),
             self._files.url,
-            sum(each.rows for each in content.files),
+            rows,
         )
         kept = [] if there is None else self._before(there)
         return Pointer(owner=self._owner, current=made, kept=tuple(kept[: self._keep]))
@@ -111,20 +112,33 @@ class DeltaVersions:
             needed = self._log.paths(version) | self._log.paths(None)
             for each in pointer.kept:
                 needed |= self._log.paths(version_of(each))
-        except OSError as exc:
+            held = self._held(pointer)
+        except (OSError, OutputError) as exc:
             log.warning("nothing old is removed below %s: %s", self._files.url, exc)
             return
         published = attempts_in(pointer)
-        holders = {path.split("/")[1] for path in needed if path.startswith(f"{RUNS}/")}
+        holders = set(map(attempt_of, needed))
         for name in attempts:
-            if name in holders or name in published:
+            if name in holders or name in held or name in published:
                 self._remove_unneeded(name, needed)
                 if name not in published:
-                    self._files.remove_notes(name)
+                    self._remove_notes(name, is_held=name in held)
             else:
                 log.info("removed what is left of %s below %s", name, self._files.url)
                 self._files.remove(name)
             fault_point(point)
+
+    def _held(self, pointer: Pointer) -> set[str]:
+        """The attempts whose rows are in a version; they may have had none, but bad ones."""
+        notes = (self._files.note(name, RUNS_NOTE) for name in attempts_in(pointer))
+        runs = (AddedRuns.from_bytes(note, self._files.url) for note in notes if note is not None)
+        return {name for each in runs for name in each.files}
+
+    def _remove_notes(self, attempt: str, *, is_held: bool) -> None:
+        if is_held:
+            self._files.remove_reports(attempt)
+        else:
+            self._files.remove_notes(attempt)
 
     def _remove_unneeded(self, attempt: str, needed: set[str]) -> None:
         names = self._files.sizes(attempt)
@@ -165,6 +179,12 @@ def attempts_in(pointer: Pointer | None) -> Sequence[str]:
     """The attempts whose output is current or kept."""
     versions = () if pointer is None else (pointer.current, *pointer.kept)
     return [each.attempt for each in versions if each is not None]
+
+
+def attempt_of(path: str) -> str:
+    """The attempt that wrote the file at `path` in the table; no name of one for files of others."""
+    folder, _, rest = path.partition("/")
+    return rest.partition("/")[0] if folder == RUNS else ""
 
 
 def version_of(version: Published) -> int:

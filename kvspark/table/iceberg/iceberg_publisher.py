@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Literal, final
+from typing import final
 
 import pyarrow as pa
 from pyiceberg.table import Table
@@ -33,7 +33,7 @@ from kvspark.table.iceberg.rolling_back import roll_back
 from kvspark.table.iceberg.run_snapshot import RunSnapshot
 from kvspark.table.iceberg.state import OWNER, State
 from kvspark.table.iceberg.target import IcebergTarget
-from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher
+from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class IcebergPublisher(Publisher):
         owner: str | None = None,
         keep: int = 1,
         overwrite: bool = False,
-        replaces: Literal["table", "partitions"] = "table",
+        replaces: Replaces = "table",
     ) -> None:
         """See `opening.iceberg_publisher`."""
         self._catalog = CatalogTable(target)
@@ -65,7 +65,8 @@ class IcebergPublisher(Publisher):
     def url(self) -> str:
         return self._catalog.url
 
-    def check(self) -> None:
+    def check(self, run_id: str | None = None) -> None:
+        del run_id
         table = self._catalog.load()
         if table is None or self._overwrite:
             return

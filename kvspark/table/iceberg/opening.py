@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from kvspark.errors import UsageError
 from kvspark.table.iceberg.target import IcebergTarget
-from kvspark.table.publish.publisher import Publisher
+from kvspark.table.publish.publisher import Publisher, Replaces
 
 
 def iceberg_publisher(
@@ -15,7 +13,7 @@ def iceberg_publisher(
     owner: str | None = None,
     keep: int = 1,
     overwrite: bool = False,
-    replaces: Literal["table", "partitions"] = "table",
+    replaces: Replaces = "table",
 ) -> Publisher:
     """The publisher of `target`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile, ManifestFile
@@ -20,7 +20,7 @@ from kvspark.table.iceberg.data_files import data_file, required_nulls
 from kvspark.table.iceberg.fence import Fence
 from kvspark.table.iceberg.leftovers import files_of, new_commit_uuid
 from kvspark.table.iceberg.state import ATTEMPT, OWNER, RUN, State
-from kvspark.table.publish.publisher import Attempt, Content
+from kvspark.table.publish.publisher import Attempt, Content, Replaces
 
 
 @final
@@ -32,7 +32,7 @@ class RunSnapshot:
     owner: str | None
     keep: int
     overwrite: bool
-    replaces: Literal["table", "partitions"]
+    replaces: Replaces
 
     def commit(self, table: Table, attempt: Attempt, content: Content) -> None:
         """Makes `content` what readers find.

@@ -60,7 +60,8 @@ class ObjectPublisher(Publisher):
     def url(self) -> str:
         return self._storage.url
 
-    def check(self) -> None:
+    def check(self, run_id: str | None = None) -> None:
+        del run_id  # nothing is added to what others did
         try:
             pointer, _ = self._table.read()
             names = () if pointer else (each.name for each in self._store.listed())

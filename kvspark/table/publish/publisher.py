@@ -6,12 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, TypeAlias, final
 
 import pyarrow as pa
 
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
+
+Replaces: TypeAlias = Literal["table", "partitions", "run"]
+"""What a run takes out of the table: all that is there, the partitions of which it has rows, or what a run of the same id
+has added, so that its rows are added to all others."""
 
 
 def unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
@@ -82,11 +86,11 @@ class Publisher(ABC):
         """What messages call the target."""
 
     @abstractmethod
-    def check(self) -> None:
-        """Does nothing if a run may publish here; touches nothing.
+    def check(self, run_id: str | None = None) -> None:
+        """Does nothing if a run, `run_id` where that is known, may publish here; touches nothing.
 
         Raises:
-            OutputError: it may not: what is there is not ours, or cannot be reached.
+            OutputError: it may not: what is there is not ours, or cannot be reached, or cannot be added to.
         """
 
     @abstractmethod

@@ -136,6 +136,32 @@ def test_nights_read_what_was_added_and_a_night_that_is_repeated_reads_the_same(
         run_score(night(folder, table, "b"), spark=spark)
 
 
+def test_a_table_of_delta_takes_what_was_added_too(
+    spark: SparkSession, folder: Path, table: Growing
+) -> None:
+    def config(run_id: str) -> JobConfig:
+        output = {"format": "delta", "path": str(folder / "delta"), "mode": "append", "keep": 3}
+        conf = {**table.conf, "changed_since": "last_run"}
+        return job(folder, folder, run={"id": run_id}, input=conf, output=output)
+
+    def ids() -> list[int]:
+        found: list[int] = DeltaTable(folder / "delta").to_pyarrow_table()["id"].to_pylist()
+        return sorted(found)
+
+    table.add(rows(0, 80))
+    first = run_score(config("a"), spark=spark)
+    table.add(rows(80, 100))
+    assert read(run_score(config("a"), spark=spark)) == read(first)
+    second = run_score(config("b"), spark=spark)
+    assert (second.rows_in, second.input_since) == (20, first.input_version)
+    assert ids() == [*range(100)]
+    with pytest.raises(UsageError, match=r"run a has added rows to .*, and b after it"):
+        run_score(config("a"), spark=spark)
+    run_rollback(config("b"))
+    assert ids() == [*range(80)]
+    assert read(run_score(config("c"), spark=spark))[:2] == (20, first.input_version)
+
+
 def test_what_was_rolled_back_is_read_again(
     spark: SparkSession, folder: Path, table: Growing
 ) -> None:

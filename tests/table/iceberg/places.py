@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
@@ -19,7 +19,7 @@ from kvspark.errors import OutputError
 from kvspark.table.file_written import FileWritten
 from kvspark.table.iceberg.iceberg_publisher import IcebergPublisher
 from kvspark.table.iceberg.target import IcebergTarget
-from kvspark.table.publish.publisher import Attempt, Content
+from kvspark.table.publish.publisher import Attempt, Content, Replaces
 from kvspark.table.sink import Sink
 from tests.table.publish.iceberg_tables import iceberg_at
 from tests.table.publish.targets import (
@@ -79,7 +79,7 @@ class Place:
         *,
         keep: int = 1,
         overwrite: bool = False,
-        replaces: Literal["table", "partitions"] = "table",
+        replaces: Replaces = "table",
     ) -> IcebergPublisher:
         return IcebergPublisher(
             self.target, owner="small", keep=keep, overwrite=overwrite, replaces=replaces

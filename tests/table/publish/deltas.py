@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 import duckdb
@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from kvspark.table.delta.delta_publisher import DeltaPublisher
 from kvspark.table.file_written import FileWritten
 from kvspark.table.objects.storage import Storage
-from kvspark.table.publish.publisher import Attempt, Content
+from kvspark.table.publish.publisher import Attempt, Content, Replaces
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
 
@@ -25,7 +25,7 @@ Rows = Mapping[str, Iterable[Any]]
 def publisher_to(
     folder: Path | str,
     *,
-    replaces: Literal["table", "partitions"] = "table",
+    replaces: Replaces = "table",
     keep: int = 1,
     overwrite: bool = False,
     owner: str | None = "small",

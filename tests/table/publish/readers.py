@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.storage import Storage
+from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns
 from tests.table.publish.hdfs_tables import hdfs_left_over
 from tests.table.publish.iceberg_tables import iceberg_left_over
 from tests.table.publish.targets import publisher_at
@@ -60,7 +61,10 @@ def left_over(kind: str, url: str) -> list[str]:
         return iceberg_left_over(kind, url)
     publisher = publisher_at(kind, url)
     current = publisher.current()
-    kept = {each.attempt for each in (*publisher.versions(), current) if each is not None}
+    versions = [each for each in (*publisher.versions(), current) if each is not None]
+    kept = {each.attempt for each in versions}
+    for note in filter(None, (publisher.note(each, RUNS_NOTE) for each in versions)):
+        kept |= set(AddedRuns.from_bytes(note, url).files)
     if kind == "delta":
         root = Path(url)
         left = [each.parent.name for each in root.glob("runs/*/*")]

@@ -17,7 +17,7 @@ from kvspark.table.file_written import FileWritten
 from kvspark.table.iceberg.opening import iceberg_publisher
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.object_publisher import ObjectPublisher
-from kvspark.table.publish.publisher import Attempt, Content, Publisher
+from kvspark.table.publish.publisher import Attempt, Content, Publisher, Replaces
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
 from tests.object_server import LAKE, s3_store
@@ -41,16 +41,26 @@ ROWS = 40
 
 
 def publisher_at(
-    kind: str, url: str, *, owner: str | None = OWNER, keep: int = 1, overwrite: bool = False
+    kind: str,
+    url: str,
+    *,
+    owner: str | None = OWNER,
+    keep: int = 1,
+    overwrite: bool = False,
+    replaces: Replaces = "table",
 ) -> Publisher:
-    """The target `url`."""
+    """The target `url`. Only tables of formats take another `replaces`."""
     if kind == "posix":
         target = target_at(Path(url), owner=owner or OWNER, keep=keep, overwrite=overwrite)
         return PosixPublisher(target)
     if kind.startswith("delta"):
-        return DeltaPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
+        return DeltaPublisher(
+            Storage(url), owner=owner, keep=keep, overwrite=overwrite, replaces=replaces
+        )
     if kind.startswith("iceberg"):
-        return iceberg_publisher(iceberg_at(url), owner=owner, keep=keep, overwrite=overwrite)
+        return iceberg_publisher(
+            iceberg_at(url), owner=owner, keep=keep, overwrite=overwrite, replaces=replaces
+        )
     return ObjectPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
 
 
@@ -87,13 +97,14 @@ def content_of(publisher: Publisher, run_id: str, files: tuple[FileWritten, ...]
     return Content(files, SCHEMA, BY, notes)
 
 
-def run(publisher: Publisher, content: str) -> None:
-    """One run, whose id is what its rows say."""
-    with publisher.lock(content):
-        publisher.check()
-        attempt = publisher.prepare(content)
+def run(publisher: Publisher, content: str, run_id: str | None = None) -> None:
+    """One run, whose id is what its rows say if none is given."""
+    name = run_id or content
+    with publisher.lock(name):
+        publisher.check(name)
+        attempt = publisher.prepare(name)
         files = write_all(attempt, content)
-        publisher.commit(attempt, content_of(publisher, content, files))
+        publisher.commit(attempt, content_of(publisher, name, files))
 
 
 def rows(kind: str, url: str) -> list[tuple[str, str]]:
@@ -153,9 +164,9 @@ def new_url(kind: str, base: str, folder: Path) -> str:
     return str(folder / "table") if is_posix else f"{base}/{secrets.token_hex(4)}/table"
 
 
-def main(kind: str, url: str, what: str, content: str) -> None:
+def main(kind: str, url: str, what: str, content: str, replaces: Replaces = "table") -> None:
     """A run, or a rollback to the newest version, in this process."""
-    publisher = publisher_at(kind, url)
+    publisher = publisher_at(kind, url, replaces=replaces)
     if what == "run":
         run(publisher, content)
         return

@@ -84,6 +84,11 @@ class ObjectFiles(TableFiles):
         for folder in self._folders(attempt):
             self._store.delete([each.name for each in self._store.listed(folder)])
 
+    def remove_reports(self, attempt: str) -> None:
+        folder = self._folders(attempt)[1]
+        names = [each.name for each in self._store.listed(folder)]
+        self._store.delete([each for each in names if "/" not in each.removeprefix(f"{folder}/")])
+
     def remove_notes(self, attempt: str) -> None:
         self._store.delete([each.name for each in self._store.listed(self._folders(attempt)[1])])
 

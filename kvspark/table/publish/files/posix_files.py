@@ -105,6 +105,12 @@ class PosixFiles(TableFiles):
         _remove(self._runs / attempt)
         self.remove_notes(attempt)
 
+    def remove_reports(self, attempt: str) -> None:
+        folder = self._notes / attempt
+        for each in [*folder.iterdir()] if folder.exists() else ():
+            if each.is_file():
+                each.unlink(missing_ok=True)
+
     def remove_notes(self, attempt: str) -> None:
         _remove(self._notes / attempt)
 

@@ -81,6 +81,10 @@ class TableFiles(ABC):
         """Removes all of the attempt, closed or not."""
 
     @abstractmethod
+    def remove_reports(self, attempt: str) -> None:
+        """Removes the notes, and leaves what tasks wrote beside the rows."""
+
+    @abstractmethod
     def remove_notes(self, attempt: str) -> None:
         """Removes what no reader looks at."""
 

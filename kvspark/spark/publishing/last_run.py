@@ -5,8 +5,12 @@ The report of the output that readers find says it: whatever was rolled back or 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kvspark.config.job import JobConfig
 from kvspark.errors import DataError, UsageError
+from kvspark.spark.publishing.brought_notes import brought_notes
+from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.spark.runs.history import own_runs
 from kvspark.spark.runs.run_report import REPORT_FOLDER, read_report
 from kvspark.spark.tables.paths import local_path
@@ -21,11 +25,26 @@ def growth_of(config: JobConfig) -> Growth | None:
     Raises:
         DataError: the last run read another input, or its report is damaged.
         UsageError: a run of this id has added rows, and others after it.
+        OutputError: the output does not answer.
     """
     if config.input.changed_since is None:
         return None
-    output = local_path(config.output.path, what="output path")
-    report = read_report(output / REPORT_FOLDER)
+    publisher = publisher_of(config)
+    if publisher is None:
+        return _growth(config, local_path(config.output.path, what="output path"))
+    with brought_notes(publisher) as notes:
+        growth = _growth(config, notes)
+        if growth is None and publisher.current() is not None:
+            raise DataError(
+                f"input.changed_since: the report of the last run of {config.output.path} is not there, another program has "
+                "written to the table since, so it is not known what was read; nothing was written, run once without "
+                "input.changed_since and with output.mode: replace"
+            )
+        return growth
+
+
+def _growth(config: JobConfig, notes: Path) -> Growth | None:
+    output, report = config.output.path, read_report(notes / REPORT_FOLDER)
     if report is None:
         return None
     if report.input_version is None or tuple(report.inputs) != config.input.named:
@@ -35,7 +54,7 @@ def growth_of(config: JobConfig) -> Growth | None:
         )
     if report.run_id == config.run_id():
         return Growth(report.input_since, report.input_version, report.input_part)
-    if any(run.run_id == config.run_id() for run in own_runs(output)):
+    if any(run.run_id == config.run_id() for run in own_runs(notes)):
         raise UsageError(
             f"input.changed_since: run {config.run_id()} has added rows to {output}, and {report.run_id} after it; nothing was "
             "written, go back to the output of that run (kvspark rollback), or give this run another id or date"
