@@ -22,7 +22,7 @@ from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
 from kvspark.spark.publishing.last_run import growth_of
 from kvspark.spark.publishing.open_target import open_target
-from kvspark.spark.session.failure import explained
+from kvspark.spark.session.failure import explained, expressions_of
 from kvspark.spark.sources.find_input import find_input, input_roots
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.wording import count_of
@@ -80,7 +80,7 @@ class _Check:
             ("rows", self._check_rows),
         ]
         for what, step in steps:
-            for looked in _told(what, step):
+            for looked in self._told(what, step):
                 self._is_right &= looked.error is None
                 yield looked
 
@@ -168,15 +168,14 @@ class _Check:
         for finding, error in row_findings(self._config, self._model, self._columns, self._plan):
             yield Looked(finding, error)
 
-
-def _told(what: str, step: Callable[[], Iterator[Looked]]) -> Iterator[Looked]:
-    """What `step` finds, and what it fails with as its last finding."""
-    try:
-        yield from step()
-    except KvsparkError as error:
-        yield fault(what, error)
-    except Exception as exc:  # what Spark raises has no root of its own
-        told = explained(exc)
-        if told is None:
-            raise
-        yield fault(what, told)
+    def _told(self, what: str, step: Callable[[], Iterator[Looked]]) -> Iterator[Looked]:
+        """What `step` finds, and what it fails with as its last finding."""
+        try:
+            yield from step()
+        except KvsparkError as error:
+            yield fault(what, error)
+        except Exception as exc:  # what Spark raises has no root of its own
+            told = explained(exc, expressions_of(self._config))
+            if told is None:
+                raise
+            yield fault(what, told)

@@ -46,7 +46,7 @@ from kvspark.spark.runs.run_report import (
 from kvspark.spark.runs.tally import Tally
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import scored_table, task_spec
-from kvspark.spark.session.failure import explained
+from kvspark.spark.session.failure import explained, expressions_of
 from kvspark.spark.session.interrupt import telling
 from kvspark.spark.sources.find_input import input_roots
 from kvspark.stats import RunStats
@@ -86,7 +86,7 @@ def run_score(config: JobConfig, *, spark: SparkSession | None = None) -> RunRep
         except KvsparkError:
             raise
         except Exception as exc:  # what Spark raises has no root of its own
-            error = explained(exc)
+            error = explained(exc, expressions_of(config))
             if error is None:
                 raise
             raise error from exc

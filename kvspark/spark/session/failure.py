@@ -7,16 +7,22 @@ it becomes what it was.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from kvspark import errors
+from kvspark.config.job import JobConfig
 from kvspark.errors import DataError, KvsparkError, OutputError
 
 _OURS = re.compile(r"^kvspark\.errors\.(\w+): (.+)$", re.MULTILINE)
-_FILE = re.compile(r"file:(/\S+?\.parquet)")
+_READING = re.compile(r"while reading file (\S+?)\.?(?=\s|$)")
+"""The file as a URL, with the full stop of Spark's sentence behind it."""
+_PARQUET = re.compile(r"file:(/\S+?\.parquet)")
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 _UNREADABLE = re.compile(
     r"FAILED_READ_FILE|checksum|ParquetDecodingException|is not a Parquet file"
 )
+_COLON = "Relative path in absolute URI"
+"""What Hadoop says of a name with a colon in it: it takes what is before that for the scheme of a URL."""
 _NO_VALUE = re.compile(
     r"\[((?:CAST|ARITHMETIC|BINARY_ARITHMETIC|DATETIME)_(?:INVALID_INPUT|OVERFLOW)|DIVIDE_BY_ZERO|INVALID_ARRAY_INDEX|"
     r"NUMERIC_VALUE_OUT_OF_RANGE)[\].]"
@@ -30,8 +36,13 @@ _SILENT = re.compile(r"terminated due to idle timeout \(timeout: (\d+) seconds\)
 _TASK = re.compile(r"Task (\d+) in stage \S+ failed (\d+) times")
 
 
-def explained(exc: Exception) -> KvsparkError | None:
-    """The error of ours that `exc` stands for, None if it stands for none."""
+def explained(
+    exc: Exception, expressions: str = "an expression of inputs, input.filter or input.sql"
+) -> KvsparkError | None:
+    """The error of ours that `exc` stands for, None if it stands for none.
+
+    `expressions` are those that Spark computes for rows, in words.
+    """
     text = str(exc)
     for name, message in reversed(_OURS.findall(text)):
         kind = getattr(errors, name, None)
@@ -42,18 +53,20 @@ def explained(exc: Exception) -> KvsparkError | None:
             f"{found.group().lower()} while the output was staged; nothing was published, make "
             "room where the output and spark.local.dir are, or choose other places"
         )
-    if _UNREADABLE.search(text):
-        file = _FILE.search(text)
-        where = file.group(1) if file else "an input file"
+    if _COLON in text:
         return DataError(
-            f"{where} cannot be read to its end (a damaged page, or it changed); nothing was "
+            f"{_file(text)} has a colon in its name, and Spark opens no such file; nothing was published, rename it"
+        )
+    if _UNREADABLE.search(text):
+        return DataError(
+            f"{_file(text)} cannot be read to its end (a damaged page, cut off, or it changed); nothing was "
             "published, write it again"
         )
     if found := _NO_VALUE.search(text) or _NO_VALUE_STATE.search(
         text
     ):  # the rest of Spark's message quotes the row
         return DataError(
-            f"an expression of inputs, or input.filter, has no value for a row ({found.group(1)}); nothing was published, "
+            f"{expressions} has no value for a row ({found.group(1)}); nothing was published, "
             "write it with try_cast, try_divide or coalesce"
         )
     if found := _SILENT.search(text):
@@ -70,6 +83,25 @@ def explained(exc: Exception) -> KvsparkError | None:
             "is in Spark's executor log"
         )
     return None
+
+
+def expressions_of(config: JobConfig) -> str:
+    """Where `config` has Spark compute values of rows, in words."""
+    parts = [part for each in config.inputs.values() for part in each.parts]
+    is_asked = {
+        "input.sql": config.input.sql is not None,
+        "an expression of inputs": any(part.expr is not None for part in parts),
+        "input.filter": config.input.filter is not None,
+    }
+    return " or ".join(name for name, is_there in is_asked.items() if is_there) or "an expression"
+
+
+def _file(text: str) -> str:
+    """Which file Spark read, if it says so."""
+    if found := _READING.search(text):
+        return unquote(re.sub("^file:(?://)?(?=/)", "", found.group(1)))
+    found = _PARQUET.search(text)
+    return found.group(1) if found else "an input file"
 
 
 def _task(text: str) -> str:

@@ -38,6 +38,14 @@ def local_path(path: str, *, what: str) -> Path:
     return parent / absolute.name
 
 
+def hadoop_cannot_open(path: str) -> bool:
+    """True if Hadoop, and so Spark, opens no file of this name: it takes what is before a colon for the scheme of a URL.
+
+    It looks for `.NAME.crc` beside the file. Names of folders may have one.
+    """
+    return ":" in path.rpartition("/")[2]
+
+
 def _without_scheme(path: str, *, what: str) -> str:
     match = _SCHEME.fullmatch(path)
     # A colon after the first slash is part of a name, as in /data/at=10:30.

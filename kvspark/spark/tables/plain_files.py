@@ -11,6 +11,7 @@ from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, UsageError
 from kvspark.spark.tables.input_files import check_partitions
 from kvspark.spark.tables.listing import InputFile, list_files, resolve_paths
+from kvspark.spark.tables.paths import hadoop_cannot_open
 from kvspark.table.objects.storage import is_remote
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ def find_plain_files(config: InputConfig) -> PlainFiles:
         raise DataError(
             f"input {', '.join(config.paths)} holds no file; nothing was written, check input.paths"
         )
+    for file in found:
+        if hadoop_cannot_open(file.name):
+            raise DataError(
+                f"input file {file.name} has a colon in its name, and Spark opens no such file; nothing was written, rename it"
+            )
     check_partitions(found, config.partitions)
     empty = [file.name for file in found if not file.size_bytes]
     if empty and config.strict_files:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kvspark import errors
+from kvspark.config.job import JobConfig
 from kvspark.errors import DataError, KvsparkError, OutputError
-from kvspark.spark.session.failure import explained
+from kvspark.spark.session.failure import explained, expressions_of
 
 OURS = [
     name
@@ -32,6 +33,16 @@ def test_an_error_of_ours_survives_the_way_from_a_worker(name: str) -> None:
             "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:/d/1.parquet. ...",
             DataError,
             "/d/1.parquet cannot be read",
+        ),
+        (
+            "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///a%20b/1.csv.gz.  SQLSTATE: KD001",
+            DataError,
+            "/a b/1.csv.gz cannot be read",
+        ),
+        (
+            "while reading file file:///d/1:2.csv. .. Relative path in absolute URI: .1:2.csv.crc",
+            DataError,
+            "/d/1:2.csv has a colon in its name",
         ),
         ("Python worker exited unexpectedly (crashed): EOF", KvsparkError, "worker died"),
         (
@@ -60,7 +71,19 @@ def test_an_error_of_ours_survives_the_way_from_a_worker(name: str) -> None:
             "said nothing for 600 s",
         ),
     ],
-    ids=["full", "limit", "page", "crash", "crash of a task", "index", "time", "raised", "silence"],
+    ids=[
+        "full",
+        "limit",
+        "page",
+        "cut off",
+        "colon",
+        "crash",
+        "crash of a task",
+        "index",
+        "time",
+        "raised",
+        "silence",
+    ],
 )
 def test_what_spark_says_is_told_in_one_line(
     text: str, error: type[KvsparkError], message: str
@@ -69,6 +92,23 @@ def test_what_spark_says_is_told_in_one_line(
     assert type(made) is error
     assert message in str(made)
     assert "a name" not in str(made)  # which a row held
+
+
+def test_what_has_no_value_is_what_the_conf_asks_for() -> None:
+    named = {
+        "input.sql": {"input": {"sql": "SELECT 1"}},
+        "an expression of inputs": {"inputs": {"x": {"expr": "a / b"}}},
+        "input.filter": {"input": {"paths": ["/i"], "filter": "a > 0"}},
+    }
+    for name, sections in named.items():
+        config = JobConfig.checked(
+            **{"input": {"paths": ["/i"]}, "inputs": {"x": "a"}, **sections},
+            run={"name": "n"},
+            model={"path": "/m"},
+            output={"path": "/o"},
+        )
+        error = explained(RuntimeError("[CAST_INVALID_INPUT] 'a name'"), expressions_of(config))
+        assert str(error).startswith(f"{name} has no value for a row (CAST_INVALID_INPUT)")
 
 
 def test_what_we_do_not_know_stays_what_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, KvsparkError, SchemaError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
+from kvspark.spark.session.failure import explained
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.source import Source, read_source
 from tests.spark.small_jobs import published
@@ -200,6 +202,28 @@ def test_orc_files_must_agree_and_be_whole(spark: SparkSession, tmp_path: Path) 
         read(spark, tmp_path, "orc")
 
 
+def test_a_name_that_spark_does_not_open_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "10:30.csv").write_text("id\n1\n")
+    config = InputConfig.checked(paths=[str(tmp_path)], format="csv", columns={"id": "int"})
+    with pytest.raises(DataError, match=r"10:30\.csv has a colon in its name, and Spark opens no"):
+        find_input(config, settings={}, columns=["id"])
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_compressed_file_that_is_cut_off_is_named(
+    spark: SparkSession, tmp_path: Path, form: str
+) -> None:
+    text = {"csv": "id\n" + "1\n" * 999, "json": '{"id": 1}\n' * 999}[form]
+    (tmp_path / f"whole.{form}").write_text(text)
+    (tmp_path / f"cut off.{form}.gz").write_bytes(gzip.compress(text.encode())[:-9])
+    config = InputConfig.checked(paths=[str(tmp_path)], format=form, columns={"id": "int"})
+    found = find_input(config, settings={}, columns=["id"])
+    with pytest.raises(Exception, match="FAILED_READ_FILE") as told:
+        read_source(spark, config, found, columns=["id"])
+    said = f"{tmp_path}/cut off.{form}.gz cannot be read to its end"
+    assert str(explained(told.value)).startswith(said)
+
+
 @pytest.mark.parametrize(
     ("sql", "error", "message"),
     [
@@ -229,6 +253,18 @@ def test_a_query_that_is_none_is_refused(
     with pytest.raises(error, match=message) as told:
         source(spark, {"sql": sql})
     assert "\n" not in str(told.value)
+
+
+def test_a_value_that_a_query_cannot_make_is_told_of_the_query(
+    spark: SparkSession, folder: Path
+) -> None:
+    there = write(night(), folder / "p", "parquet")
+    sql = f"SELECT *, CAST('a name' || id AS INT) AS made FROM parquet.`{there}`"
+    with pytest.raises(
+        DataError, match=r"^input\.sql has no value for a row .CAST_INVALID"
+    ) as told:
+        run_score(config(folder, {"sql": sql}), spark=spark)
+    assert "a name" not in str(told.value)
 
 
 def test_a_query_does_not_read_what_the_run_replaces(

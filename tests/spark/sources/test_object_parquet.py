@@ -91,6 +91,10 @@ def widened(folder: Path) -> None:
     write(folder / "4.parquet", {"d": [DAY]})
 
 
+def colons(folder: Path) -> None:
+    write(folder / "dt=1" / "10:30.parquet")
+
+
 SAME: Mapping[str, tuple[Callable[[Path], None], Mapping[str, Any]]] = {
     "every type": (many, {}),
     "INT96": (old_times, {}),
@@ -98,6 +102,7 @@ SAME: Mapping[str, tuple[Callable[[Path], None], Mapping[str, Any]]] = {
     "some partitions": (partitions, {"partitions": {"dt": "008"}}),
     "the partition of nulls": (partitions, {"partitions": {"lang": None}, "filter": "id > 1"}),
     "no partition": (partitions, {"partitions": {"dt": "9"}}),
+    "colons in names": (colons, {}),
     "a filter": (many, {"filter": "i8 < 0 or dict = 'a'"}),
     "a column of folders and files": (inside_too, {}),
     "files that do not agree": (widened, {"merge_schema": True}),

@@ -18,6 +18,7 @@ from kvspark.spark.sources.input.split_rows import SplitRows
 from kvspark.spark.tables.footer_schema import schema_of
 from kvspark.spark.tables.input_files import InputFiles
 from kvspark.spark.tables.merged_schema import merged
+from kvspark.spark.tables.paths import hadoop_cannot_open
 from kvspark.table.input.pinned_file import PinnedFile
 
 _ASSUMED = {
@@ -66,7 +67,14 @@ class LocalParquet(FoundInput):
         return self._files.refuse_known_nulls(columns)
 
     def read(self, spark: SparkSession) -> DataFrame:
+        if self._is_closed_to_spark:
+            return ParquetTable.of(spark, self._files).df(spark)
         return of_partitions(self._all_partitions(spark), self._config.partitions)
+
+    def placed(self, spark: SparkSession) -> DataFrame | None:
+        if self._is_closed_to_spark:
+            return ParquetTable.of(spark, self._files).placed(spark)
+        return None
 
     def splits(self, spark: SparkSession) -> SplitRows | None:
         if any(str(spark.conf.get(name)).upper() != value for name, value in _ASSUMED.items()):
@@ -75,6 +83,10 @@ class LocalParquet(FoundInput):
             return ParquetTable.of(spark, self._files).splits(spark)
         except KvsparkError:  # what workers do not read, Spark does, or says what is wrong
             return None
+
+    @property
+    def _is_closed_to_spark(self) -> bool:
+        return any(hadoop_cannot_open(file.name) for file in self._files.found)
 
     def _all_partitions(self, spark: SparkSession) -> DataFrame:
         files = self._files
