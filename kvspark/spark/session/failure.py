@@ -53,15 +53,8 @@ def explained(
             f"{found.group().lower()} while the output was staged; nothing was published, make "
             "room where the output and spark.local.dir are, or choose other places"
         )
-    if _COLON in text:
-        return DataError(
-            f"{_file(text)} has a colon in its name, and Spark opens no such file; nothing was published, rename it"
-        )
-    if _UNREADABLE.search(text):
-        return DataError(
-            f"{_file(text)} cannot be read to its end (a damaged page, cut off, or it changed); nothing was "
-            "published, write it again"
-        )
+    if told := _unread(text):
+        return told
     if found := _NO_VALUE.search(text) or _NO_VALUE_STATE.search(
         text
     ):  # the rest of Spark's message quotes the row
@@ -81,6 +74,20 @@ def explained(
             "native code, or silent for longer than "
             "spark.sql.execution.pyspark.udf.idleTimeoutSeconds); nothing was published, its stack "
             "is in Spark's executor log"
+        )
+    return None
+
+
+def _unread(text: str) -> DataError | None:
+    """Of a file that Spark could not read; None if it says nothing of one."""
+    if _COLON in text:
+        return DataError(
+            f"{_file(text)} has a colon in its name, and Spark opens no such file; nothing was published, rename it"
+        )
+    if _UNREADABLE.search(text):
+        return DataError(
+            f"{_file(text)} cannot be read to its end (a damaged page, cut off, or it changed); nothing was published, "
+            "write it again"
         )
     return None
 

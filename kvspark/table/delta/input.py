@@ -31,6 +31,8 @@ _FEATURES = {
 }
 """What tables may ask of readers here. Under others, rows are in the files otherwise than their columns say."""
 
+_CUT = "No table metadata or protocol found"
+"""What the client says of a version whose commit is there, and not all that was before it."""
 _MAPPING = "delta.columnMapping.mode"
 
 
@@ -70,30 +72,69 @@ def delta_input(
 
 def _opened(storage: Storage, version: int | None, timestamp: datetime | None) -> DeltaTable:
     with telling(storage.url):
-        from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
+        table = _newest(storage)
+        if version is not None:
+            _go_to(table, version, storage)
+        if timestamp is not None:
+            _go_back(table, timestamp, storage.url)
+    return table
 
-        try:
-            options = client_options(storage)
-            table = DeltaTable(storage.url, version=version, storage_options=options)
-            # Of the newest version: an older one counts the same commits otherwise.
-            made = {} if timestamp is None else _times_ms(table)
-            if timestamp is not None:
-                table.load_as_version(timestamp)
-        except TableNotFoundError:
-            raise DataError(
-                f"input path {storage.url} is no Delta table: it has no _delta_log; nothing was written, set input.format to "
-                "what it is"
-            ) from None
-    # The client takes the oldest version where none is old enough.
-    made_ms = made.get(table.version(), 0)
-    if timestamp is not None and made_ms > timestamp.timestamp() * 1_000:
+
+def _newest(storage: Storage) -> DeltaTable:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(storage.url, storage_options=client_options(storage))
+    except TableNotFoundError:
+        raise DataError(
+            f"input path {storage.url} is no Delta table: it has no _delta_log; nothing was written, set input.format to "
+            "what it is"
+        ) from None
+
+
+def _go_to(table: DeltaTable, version: int, storage: Storage) -> None:
+    from deltalake.exceptions import DeltaError
+
+    newest = table.version()
+    # Asked for one that is not there yet, the client looks for each that would be before it.
+    is_there = version <= newest
+    try:
+        if is_there:
+            table.load_as_version(version)
+            return
+    except DeltaError as exc:
+        # Opened once more: after such an error the client's table knows nothing.
+        if version in _times_ms(_newest(storage)) and _CUT not in str(exc):
+            raise  # it is there, and cannot be read
+    oldest = min(each for each in _times_ms(_newest(storage)) if not is_there or each > version)
+    gone = ", older ones have left its log" if is_there else ""
+    raise DataError(
+        f"input path {storage.url} has no version {version} (there are {oldest} to {newest}{gone}); nothing was written, "
+        "check input.version"
+    )
+
+
+def _go_back(table: DeltaTable, timestamp: datetime, url: str) -> None:
+    from deltalake.exceptions import DeltaError
+
+    # Of the newest version: an older one counts the same commits otherwise.
+    made = _times_ms(table)
+    try:
+        table.load_as_version(timestamp)
+        # The client takes the oldest version where none is old enough.
+        is_old_enough = made.get(table.version(), 0) <= timestamp.timestamp() * 1_000
+    except DeltaError as exc:
+        if _CUT not in str(exc):
+            raise
+        is_old_enough = False
+    if not is_old_enough:
+        version, made_ms = min(made.items())
         oldest = datetime.fromtimestamp(made_ms / 1_000, timezone.utc)
         raise DataError(
-            f"input path {storage.url}: the oldest version in its log is of {oldest.isoformat(timespec='seconds')}, after "
-            "input.timestamp; nothing was written"
+            f"input path {url} has no version of {timestamp.isoformat(timespec='seconds')} or before: the oldest one in its log, "
+            f"{version}, is of {oldest.isoformat(timespec='seconds')}; nothing was written, check input.timestamp"
         )
-    return table
 
 
 def _times_ms(table: DeltaTable) -> dict[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kvspark import errors
@@ -95,7 +97,7 @@ def test_what_spark_says_is_told_in_one_line(
 
 
 def test_what_has_no_value_is_what_the_conf_asks_for() -> None:
-    named = {
+    named: dict[str, dict[str, Any]] = {
         "input.sql": {"input": {"sql": "SELECT 1"}},
         "an expression of inputs": {"inputs": {"x": {"expr": "a / b"}}},
         "input.filter": {"input": {"paths": ["/i"], "filter": "a > 0"}},

@@ -152,12 +152,27 @@ def test_a_version_or_a_time_names_what_was_there_then(spark: SparkSession, tmp_
     assert rows(tmp_path, spark, version=0) == [{"id": 1}]
     assert rows(tmp_path, spark, timestamp=between.isoformat()) == [{"id": 1}]
     assert found(tmp_path, **DELTA).version == "version 1"
-    with pytest.raises(
-        DataError, match=r"the oldest version in its log is of 2.*nothing was written"
-    ):
+    said = r"no version of 2000.* the oldest one in its log, 0, is of 2.*nothing was written"
+    with pytest.raises(DataError, match=said):
         found(tmp_path, **DELTA, timestamp="2000-01-01")
-    with pytest.raises(DataError, match="nothing was written"):
-        found(tmp_path, **DELTA, version=7)
+
+
+def test_a_version_that_is_not_there_is_told_beside_those_that_are(tmp_path: Path) -> None:
+    for number in range(4):
+        write_deltalake(tmp_path, pa.table({"id": [number]}), mode="append")
+    for version in (7, 2**62):  # the client looks for each version before that
+        with pytest.raises(DataError, match=rf"no version {version} \(there are 0 to 3\); nothing"):
+            found(tmp_path, **DELTA, version=version)
+    DeltaTable(str(tmp_path)).create_checkpoint()
+    for version in range(3):
+        (tmp_path / "_delta_log" / f"{version:020d}.json").unlink()
+    with pytest.raises(
+        DataError, match=r"no version 1 \(there are 3 to 3, older ones have left its"
+    ):
+        found(tmp_path, **DELTA, version=1)
+    assert found(tmp_path, **DELTA, version=3).version == "version 3"
+    with pytest.raises(DataError, match=r"the oldest one in its log, 3, is of 2.*nothing was"):
+        found(tmp_path, **DELTA, timestamp="2000-01-01")
 
 
 def test_what_others_commit_meanwhile_is_not_read(spark: SparkSession, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, KvsparkError, SchemaError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
-from kvspark.spark.session.failure import explained
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.source import Source, read_source
 from tests.spark.small_jobs import published
@@ -200,28 +198,6 @@ def test_orc_files_must_agree_and_be_whole(spark: SparkSession, tmp_path: Path) 
     (tmp_path / "2.orc").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"2\.orc is no readable ORC file"):
         read(spark, tmp_path, "orc")
-
-
-def test_a_name_that_spark_does_not_open_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "10:30.csv").write_text("id\n1\n")
-    config = InputConfig.checked(paths=[str(tmp_path)], format="csv", columns={"id": "int"})
-    with pytest.raises(DataError, match=r"10:30\.csv has a colon in its name, and Spark opens no"):
-        find_input(config, settings={}, columns=["id"])
-
-
-@pytest.mark.parametrize("form", ["csv", "json"])
-def test_a_compressed_file_that_is_cut_off_is_named(
-    spark: SparkSession, tmp_path: Path, form: str
-) -> None:
-    text = {"csv": "id\n" + "1\n" * 999, "json": '{"id": 1}\n' * 999}[form]
-    (tmp_path / f"whole.{form}").write_text(text)
-    (tmp_path / f"cut off.{form}.gz").write_bytes(gzip.compress(text.encode())[:-9])
-    config = InputConfig.checked(paths=[str(tmp_path)], format=form, columns={"id": "int"})
-    found = find_input(config, settings={}, columns=["id"])
-    with pytest.raises(Exception, match="FAILED_READ_FILE") as told:
-        read_source(spark, config, found, columns=["id"])
-    said = f"{tmp_path}/cut off.{form}.gz cannot be read to its end"
-    assert str(explained(told.value)).startswith(said)
 
 
 @pytest.mark.parametrize(

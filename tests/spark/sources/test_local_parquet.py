@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
-from kvspark.spark.badrows.first_bad_row import place_in_file
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.found_input import FoundInput
 from kvspark.spark.sources.input.source import Source, read_source
@@ -61,26 +60,6 @@ def test_a_glob_names_files(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path / "a2.parquet")
     write(tmp_path / "b.parquet")
     assert read(spark, tmp_path / "a*.parquet").rows == 6
-
-
-def test_a_file_with_a_colon_in_its_name_is_read(spark: SparkSession, tmp_path: Path) -> None:
-    """Spark lists it, and opens none."""
-    write(tmp_path / "t" / "dt=1" / "10:30.parquet")
-    write(tmp_path / "t" / "dt=2" / "10-30.parquet", {"id": [4], "text": ["d"]})
-    source = read(spark, tmp_path / "t")
-    rows = source.df.orderBy("id").collect()
-    assert [tuple(row) for row in rows] == [
-        (1, "a", "1"),
-        (2, "b", "1"),
-        (3, "c", "1"),
-        (4, "d", "2"),
-    ]
-    assert source.df.columns == ["id", "text", "dt"]
-    places = source.located().orderBy("id").select("_kvspark_file", "_kvspark_row").collect()
-    assert [place[1] for place in places] == [0, 1, 2, 0]
-    assert place_in_file(*places[1]) == f"{tmp_path}/t/dt=1/10:30.parquet row 1"
-    chosen = read(spark, tmp_path / "t", partitions={"dt": "1"}, filter="id > 1")
-    assert [row.id for row in chosen.df.orderBy("id").collect()] == [2, 3]
 
 
 def test_rows_that_two_paths_hold_are_not_read_twice(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, final
 
 import numpy as np
@@ -29,6 +30,7 @@ from kvspark.table.input.pinning import pinned_files
 from kvspark.table.input.table_file import Deleted, ListedFile
 
 _FILE = re.compile("^file:(?://)?(?=/)")
+_SHOWN = 5
 _VERSION = 2
 """The newest format in which all that tells rows apart is read here."""
 
@@ -103,7 +105,10 @@ def _check_version(table: Table, url: str) -> None:
 def _chosen(table: Table, snapshot: int | None, branch: str | None, url: str) -> int | None:
     if snapshot is not None:
         if table.snapshot_by_id(snapshot) is None:
-            raise DataError(f"input {url} has no snapshot {snapshot}; nothing was written")
+            raise DataError(
+                f"input {url} has no snapshot {snapshot} (there are: {_snapshots(table)}); nothing was written, check "
+                "input.snapshot"
+            )
         return snapshot
     if branch is not None:
         found = table.refs().get(branch)
@@ -115,6 +120,17 @@ def _chosen(table: Table, snapshot: int | None, branch: str | None, url: str) ->
         return found.snapshot_id
     current = table.current_snapshot()
     return None if current is None else current.snapshot_id
+
+
+def _snapshots(table: Table) -> str:
+    """The newest ones, the last first, and when they were made."""
+    newest = sorted(table.snapshots(), key=lambda each: -each.timestamp_ms)
+    shown = [
+        f"{each.snapshot_id} of {datetime.fromtimestamp(each.timestamp_ms / 1_000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+        for each in newest[:_SHOWN]
+    ]
+    more = len(newest) - len(shown)
+    return ", ".join([*shown, *([f"{more} older"] if more else [])]) or "none"
 
 
 def _files(
