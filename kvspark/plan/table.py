@@ -11,6 +11,9 @@ from kvspark.plan.costs import Expectation, Night
 from kvspark.plan.forecast import StageForecast, forecast, hit_rate, total_s
 from kvspark.plan.plan import Plan
 
+FEW = 0.005
+"""A share below it would be told as 0 %."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,11 @@ class PlannedStage:
 
     @property
     def verdict(self) -> str:
-        """`cached`, `40 % of rows cached`, or `not cached`."""
+        """`cached`, `40 % of rows cached`, `less than 1 % of rows cached`, or `not cached`."""
         if not self.cached:
             return "not cached"
+        if self.share < FEW:
+            return "less than 1 % of rows cached"
         return "cached" if self.share >= 1 else f"{100 * self.share:.0f} % of rows cached"
 
 
@@ -107,9 +112,18 @@ def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_table(
-    night: Night, shares: Mapping[str, float], expect: Expectation, *, rows: int, workers: int
+    night: Night,
+    shares: Mapping[str, float],
+    expect: Expectation,
+    *,
+    rows: int,
+    workers: int,
+    deciders: Mapping[str, str] | None = None,
 ) -> PlanTable:
-    """The table of `night` with the stages in `shares` cached; of a run of `rows` rows with `workers` workers."""
+    """The table of `night` with the stages in `shares` cached; of a run of `rows` rows with `workers` workers.
+
+    `deciders` says in words what decides for stages that are as they are whatever it costs.
+    """
     made, alone = forecast(night, shares), forecast(night, {})
     memory = {
         name: one.inserted * entry_memory_bytes(night.costs[name].entry_bytes or 0)
@@ -117,7 +131,14 @@ def plan_table(
     }
     return PlanTable(
         tuple(
-            _planned(night, stage.name, shares, made[stage.name], expect) for stage in night.stages
+            _planned(
+                night,
+                stage.name,
+                shares,
+                made[stage.name],
+                _why(night, stage.name, shares, expect, deciders or {}),
+            )
+            for stage in night.stages
         ),
         rows,
         workers,
@@ -128,15 +149,14 @@ def plan_table(
 
 
 def _planned(
-    night: Night, name: str, shares: Mapping[str, float], made: StageForecast, expect: Expectation
+    night: Night, name: str, shares: Mapping[str, float], made: StageForecast, why: str
 ) -> PlannedStage:
-    cached = [each for each, share in shares.items() if share > 0]
-    cost, rows = night.costs[name], night.rows[name]
+    cached, cost, rows = _cached(shares), night.costs[name], night.rows[name]
     return PlannedStage(
         name,
         name in cached,
         shares.get(name, 0.0),
-        _why(night, name, cached, expect),
+        why,
         cost.entry_bytes,
         cost.compute_s * 1e6,
         cost.lookup_s * 1e6,
@@ -179,13 +199,27 @@ def _break_even(night: Night, name: str, cached: Collection[str]) -> float | Non
     return paid_s / saved_s if 0 < paid_s <= saved_s else None
 
 
-def _why(night: Night, name: str, cached: Collection[str], expect: Expectation) -> str:
-    """The reason in words, with the two numbers that decide."""
-    cost, rows = night.costs[name], night.rows[name]
+def _cached(shares: Mapping[str, float]) -> list[str]:
+    return [name for name, share in shares.items() if share > 0]
+
+
+def _why(
+    night: Night,
+    name: str,
+    shares: Mapping[str, float],
+    expect: Expectation,
+    deciders: Mapping[str, str],
+) -> str:
+    """The reason in words, with the two numbers that decide where they do."""
+    cost, rows, cached = night.costs[name], night.rows[name], _cached(shares)
     if cost.entry_bytes is None:
         return "its results are not stored: they are cheap, or have no entry"
     again_s = _recompute_s(night, name, cached)
     fetching = f"fetching costs {_us(cost.lookup_s + cost.fetch_s)}, computing {_us(again_s)}"
+    if name in shares and name not in cached:
+        return f"{fetching}; the cache's budget has no room for it"
+    if name in deciders:
+        return f"{fetching}; {deciders[name]}"
     if name not in cached:
         if again_s > cost.lookup_s + cost.fetch_s:
             later = (

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kvspark.plan.table import PlannedStage, PlanTable
+from kvspark.plan.table import FEW, PlannedStage, PlanTable
 from kvspark.report.lines import say, size
 from kvspark.stats import FORGETS, RunStats, StageStats
 from kvspark.store.trouble import FULL
@@ -88,6 +88,8 @@ def _came_true(stage: PlannedStage, counted: StageStats) -> str:
 def _cached(stage: PlannedStage) -> str:
     if not stage.cached:
         return "no"
+    if stage.share < FEW:
+        return "<1%"
     return "yes" if stage.share >= 1 else f"{stage.share:.0%}"
 
 

@@ -169,6 +169,20 @@ def test_the_table_says_why_with_the_two_numbers_that_decide() -> None:
     assert table.store_bytes == 0
 
 
+def test_the_table_says_what_decides_where_no_number_does() -> None:
+    tonight = night(CHAIN, {"trunk": 100, "head": 1}, hits=0.9)
+    shares = {"trunk": 0.0, "head": 0.001}
+    by = {"head": "as plan.stages says"}
+    table = plan_table(tonight, shares, Expectation(), rows=1_000, workers=2, deciders=by)
+    trunk, head = table.stages
+    assert (trunk.verdict, head.verdict) == ("not cached", "less than 1 % of rows cached")
+    assert (
+        trunk.why
+        == "fetching costs 3.0 us, computing 100 us; the cache's budget has no room for it"
+    )
+    assert head.why == "fetching costs 3.0 us, computing 101 us; as plan.stages says"
+
+
 def test_a_run_at_the_break_even_hit_rate_takes_as_long_as_without_the_stage() -> None:
     tonight = night(CHAIN, {"trunk": 100, "head": 10})
     table = plan_table(tonight, {"head": 1.0}, Expectation(), rows=1_000, workers=2)

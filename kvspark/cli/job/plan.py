@@ -23,7 +23,7 @@ def plan(conf: Path, sets: Sequence[str], *, as_json: bool) -> None:
     Computes some of its rows, looks them up, and tries the store with random entries that are kept for a minute. No
     output is written. Columns are microseconds of a worker for one row; `hits` are those that are expected, and
     `pays from` is the hit rate from which caching the stage makes this run faster. Of a store that is full, what
-    is there is looked up alone.
+    is there is looked up alone. What the conf or the rule decides for such a run is as they say, whatever it costs.
     """
     from kvspark.report.plan_table import print_plan
     from kvspark.spark.jobs.plan_job import plan_job

@@ -41,6 +41,8 @@ class PlannedRun:
     expect: Expectation = field(default_factory=Expectation)
     pinned: Mapping[str, bool] = field(default_factory=dict)
     """Stages that are cached, or not, whatever it costs."""
+    deciders: Mapping[str, str] = field(default_factory=dict)
+    """What says so, in words, of each stage in `pinned`."""
     budget_bytes: int | None = None
     """Memory of the store for all entries; None without a limit."""
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -78,7 +80,12 @@ def measured_plan(
     night = Night(compiled.bundle.stages, costs, rows, stores=trouble is None)
     cached = choose_cached(night, run.expect, run.pinned, run.shares)
     table = plan_table(
-        night, _shares(night, cached, run), run.expect, rows=run.rows, workers=run.workers
+        night,
+        _shares(night, cached, run),
+        run.expect,
+        rows=run.rows,
+        workers=run.workers,
+        deciders=run.deciders,
     )
     return replace(table, trouble=trouble)
 

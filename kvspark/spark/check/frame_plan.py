@@ -113,12 +113,14 @@ def _measured(
 
 def _pinned_run(plan: Plan, sample: Sample, cache: Cache) -> planning.PlannedRun:
     """What is known of a run with `plan` before its rows are counted."""
+    pinned = {name: stage.cached for name, stage in plan.stages.items()}
+    pinned |= dict.fromkeys(plan.distinct_first, True)
     return planning.PlannedRun(
         rows=0,
         workers=1,
         compute_s=sample.compute_s,
-        pinned={name: stage.cached for name, stage in plan.stages.items()}
-        | dict.fromkeys(plan.distinct_first, True),
+        pinned=pinned,
+        deciders=dict.fromkeys(pinned, "as the plan says"),
         budget_bytes=cache.config.budget_bytes,
         shares={name: stage.share for name, stage in plan.stages.items() if stage.share < 1},
         threads=sample.threads,

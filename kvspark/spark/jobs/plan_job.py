@@ -20,7 +20,7 @@ def plan_job(config: JobConfig, *, spark: SparkSession | None = None) -> PlanTab
     """What a run of `config` would measure and choose now; no output is written, and no row's results are.
 
     To the store it writes a window of random entries for each stage, which are kept for a minute, and how long a row
-    of each stage takes. A conf that pins stages has them as they are pinned.
+    of each stage takes. What the conf or the rule decides for such a run is as they say.
 
     Raises:
         KvsparkError: the run would fail with it.

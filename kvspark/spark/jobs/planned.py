@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -10,8 +11,9 @@ from typing import final
 from kvspark.config.job import JobConfig
 from kvspark.errors import DataError
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
+from kvspark.plan.plan import StagePlan
 from kvspark.plan.table import PlanTable
-from kvspark.spark.check.decided import is_measured
+from kvspark.spark.check.decided import is_measured, pinned_by
 from kvspark.spark.jobs.prepared_run import PreparedRun
 from kvspark.spark.runs.expected_runs import expected_runs, other_seconds
 from kvspark.spark.runs.history import read_history
@@ -60,22 +62,25 @@ def planned(config: JobConfig, made: PreparedRun, output: Path) -> Planned:
 def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTable | None:
     """What was measured of a run to `output`; None where nothing could be: no cache, no row, no GPU, no store.
 
-    A store that is full is read, and the plan is that of a run that inserts nothing.
+    A store that is full is read, and the plan is that of a run that inserts nothing. Where the conf or the rule decides
+    for a run of so many rows, the plan is theirs.
     """
     sample, source = made.sample, made.source
     if made.cache is None or made.trouble not in (None, FULL) or not sample.arrays:
         return None
     from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
 
-    pinned = {name: stage.cached for name, stage in config.plan.stages.items()}
+    stages = made.compiled.plan.stages
+    deciders = pinned_by(config, stages, source.rows)
     run = PlannedRun(
         source.rows,
         source.df.sparkSession.sparkContext.defaultParallelism,
         sample.compute_s,
         expected_runs(config.plan.expect, read_history(output)),
-        pinned | dict.fromkeys(config.plan.distinct_first, True),
+        {name: stages[name].cached for name in deciders},
+        deciders,
         None if config.cache is None else config.cache.budget_bytes,
-        {name: s.share for name, s in config.plan.stages.items() if s.share is not None},
+        _shares(config, stages, source.rows),
         sample.threads,
         made.compiled.device,
         made.trouble,
@@ -85,6 +90,13 @@ def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTa
         return None
     before = _report_before(output)
     return replace(table, other_s=other_seconds(before, rows=run.rows, workers=run.workers))
+
+
+def _shares(config: JobConfig, stages: Mapping[str, StagePlan], rows: int) -> dict[str, float]:
+    """The shares of stages that no measurement decides."""
+    if not is_measured(config, rows):
+        return {name: stage.share for name, stage in stages.items()}
+    return {name: s.share for name, s in config.plan.stages.items() if s.share is not None}
 
 
 def _report_before(output: Path) -> RunReport | None:

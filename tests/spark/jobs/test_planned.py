@@ -108,6 +108,33 @@ def test_a_run_of_few_rows_goes_by_rule(
 
 
 @pytest.mark.spark
+@pytest.mark.parametrize(
+    ("conf", "cached", "why"),
+    [
+        ({}, True, "; by rule, which decides for fewer than 10,000 rows"),
+        ({"mode": "rule"}, True, "; by rule"),
+        ({"mode": "off"}, False, "; as plan.mode says"),
+        ({"stages": {"output": {"cached": False}}}, False, "; as plan.stages.output says"),
+    ],
+)
+@pytest.mark.usefixtures("slow_store")
+def test_a_plan_is_that_of_its_run_where_nothing_is_measured(
+    spark: SparkSession,
+    folder: Path,
+    redis_server: RedisAddress,
+    conf: dict[str, object],
+    cached: bool,
+    why: str,
+) -> None:
+    config = on(folder, redis_server, folder.name, **conf)
+    table = plan_job(config, spark=spark)
+    assert table.cached["output"] == cached
+    assert table.stages[-1].why.endswith(why)
+    stats = run_score(config, spark=spark).stats.stages
+    assert {name: stage.lookups > 0 for name, stage in stats.items()} == table.cached
+
+
+@pytest.mark.spark
 def test_what_rows_took_in_a_run_is_known_to_the_next_one(
     spark: SparkSession,
     folder: Path,
