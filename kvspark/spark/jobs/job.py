@@ -127,7 +127,7 @@ class _Run:
         spark, compiled = source.df.sparkSession, run.compiled
         tally, staging = Tally(spark), self._target.begin(self._run_id)
         try:
-            rows = rows_of_run(self._config, source, columns, staging.bad_rows)
+            rows = rows_of_run(self._config, compiled.plan, source, columns, staging.bad_rows)
             done = RowsDone(spark, tally, source.rows)
             with self._phases.phase("score") as told, done.shown("score"):
                 spec = task_spec(spark, compiled, made.cache, weights)

@@ -24,6 +24,7 @@ from tests.spark.sources.twins import source
 pytestmark = pytest.mark.spark
 
 ROWS = 200
+CACHE = {"url": "memory://", "namespace": "split-rows"}
 
 
 @pytest.fixture
@@ -60,6 +61,8 @@ def test_the_rows_are_those_that_spark_reads(
         ({"output": {"sort_by": ["id"]}}, "spark"),
         ({"output": {"writer": "spark"}}, "spark"),
         ({"input": {"on_bad_row": "null"}}, "workers"),
+        ({"cache": CACHE, "plan": {"distinct_first": ["trunk"]}}, "spark"),
+        ({"plan": {"distinct_first": ["trunk"]}}, "workers"),
         ({"input": {"on_bad_row": "quarantine"}}, "spark"),
         ({"input": {"on_bad_row": "quarantine", "id": ["id"]}}, "workers"),
     ],
