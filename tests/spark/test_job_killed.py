@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from kvspark.fault import FAULT_ONCE_ENV, FAULT_POINT_ENV, FAULT_SIGNAL_ENV
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from tests.faults.matrix import KILLS_ENV, covers
@@ -144,4 +146,34 @@ def test_a_job_killed_at_random_moments_leaves_the_old_output_and_is_rerun(
     assert any(table.equals(nights.old) for table in survived)
     for group in groups:
         wait_until_gone(group)
+    nights.rerun(spark)
+
+
+def test_a_jvm_that_is_killed_ends_the_run_with_one_line(
+    spark: SparkSession, nights: Nights
+) -> None:
+    scoring = nights.folder / "scoring"
+    stops = {FAULT_POINT_ENV: "task_batch", FAULT_SIGNAL_ENV: "SIGSTOP"}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", JOB, str(nights.folder), str(nights.second), "arrow"],
+        env={**os.environ, **stops, FAULT_ONCE_ENV: str(scoring)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not scoring.exists():
+        assert driver.poll() is None
+        time.sleep(0.05)
+    (jvm,) = [each for each in psutil.Process(driver.pid).children() if each.name() == "java"]
+    jvm.kill()
+    assert driver.wait(timeout=60) == 1
+    os.killpg(driver.pid, signal.SIGKILL)  # the worker that stands still
+    _, told = driver.communicate(timeout=60)
+    (error,) = [line for line in told.splitlines() if line.startswith("kvspark.errors.")]
+    assert "the JVM of Spark's driver ended (killed, or out of memory); nothing was" in error
+    assert "Exception occurred during processing of request" not in told
+    wait_until_gone(driver.pid)
+    scoring.unlink()
+    assert nights.published().equals(nights.old)
     nights.rerun(spark)

@@ -7,7 +7,11 @@ it becomes what it was.
 from __future__ import annotations
 
 import re
+import socket
 from urllib.parse import unquote
+
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]  # it has no types
+from pyspark import SparkContext
 
 from kvspark import errors
 from kvspark.config.job import JobConfig
@@ -33,6 +37,8 @@ _NO_VALUE_STATE = re.compile(
 """Every error of Spark that is about the data (class 22), or that an expression raised itself."""
 _DIED = re.compile(r"Python worker exited unexpectedly \(crashed\)")
 _SILENT = re.compile(r"terminated due to idle timeout \(timeout: (\d+) seconds\)")
+_ANSWERS_S = 5.0
+"""For a connection on this machine: a JVM that is there takes it at once, whatever it does."""
 _TASK = re.compile(r"Task (\d+) in stage \S+ failed (\d+) times")
 
 
@@ -62,6 +68,11 @@ def explained(
             f"{expressions} has no value for a row ({found.group(1)}); nothing was published, "
             "write it with try_cast, try_divide or coalesce"
         )
+    return _ended_early(exc, text)
+
+
+def _ended_early(exc: Exception, text: str) -> KvsparkError | None:
+    """Of a worker or a JVM that is gone; None if it is of none."""
     if found := _SILENT.search(text):
         return KvsparkError(
             f"a Python worker said nothing for {found.group(1)} s in every attempt{_task(text)}, and "
@@ -74,6 +85,11 @@ def explained(
             "native code, or silent for longer than "
             "spark.sql.execution.pyspark.udf.idleTimeoutSeconds); nothing was published, its stack "
             "is in Spark's executor log"
+        )
+    if isinstance(exc, ConnectionError | EOFError | Py4JError) and _is_jvm_gone():
+        return KvsparkError(
+            "the JVM of Spark's driver ended (killed, or out of memory); nothing was published, look for its last words in "
+            "the log above or the system's, raise spark.driver.memory if it had too little, and start again"
         )
     return None
 
@@ -109,6 +125,19 @@ def _file(text: str) -> str:
         return unquote(re.sub("^file:(?://)?(?=/)", "", found.group(1)))
     found = _PARQUET.search(text)
     return found.group(1) if found else "an input file"
+
+
+def _is_jvm_gone() -> bool:
+    """True if nothing takes a connection where the JVM of this session does."""
+    gateway = SparkContext._gateway  # noqa: SLF001 - in public, nobody says where it listens
+    if gateway is None:
+        return False
+    at = gateway.gateway_parameters
+    try:
+        with socket.create_connection((at.address, at.port), timeout=_ANSWERS_S):
+            return False
+    except OSError:
+        return True
 
 
 def _task(text: str) -> str:

@@ -73,6 +73,7 @@ def open_session(config: SparkConfig, *, name: str) -> SparkSession:
         builder = builder.config(key, value)
     with handler_kept():
         session = builder.getOrCreate()
+    _quiet_accumulators(session)
     check_settings(dict(session.sparkContext.getConf().getAll()))
     return session
 
@@ -106,6 +107,13 @@ def _quiet_errors() -> None:
     if not logging.getLogger("kvspark").isEnabledFor(logging.DEBUG):
         for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
             PySparkLogger.getLogger(name).disabled = True
+
+
+def _quiet_accumulators(session: SparkSession) -> None:
+    """Keeps pyspark from printing a traceback where the JVM that sends it counts dies: the run says so in a line."""
+    server = getattr(session.sparkContext, "_accumulatorServer", None)
+    if server is not None:
+        server.handle_error = lambda *_: log.debug("counts did not arrive")
 
 
 def _java_options(config: SparkConfig) -> dict[str, str]:

@@ -43,7 +43,9 @@ MOST_ROWS = 400_000
 WARM_UP_ROWS = 256
 """That open what a worker opens: weights, tokenizers, connections."""
 LEAST_S = 1.0
-"""Of a measurement: Spark's own start of a job takes a tenth of that."""
+"""Of each part of a measurement: Spark's own start of a job takes a tenth of that."""
+LONG_S = 8.0
+"""Of all parts of it: what a short one of them adds or saves is then little beside the others."""
 _MOST_REPEATS = 4
 _GROWTH = 64
 _STEPS = 4
@@ -213,13 +215,15 @@ def _fit(
         measure.sample = drawn.rest(warm_up)
         found = measure.sample.rows
         measured = measure(Space(()).baseline)
-        took = found / max(measured.parts.values())
-        log.info("fit: %s rows took %.2g s", f"{found:,}", took)
+        took_s = [found / rate for rate in measured.parts.values()]
+        log.info("fit: %s rows took %.2g s", f"{found:,}", sum(took_s))
         is_all = found < rows or found >= min(MOST_ROWS, made.source.rows - warm_up)
-        if took >= LEAST_S or is_all or step == _STEPS - 1:
+        is_long = min(took_s) >= LEAST_S or sum(took_s) >= LONG_S
+        if is_long or is_all or step == _STEPS - 1:
             break
         # Of the first steps Spark's own start is the most, so what the workers computed is asked.
         wanted = 1.5 * LEAST_S * cores / (measured.compute_s + _SPARK_ROW_S)
         rows = min(MOST_ROWS, _GROWTH * found, max(2 * found, int(wanted)))
         sessions.forget()
-    measure.repeats = max(1, min(_MOST_REPEATS, round(LEAST_S / took)))
+    wanted_repeats = min(LEAST_S / min(took_s), LONG_S / sum(took_s))
+    measure.repeats = max(1, min(_MOST_REPEATS, round(wanted_repeats)))
