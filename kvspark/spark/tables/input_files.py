@@ -128,12 +128,21 @@ def checked_files(
 
 
 def _check_empty(found: Sequence[InputFile], config: InputConfig) -> None:
-    empty = [file.name for file in found if not file.size_bytes]
-    if len(empty) == len(found):
+    if not any(file.size_bytes for file in found):
         raise DataError(
             f"input {', '.join(config.paths)} holds no Parquet file with content "
-            f"({len(empty)} of zero bytes); nothing was written, check input.paths"
+            f"({len(found)} of zero bytes); nothing was written, check input.paths"
         )
+    skip_empty(found, config)
+
+
+def skip_empty(found: Sequence[InputFile], config: InputConfig) -> None:
+    """Names those of `found` that have no bytes, and so no rows.
+
+    Raises:
+        DataError: there is one, and `config` refuses them.
+    """
+    empty = [file.name for file in found if not file.size_bytes]
     if empty and config.strict_files:
         raise DataError(
             f"{_named(empty)}: zero bytes and input.strict_files is on; nothing was written"

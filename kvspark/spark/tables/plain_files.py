@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, UsageError
-from kvspark.spark.tables.input_files import check_partitions
+from kvspark.spark.tables.input_files import check_partitions, skip_empty
 from kvspark.spark.tables.listing import InputFile, list_files, resolve_paths
 from kvspark.spark.tables.paths import hadoop_cannot_open
 from kvspark.table.objects.storage import is_remote
-
-log = logging.getLogger(__name__)
 
 
 @final
@@ -64,10 +61,6 @@ def find_plain_files(config: InputConfig) -> PlainFiles:
                 f"input file {file.name} has a colon in its name, and Spark opens no such file; nothing was written, rename it"
             )
     check_partitions(found, config.partitions)
-    empty = [file.name for file in found if not file.size_bytes]
-    if empty and config.strict_files:
-        raise DataError(f"{empty[0]}: zero bytes and input.strict_files is on; nothing was written")
-    if empty:
-        log.warning("%s: zero bytes, no rows (input.strict_files refuses them)", empty[0])
+    skip_empty(found, config)
     selected = [file for file in found if file.size_bytes and file.is_in(config.partitions)]
     return PlainFiles(tuple(roots), tuple(found), tuple(selected))
