@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import final
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import KvsparkError, OutputError, UsageError
 from kvspark.spark.output.job_target import target_of
+from kvspark.spark.publishing.folder_target import FolderTarget
 from kvspark.spark.publishing.open_publisher import publisher_of
+from kvspark.spark.publishing.publisher_target import PublisherTarget
 from kvspark.spark.publishing.run_target import RunTarget
-from kvspark.spark.runs.history import PastRun, add_run, drop_taken
+from kvspark.spark.runs.history import PastRun
 from kvspark.spark.runs.phases import Phases
 from kvspark.spark.session.interrupt import Interrupted, interrupt_in
 
 log = logging.getLogger(__name__)
 
 _UNEXPECTED = "KVS-1999"
+_MOST_S = 10.0
+"""How long the end of a run waits for its line to be kept."""
 _LONGEST = 600
 """Characters of a message: a line of a history is read as a whole."""
 
@@ -41,9 +44,7 @@ class Record:
         try:
             yield
         except BaseException as exc:
-            with contextlib.suppress(UsageError, OutputError):  # it is not: nothing is written
-                if publisher_of(self._config) is None:
-                    self._add(target_of(self._config).path, exc)
+            self._keep(lambda: _own_target(self._config), exc)
             raise
 
     @contextmanager
@@ -52,22 +53,21 @@ class Record:
         try:
             yield
         except BaseException as exc:
-            if not target.is_published and target.lines is not None:
-                self._add(target.lines, exc)
+            if not target.is_published:
+                self._keep(lambda: target, exc)
             raise
-        if target.lines is None:
-            return
-        try:
-            drop_taken(target.lines)
-        except OSError as exc:  # lines that are there twice are one for who reads them
-            log.debug("lines of the history stay beside %s (%s)", target.url, exc)
+        # Lines that are there twice are one for who reads them.
+        _in_time(target.drop_kept, f"lines of the history stay beside {target.url}", logging.DEBUG)
 
-    def _add(self, output: Path, error: BaseException) -> None:
-        if not output.exists():
-            return
+    def _keep(self, opened: Callable[[], RunTarget], error: BaseException) -> None:
+        run = self._run(error)
+        lacks = f"the history of {self._config.output.path} lacks this run"
+        _in_time(lambda: opened().keep(run), lacks, logging.WARNING)
+
+    def _run(self, error: BaseException) -> PastRun:
         interrupted = interrupt_in(error)
         is_ended = interrupted is not None or isinstance(error, KeyboardInterrupt)
-        run = PastRun(
+        return PastRun(
             run_id=self._config.run_id(),
             started_at=self._started_at,
             name=self._config.run.name,
@@ -79,10 +79,39 @@ class Record:
             phase=self._phases.current,
             message=_message(interrupted or error),
         )
+
+
+def _own_target(config: JobConfig) -> RunTarget:
+    """The output of the job.
+
+    Raises:
+        UsageError, OutputError: there is none that is its own.
+    """
+    publisher = publisher_of(config)
+    if publisher is None:
+        return FolderTarget(target_of(config), config)
+    publisher.check(config.run_id())
+    return PublisherTarget(publisher, config)
+
+
+def _in_time(call: Callable[[], None], what_if_not: str, level: int) -> None:
+    """Calls `call`; says `what_if_not` where it cannot be done, or takes long: a run that ended waits for no history."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
         try:
-            add_run(output, run)
-        except OSError as exc:
-            log.warning("the history of %s lacks this run (%s)", output, exc.strerror)
+            call()
+        except (UsageError, OutputError):
+            pass  # there is no output, it is another's, or the place does not answer
+        except Exception as exc:  # noqa: BLE001 - clients raise what they like, and the run has ended
+            failed.append(exc)
+
+    thread = threading.Thread(target=run, name="kvspark-history", daemon=True)
+    thread.start()
+    thread.join(_MOST_S)
+    if thread.is_alive() or failed:
+        said = [getattr(each, "strerror", None) or type(each).__name__ for each in failed]
+        log.log(level, "%s (%s)", what_if_not, said[0] if said else "it takes too long")
 
 
 def _exit_code(error: BaseException) -> int:

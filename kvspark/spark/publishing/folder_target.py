@@ -17,7 +17,7 @@ from kvspark.spark.output.output_check import Written, check_written
 from kvspark.spark.output.target import Target
 from kvspark.spark.publishing.run_target import RunTarget, Staging
 from kvspark.spark.publishing.written_rows import write_rows
-from kvspark.spark.runs.history import write_report
+from kvspark.spark.runs.history import PastRun, add_run, drop_taken, write_report
 from kvspark.spark.runs.run_report import RunReport
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import ScoredTable
@@ -42,10 +42,6 @@ class FolderTarget(RunTarget):
         return self._target.path
 
     @property
-    def lines(self) -> Path | None:
-        return self._target.path
-
-    @property
     def is_there(self) -> bool:
         return self._target.path.exists()
 
@@ -64,6 +60,13 @@ class FolderTarget(RunTarget):
 
     def begin(self, run_id: str) -> Staging:
         return _FolderStaging(self._target, self._config, run_id)
+
+    def keep(self, run: PastRun) -> None:
+        if self.is_there:
+            add_run(self._target.path, run)
+
+    def drop_kept(self) -> None:
+        drop_taken(self._target.path)
 
     def left(self) -> str | None:
         left = self._target.staged()

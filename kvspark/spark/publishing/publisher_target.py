@@ -23,8 +23,9 @@ from kvspark.spark.publishing.brought_notes import NOTES, brought_notes
 from kvspark.spark.publishing.output_columns import check_output
 from kvspark.spark.publishing.own_input import refuse_own_input
 from kvspark.spark.publishing.run_target import RunTarget, Staging
-from kvspark.spark.runs.history import write_report
+from kvspark.spark.runs.history import PastRun, line_of, write_report
 from kvspark.spark.runs.run_report import RunReport
+from kvspark.spark.runs.unpublished import unpublished_lines
 from kvspark.spark.scoring.bad_rows import Aside, BadRowOutput
 from kvspark.spark.scoring.score import ScoredTable
 from kvspark.spark.session.interrupt import held
@@ -57,10 +58,6 @@ class PublisherTarget(RunTarget):
         return self._notes
 
     @property
-    def lines(self) -> Path | None:
-        return None
-
-    @property
     def is_there(self) -> bool:
         return self._publisher.current() is not None
 
@@ -89,6 +86,16 @@ class PublisherTarget(RunTarget):
         attempt = self._publisher.prepare(run_id)
         self._staging = _AttemptStaging(self._publisher, attempt, self._config, self.notes)
         return self._staging
+
+    def keep(self, run: PastRun) -> None:
+        kept = self._publisher.unpublished()
+        if kept is not None and self.is_there:
+            kept.add(line_of(run))
+
+    def drop_kept(self) -> None:
+        kept, lines = self._publisher.unpublished(), unpublished_lines(self.notes)
+        if kept is not None and lines:
+            kept.drop(lines)
 
     def left(self) -> str | None:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from pyspark.sql.types import StructType
 
 from kvspark.spark.output.output_check import Written
+from kvspark.spark.runs.history import PastRun
 from kvspark.spark.runs.run_report import RunReport
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import ScoredTable
@@ -84,11 +85,6 @@ class RunTarget(ABC):
 
     @property
     @abstractmethod
-    def lines(self) -> Path | None:
-        """The output beside which lines of runs that published nothing are kept; None where none are."""
-
-    @property
-    @abstractmethod
     def is_there(self) -> bool:
         """True if there is an output."""
 
@@ -116,6 +112,22 @@ class RunTarget(ABC):
     @abstractmethod
     def begin(self, run_id: str) -> Staging:
         """A new attempt. Only under the lock."""
+
+    @abstractmethod
+    def keep(self, run: PastRun) -> None:
+        """Keeps the line of a run that published nothing, where there is an output.
+
+        Raises:
+            OSError, OutputError: the place refuses.
+        """
+
+    @abstractmethod
+    def drop_kept(self) -> None:
+        """Removes the lines that were there when the history of what is published was written.
+
+        Raises:
+            OSError, OutputError: the place refuses.
+        """
 
     @abstractmethod
     def left(self) -> str | None:

@@ -161,7 +161,12 @@ def add_run(output: Path, run: PastRun) -> None:
     Raises:
         OSError: the file system refused.
     """
-    add_unpublished(output, json.dumps(run.to_json(), allow_nan=False))
+    add_unpublished(output, line_of(run))
+
+
+def line_of(run: PastRun) -> str:
+    """`run` as a line of a history."""
+    return json.dumps(run.to_json(), allow_nan=False)
 
 
 def add_dead(output: Path, run_id: str, since: str) -> None:

@@ -32,6 +32,7 @@ from kvspark.table.publish.files.posix_files import PosixFiles
 from kvspark.table.publish.files.table_files import TableFiles
 from kvspark.table.publish.pointer import Pointer
 from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
+from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +161,9 @@ class DeltaPublisher(Publisher):
         """
         with _telling("nothing was published"):
             self._commit.columns(content, self._log.read())
+
+    def unpublished(self) -> UnpublishedRuns:
+        return self._files.unpublished()
 
     def rollback(self, version: Published) -> None:
         with _telling("the output is as it was"):

@@ -34,6 +34,7 @@ from kvspark.table.iceberg.run_snapshot import RunSnapshot
 from kvspark.table.iceberg.state import OWNER, State
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
+from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +145,11 @@ class IcebergPublisher(Publisher):
         table = self._catalog.load()
         with self._catalog.telling("nothing was changed"):
             return None if table is None else self._catalog.files(table).note(version.attempt, name)
+
+    def unpublished(self) -> UnpublishedRuns | None:
+        table = self._catalog.load()
+        with self._catalog.telling("nothing was changed"):
+            return None if table is None else self._catalog.files(table).unpublished()
 
     def rollback(self, version: Published) -> None:
         with self._catalog.telling("the table is as it was"):

@@ -34,6 +34,7 @@ from kvspark.table.publish.object_lock import ObjectLock
 from kvspark.table.publish.object_table import NOTES, RUNS, ObjectTable, path_of
 from kvspark.table.publish.pointer import POINTER_NAME, Pointer
 from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher
+from kvspark.table.publish.unpublished_runs import UnpublishedObjects, UnpublishedRuns
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +146,9 @@ class ObjectPublisher(Publisher):
             return self._table.note(version, path)
         except OSError as exc:
             raise OutputError(str(exc)) from exc
+
+    def unpublished(self) -> UnpublishedRuns:
+        return UnpublishedObjects(self._store)
 
     def rollback(self, version: Published) -> None:
         try:

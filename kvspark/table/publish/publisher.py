@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
+from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 Replaces: TypeAlias = Literal["table", "partitions", "run"]
 """What a run takes out of the table: all that is there, the partitions of which it has rows, or what a run of the same id
@@ -131,6 +132,10 @@ class Publisher(ABC):
     @abstractmethod
     def note(self, version: Published, path: str) -> bytes | None:
         """What `Content.notes` had under `path`; None if it had nothing."""
+
+    def unpublished(self) -> UnpublishedRuns | None:
+        """What is kept of runs that published nothing; None where there is no place for it."""
+        return None
 
     @abstractmethod
     def rollback(self, version: Published) -> None:

@@ -12,6 +12,7 @@ from kvspark.table.place.place import Place
 from kvspark.table.place.split_place import SplitPlace
 from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles, note_path
 from kvspark.table.publish.object_lock import ObjectLock
+from kvspark.table.publish.unpublished_runs import UnpublishedObjects, UnpublishedRuns
 
 
 @final
@@ -72,6 +73,9 @@ class ObjectFiles(TableFiles):
     def note(self, attempt: str, name: str) -> bytes | None:
         stored = self._store.get(f"{self._folders(attempt)[1]}/{note_path(name)}")
         return None if stored is None else stored.data
+
+    def unpublished(self) -> UnpublishedRuns:
+        return UnpublishedObjects(self._store)
 
     def delete(self, attempt: str, names: Iterable[str]) -> None:
         rows, beside = self._folders(attempt)

@@ -17,6 +17,7 @@ from kvspark.table.place.place import Place
 from kvspark.table.place.split_place import SplitPlace
 from kvspark.table.publish.files.file_lock import FileLock
 from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles, note_path
+from kvspark.table.publish.unpublished_runs import UnpublishedFiles, UnpublishedRuns
 
 
 @final
@@ -90,6 +91,9 @@ class PosixFiles(TableFiles):
         with suppress(FileNotFoundError):
             return (self._notes / attempt / note_path(name)).read_bytes()
         return None
+
+    def unpublished(self) -> UnpublishedRuns:
+        return UnpublishedFiles(self._root)
 
     def delete(self, attempt: str, names: Iterable[str]) -> None:
         for name in names:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from kvspark.errors import ValidationError
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
+from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 RUNS = "runs"
 NOTES = "_kvspark"
@@ -71,6 +72,10 @@ class TableFiles(ABC):
     @abstractmethod
     def note(self, attempt: str, name: str) -> bytes | None:
         """A note, or a file of `beside`; None if there is none."""
+
+    @abstractmethod
+    def unpublished(self) -> UnpublishedRuns:
+        """What is kept of runs that published nothing."""
 
     @abstractmethod
     def delete(self, attempt: str, names: Iterable[str]) -> None:
