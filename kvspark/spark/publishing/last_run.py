@@ -36,9 +36,8 @@ def growth_of(config: JobConfig) -> Growth | None:
         growth = _growth(config, notes)
         if growth is None and publisher.current() is not None:
             raise DataError(
-                f"input.changed_since: the report of the last run of {config.output.path} is not there, another program has "
-                "written to the table since, so it is not known what was read; nothing was written, run once without "
-                "input.changed_since and with output.mode: replace"
+                f"input.changed_since: {config.output.path} has rows, and there is no report of a run, so it is not known what "
+                "was read; nothing was written, run once without input.changed_since and with output.mode: replace"
             )
         return growth
 

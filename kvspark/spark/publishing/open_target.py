@@ -58,11 +58,6 @@ def _refuse(output: OutputConfig) -> None:
     where = "HDFS" if is_hdfs else "an object store"
     kinds = {"parquet": f"in {where} ({output.path})", "delta": "a Delta table"}
     what = kinds.get(output.format, "an Iceberg table")
-    if output.format == "iceberg" and output.mode == "append":
-        raise UsageError(
-            f"output.mode is append, and the output is {what}, where it may be replace or replace_partitions; nothing was "
-            "written, set one of these"
-        )
     if output.format == "parquet" and output.mode != "replace":
         raise UsageError(
             f"output.mode is {output.mode}, and the output is {what}, where it may be replace; nothing was written, set that, "

@@ -28,11 +28,13 @@ class Fence:
     schema_id: int
     last_column_id: int
     """With `schema_id`, of the columns whose ids the files have."""
+    main_id: int = 0
+    """The snapshot that readers found; 0 for none."""
 
     @property
     def text(self) -> str:
         """Of `Attempt.fence`."""
-        return f"{self.snapshot_id}:{self.schema_id}:{self.last_column_id}"
+        return f"{self.snapshot_id}:{self.schema_id}:{self.last_column_id}:{self.main_id}"
 
     @classmethod
     def from_text(cls, text: str) -> Fence:
@@ -61,6 +63,19 @@ class Fence:
                 f"{url}: its columns were changed while the run wrote; nothing was published, start again"
             )
 
+    def check_rows(self, table: Table, url: str) -> None:
+        """Does nothing if readers find what they found when the attempt began.
+
+        Raises:
+            RunLockedError: another program has written to the table since.
+        """
+        main = State(table).main
+        if self.main_id != (0 if main is None else main.snapshot_id):
+            raise RunLockedError(
+                f"{url}: another program has written to the table while this run, which adds to it, was under way; this run "
+                "published nothing, start it again"
+            )
+
     @classmethod
     def take(cls, catalog: CatalogTable, attempt: str) -> tuple[Table, Fence]:
         """The table as it is once `attempt`, and no other, may commit.
@@ -76,8 +91,9 @@ class Fence:
                 snapshot_id = _take(catalog, table, attempt)
             except StaleError:
                 continue
-            known = table.metadata
-            return table.refresh(), cls(snapshot_id, known.current_schema_id, known.last_column_id)
+            known, main = table.metadata, State(table).main
+            ids = known.current_schema_id, known.last_column_id
+            return table.refresh(), cls(snapshot_id, *ids, 0 if main is None else main.snapshot_id)
         raise OutputError(
             f"{catalog.url}: it was removed, or changed {TRIES} times in a row; nothing was written, start again when other "
             "writers are quiet"

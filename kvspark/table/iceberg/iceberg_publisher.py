@@ -12,8 +12,6 @@ the table once its files may be gone, and none twice. See `state` for what is wh
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -33,6 +31,7 @@ from kvspark.table.iceberg.rolling_back import roll_back
 from kvspark.table.iceberg.run_snapshot import RunSnapshot
 from kvspark.table.iceberg.state import OWNER, State
 from kvspark.table.iceberg.target import IcebergTarget
+from kvspark.table.publish.added_runs import RUNS_NOTE, attempt_name
 from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
@@ -67,11 +66,15 @@ class IcebergPublisher(Publisher):
         return self._catalog.url
 
     def check(self, run_id: str | None = None) -> None:
-        del run_id
         table = self._catalog.load()
-        if table is None or self._overwrite:
+        if table is None:
             return
-        state = State(table)
+        if not self._overwrite:
+            self._check_owner(State(table))
+        with self._catalog.telling("nothing was written"):
+            self._snapshot.check_runs(table, run_id)
+
+    def _check_owner(self, state: State) -> None:
         if not state.is_ours and state.has_rows:
             raise OutputError(
                 f"{self.url} has rows that no run wrote; nothing was published, name another table, or set "
@@ -87,7 +90,7 @@ class IcebergPublisher(Publisher):
         return self._catalog.files(self._ensure()).lock(run_id)
 
     def prepare(self, run_id: str) -> Attempt:
-        name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', run_id).strip('.')[:80]}-{secrets.token_hex(4)}"
+        name = attempt_name(run_id)
         with self._catalog.telling("nothing was written"):
             # Listed first: what is there by now was begun before the fence, and can commit no more.
             there = self._ensure()
@@ -144,7 +147,9 @@ class IcebergPublisher(Publisher):
         """
         table = self._catalog.load()
         with self._catalog.telling("nothing was changed"):
-            return None if table is None else self._catalog.files(table).note(version.attempt, name)
+            if table is None:
+                return None
+            return self._catalog.files(table).note(State(table).run_in(version), name)
 
     def unpublished(self) -> UnpublishedRuns | None:
         table = self._catalog.load()
@@ -165,7 +170,10 @@ class IcebergPublisher(Publisher):
         if table is None:
             raise RunLockedError(f"{self.url}: the table was removed; this run published nothing")
         if not State(table).published_by(attempt.name):
-            Fence.from_text(attempt.fence).check(table, self.url)
+            fence = Fence.from_text(attempt.fence)
+            fence.check(table, self.url)
+            if self._snapshot.replaces == "run":
+                fence.check_rows(table, self.url)
         return table
 
     def _publish(self, attempt: Attempt, content: Content) -> Table | None:
@@ -192,6 +200,8 @@ class IcebergPublisher(Publisher):
     def _settle(self, table: Table, attempt: Attempt, content: Content) -> None:
         """Leaves of the attempt's files those that count, and checks that they are there."""
         files = self._catalog.files(table)
+        runs = self._snapshot.runs(table, attempt, content)
+        notes = {**content.notes, **({} if runs is None else {RUNS_NOTE: runs.to_bytes()})}
         fault_point("told")
         # From here on no task can add a file.
         files.close(attempt.name)
@@ -199,7 +209,7 @@ class IcebergPublisher(Publisher):
         files.check(attempt.name, content.files)
         wanted = {each.name for each in content.files if each.rows} | {*content.beside}
         files.delete(attempt.name, [n for n in files.sizes(attempt.name) if n not in wanted])
-        files.settle(attempt.name, content.beside, content.notes)
+        files.settle(attempt.name, content.beside, notes)
         files.sync(attempt.name)
 
     def _landed(self, attempt: Attempt) -> bool:

@@ -16,6 +16,7 @@ from pyiceberg.table.snapshots import Snapshot
 from kvspark.fault import fault_point
 from kvspark.table.iceberg.catalog_table import ROWS, CatalogTable
 from kvspark.table.iceberg.state import State
+from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns
 from kvspark.table.publish.files.table_files import NOTES
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,12 @@ def files_of(snapshot: Snapshot, io: FileIO) -> Iterator[DataFile]:
             yield from (entry.data_file for entry in manifest.fetch_manifest_entry(io))
 
 
+def attempt_of(path: str, location: str) -> str:
+    """The attempt that wrote the file at `path` of a table at `location`; no name of one for files of others."""
+    ours = f"{location.rstrip('/')}/{ROWS}/"
+    return path.removeprefix(ours).partition("/")[0] if path.startswith(ours) else ""
+
+
 @final
 class Leftovers:
     """The files of attempts below a table, against what its metadata said when it was loaded.
@@ -54,6 +61,7 @@ class Leftovers:
         self._alive = State(table).attempts
         self._manifests: dict[str, ManifestFile] | None = None
         self._rows: set[str] | None = None
+        self._holding: set[str] | None = None
 
     def described(self) -> set[str]:
         """The names of the files that describe the snapshots."""
@@ -78,6 +86,14 @@ class Leftovers:
                 self._remove(attempt)
                 fault_point("discarding")
 
+    def _held(self) -> set[str]:
+        """The attempts whose rows are in a version; they may have had none, but bad ones."""
+        if self._holding is None:
+            notes = (self._files.note(name, RUNS_NOTE) for name in sorted(self._alive))
+            known = (AddedRuns.from_bytes(n, self._files.url) for n in notes if n is not None)
+            self._holding = {name for each in known for name in each.files}
+        return self._holding
+
     def is_whole(self, snapshot: Snapshot) -> bool:
         """True if all files of `snapshot` that are ours are there, as it says."""
         sizes: dict[str, Mapping[str, int]] = {}
@@ -95,8 +111,10 @@ class Leftovers:
     def _remove(self, attempt: str) -> None:
         there = [name for name in self._files.sizes(attempt) if not name.startswith(f"{NOTES}/")]
         used = {name for name in there if f"{attempt}/{name}" in self._in_use()} if there else ()
-        if used:
+        if used or attempt in self._held():
             self._files.delete(attempt, [name for name in there if name not in used])
+            if attempt in self._held():
+                self._files.remove_reports(attempt)
             return
         self._files.remove(attempt)
         log.info("removed what a run left in %s/%s/%s", self._files.url, ROWS, attempt)

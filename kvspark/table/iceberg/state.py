@@ -32,6 +32,8 @@ ATTEMPT, RUN, FENCE, BLANK = "kvspark.attempt", "kvspark.run", "kvspark.fence", 
 OWNER = "kvspark.owner"
 WRITER_REF = "kvspark_writer"
 _KEPT_REF = "kvspark_previous_"
+_OTHERS = "snapshot-"
+"""In place of the attempt of a version that no run made."""
 
 
 def said(snapshot: Snapshot, name: str) -> str | None:
@@ -64,6 +66,11 @@ class State:
         """What readers find; None without rows of anybody."""
         found = self.metadata.current_snapshot()
         return None if found is None or said(found, BLANK) is not None else found
+
+    @property
+    def last(self) -> Snapshot | None:
+        """The run that published last before `main`, or as it; None if there is none, or others have removed its snapshot."""
+        return None if self.main is None else self._run_of(self.main)
 
     @property
     def kept(self) -> Sequence[Snapshot]:
@@ -107,7 +114,7 @@ class State:
     def published(self, snapshot: Snapshot, url: str) -> Published:
         """`snapshot` of target `url` as a version; also one that no run made."""
         moment = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, timezone.utc)
-        name = f"snapshot-{snapshot.snapshot_id}"
+        name = f"{_OTHERS}{snapshot.snapshot_id}"
         return Published(
             said(snapshot, ATTEMPT) or name,
             said(snapshot, RUN) or name,
@@ -115,6 +122,13 @@ class State:
             f"{url}@{snapshot.snapshot_id}",
             int(said(snapshot, "total-records") or 0),
         )
+
+    def run_in(self, version: Published) -> str:
+        """The attempt whose notes tell of `version`: of one that no run made, the last run before it."""
+        number = version.attempt.removeprefix(_OTHERS)
+        snapshot = self.metadata.snapshot_by_id(int(number)) if number.isdecimal() else None
+        run = None if snapshot is None else self._run_of(snapshot)
+        return version.attempt if run is None else said(run, ATTEMPT) or version.attempt
 
     def published_by(self, attempt: str) -> bool:
         """True if `attempt` is published, also if it was replaced since."""
@@ -141,19 +155,32 @@ class State:
         return updates
 
     def surplus(self, kept: Sequence[int], main: int | None = None) -> list[Snapshot]:
-        """The snapshots that runs made and of which nobody has a version, branch or tag beside `kept` and `main`."""
+        """The snapshots that runs made and of which nobody has a version, branch or tag beside `kept` and `main`.
+
+        The run before a version of another program is needed as well: it says which run has added what.
+        """
         refs = self.metadata.refs
         others = {
             ref.snapshot_id
             for name, ref in refs.items()
             if name != MAIN_BRANCH and not _is_our_ref(name)
         }
-        needed = {*kept, *others, main}
+        versions = filter(None, map(self.metadata.snapshot_by_id, filter(None, (*kept, main))))
+        runs = {run.snapshot_id for run in map(self._run_of, versions) if run is not None}
+        needed = {*kept, *others, *runs, main}
         return [
             snapshot
             for snapshot in self.metadata.snapshots
             if snapshot.snapshot_id not in needed and _is_ours(snapshot)
         ]
+
+    def _run_of(self, version: Snapshot) -> Snapshot | None:
+        """The last run in `version`."""
+        found: Snapshot | None = version
+        while found is not None and said(found, ATTEMPT) is None:
+            before = found.parent_snapshot_id
+            found = None if before is None else self.metadata.snapshot_by_id(before)
+        return found
 
 
 def _is_our_ref(name: str) -> bool:

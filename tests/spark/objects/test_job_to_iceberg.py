@@ -14,8 +14,10 @@ import pytest
 from pyiceberg.catalog import load_catalog
 from pyspark.sql import SparkSession
 
+from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
+from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback, versions_of
 from tests.object_server import S3Address
@@ -99,6 +101,34 @@ def test_partitions_are_replaced_and_a_table_goes_back(
     assert read(catalog).equals(before)
 
 
+def test_nights_are_added_once_each_and_taken_away_again(
+    spark: SparkSession, folder: Path, catalog: dict[str, str]
+) -> None:
+    rows = kinds(write_night(folder / "night"))
+
+    def night(run_id: str, only: str) -> JobConfig:
+        to = output(catalog, mode="append", partition_by="kind")
+        return job(folder, rows, run={"id": run_id}, input={"filter": only}, output=to)
+
+    run_score(night("first", "id < 100"), spark=spark)
+    run_score(night("second", "id >= 150"), spark=spark)
+    report = run_score(night("second", "id >= 100"), spark=spark)
+    assert (report.rows_out, read(catalog)["id"].to_pylist()) == (100, [*range(200)])
+    run_score(night("first", "id < 50"), spark=spark)
+    assert read(catalog)["id"].to_pylist() == [*range(50), *range(100, 200)]
+    assert "first: 150 rows" in versions_of(night("first", "id < 50"))[0]
+    run_rollback(night("first", "id < 50"))
+    assert read(catalog)["id"].to_pylist() == [*range(200)]
+    # Somebody puts all rows into files of his own, and no run knows its rows again.
+    table = load_catalog("local", **catalog).load_table("bank.scores")
+    table.overwrite(table.scan().to_arrow())
+    again = night("second", "id >= 100")
+    with pytest.raises(OutputError, match="another program has rewritten or removed files") as told:
+        run_score(again)
+    faults = [each.error for each in check_job(again) if each.error is not None]
+    assert [str(each) for each in faults] == [str(told.value)]
+
+
 def test_a_night_without_rows_and_one_with_bad_rows(
     spark: SparkSession, folder: Path, catalog: dict[str, str]
 ) -> None:
@@ -121,8 +151,6 @@ def test_what_an_iceberg_table_cannot_be_is_said_before_anything_is_computed(
     folder: Path, catalog: dict[str, str]
 ) -> None:
     night = write_night(folder / "night")
-    with pytest.raises(UsageError, match=r"output\.mode is append, and the output is an Iceberg"):
-        run_score(job(folder, night, output=output(catalog, mode="append")))
     with pytest.raises(UsageError, match="names no Iceberg table"):
         run_score(job(folder, night, output=output(catalog, path="iceberg:local/scores")))
     with pytest.raises(UsageError, match=r"an Iceberg table has format: iceberg and a path"):

@@ -136,16 +136,26 @@ def test_nights_read_what_was_added_and_a_night_that_is_repeated_reads_the_same(
         run_score(night(folder, table, "b"), spark=spark)
 
 
-def test_a_table_of_delta_takes_what_was_added_too(
-    spark: SparkSession, folder: Path, table: Growing
-) -> None:
+@pytest.mark.parametrize("format_", ["delta", "iceberg"])
+def test_a_table_takes_what_was_added_too(spark: SparkSession, folder: Path, format_: str) -> None:
+    table = GrowingDelta(folder)
+    lake = Lake(folder)
+    path = str(folder / "delta") if format_ == "delta" else "iceberg:lake/ns.scores"
+    output = {"format": format_, "path": path, "mode": "append", "keep": 3}
+    if format_ == "iceberg":
+        output["catalog"] = lake.properties
+
     def config(run_id: str) -> JobConfig:
-        output = {"format": "delta", "path": str(folder / "delta"), "mode": "append", "keep": 3}
         conf = {**table.conf, "changed_since": "last_run"}
         return job(folder, folder, run={"id": run_id}, input=conf, output=output)
 
+    def scored() -> pa.Table:
+        if format_ == "delta":
+            return pa.table(DeltaTable(path).to_pyarrow_table())
+        return lake.catalog.load_table("ns.scores").scan().to_arrow()
+
     def ids() -> list[int]:
-        found: list[int] = DeltaTable(folder / "delta").to_pyarrow_table()["id"].to_pylist()
+        found: list[int] = scored()["id"].to_pylist()
         return sorted(found)
 
     table.add(rows(0, 80))
@@ -160,6 +170,11 @@ def test_a_table_of_delta_takes_what_was_added_too(
     run_rollback(config("b"))
     assert ids() == [*range(80)]
     assert read(run_score(config("c"), spark=spark))[:2] == (20, first.input_version)
+    if format_ == "iceberg":  # what others add says nothing of what was read
+        lake.catalog.load_table("ns.scores").append(scored().slice(0, 1))
+        table.add(rows(100, 103))
+        assert run_score(config("d"), spark=spark).rows_in == 3
+        assert len(ids()) == 104
 
 
 def test_what_was_rolled_back_is_read_again(

@@ -28,7 +28,14 @@ from tests.table.publish.targets import (
 
 DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".split()
 BAD = "_kvspark/quarantine/bad.parquet"
-FAULT_POINTS = {"delta": DELTA_POINTS, "delta-s3": DELTA_POINTS}
+ICEBERG_POINTS = "fencing fenced swept told closed synced planned published discarding".split()
+FAULT_POINTS = {
+    "delta": DELTA_POINTS,
+    "delta-s3": DELTA_POINTS,
+    "iceberg": ICEBERG_POINTS,
+    "iceberg-s3": ICEBERG_POINTS,
+    "iceberg-rest": ["planned"],
+}
 
 
 class Target:
@@ -36,6 +43,8 @@ class Target:
 
     def __init__(self, kind: str, request: pytest.FixtureRequest, folder: Path) -> None:
         base = "" if kind in POSIX_KINDS else request.getfixturevalue("s3").url
+        if kind == "iceberg-rest":
+            request.getfixturevalue("lake")
         self.kind, self.url = kind, new_url(kind, base, folder)
 
     def publisher(self, replaces: Replaces = "run", *, keep: int = 1) -> Publisher:
@@ -136,6 +145,7 @@ def test_bad_rows_of_a_run_stay_as_long_as_its_rows(target: Target) -> None:
     reports = [publisher.note(each, "_kvspark/run.json") for each in nights]
     assert [each is None for each in reports] == [True, True, False]
     run(publisher, "other", run_id="one")
+    run(publisher, "four")  # which removes what was in use until the run before
     assert [publisher.note(each, BAD) for each in nights] == [None, b"bad", b"bad"]
 
 
