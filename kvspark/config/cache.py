@@ -29,6 +29,10 @@ _PLACE = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(/\d{1,3})?")
 """HOST:PORT and HOST:PORT/DB, which hold no secret and look as if HOST were the kind of a URL."""
 
 TWO_WEEKS_S = 14 * 24 * 3600.0
+LONGEST_S = 1e10
+"""Three hundred years: Redis counts milliseconds since 1970, and refuses what 64 bits do not hold."""
+LONGEST_CALL_MS = 24 * 3600 * 1000
+"""A day: sockets refuse some thousand times as much."""
 
 
 @final
@@ -47,6 +51,7 @@ class CacheConfig(Section):
     ttl_s: float = Field(
         default=TWO_WEEKS_S,
         gt=0,
+        le=LONGEST_S,
         description="Seconds for which an entry is kept after it was written.",
     )
     budget_bytes: int | None = Field(
@@ -73,6 +78,7 @@ class CacheConfig(Section):
     timeout_ms: int = Field(
         default=250,
         gt=0,
+        le=LONGEST_CALL_MS,
         description="Milliseconds that one call to the store may take. After that its rows are computed "
         "instead.",
     )

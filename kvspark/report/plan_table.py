@@ -77,7 +77,9 @@ def outcome_lines(plan: PlanTable, stats: RunStats) -> list[str]:
 def _came_true(stage: PlannedStage, counted: StageStats) -> str:
     told = []
     if counted.computed:
-        told.append(f"computing {_us(counted.seconds_compute / counted.computed * 1e6)} us")
+        told.append(
+            f"computing it alone {_us(counted.seconds_compute / counted.computed * 1e6)} us"
+        )
     if counted.lookups:
         looked_us = counted.seconds_lookup / counted.lookups * 1e6
         told.append(f"a look-up {_us(looked_us)} us")

@@ -84,6 +84,13 @@ def test_tls_that_checks_nothing_is_refused(query: str) -> None:
         ({"namespace": None}, "namespace: expected text, got nothing"),
         ({"ttl_s": 0}, "ttl_s: expected more than 0, got 0"),
         ({"ttl_s": "1h"}, "ttl_s: expected a number, got text; write it without quotes or units"),
+        ({"ttl_s": float("inf")}, "ttl_s: expected at most 1e+10, got inf"),
+        ({"ttl_s": 10**400}, "ttl_s: expected a number, got a larger number"),
+        ({"timeout_ms": 2**62}, "timeout_ms: expected at most 8.64e+07, got 4.61169e+18"),
+        (
+            {"budget_bytes": 10**400},
+            "budget_bytes: expected at most 9,223,372,036,854,775,807, got",
+        ),
         ({"timeout_ms": 0.5}, "timeout_ms: expected a whole number, got 0.5"),
         ({"timeout_ms": True}, "timeout_ms: expected a whole number, got true or false"),
         ({"required": "no"}, "required: expected true or false, got text"),

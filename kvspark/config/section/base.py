@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from typing_extensions import Self
 
-from kvspark.config.section.explain import explain
+from kvspark.config.section.explain import MOST, explain
 
 
 def _whole_number_as_text(value: object) -> object:
@@ -43,6 +51,14 @@ class Section(BaseModel):
         hide_input_in_errors=True,
         validate_default=True,
     )
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _of_64_bits(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        made = handler(value)
+        if type(made) is int and abs(made) > MOST:
+            raise ValueError(f"expected at most {MOST:,}, got a larger number")
+        return made
 
     @classmethod
     def checked(cls, **values: Any) -> Self:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ValidationError
 from kvspark.config.section.removed import removed_key
 from kvspark.errors import UsageError
 
+MOST = 2**63 - 1
+"""The largest whole number of a conf; Spark, Redis and files hold no larger one."""
+
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -187,7 +190,7 @@ def _expected(finding: Any) -> str:
 def _got(value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         # A number cannot be a secret, and saying it makes a bound clear.
-        return f"{value:g}"
+        return f"{value:g}" if isinstance(value, float) or abs(value) <= MOST else "a larger number"
     words = (word for kind, word in _TYPE_WORDS if isinstance(value, kind))
     return next(words, type(value).__name__)
 

@@ -177,7 +177,7 @@ def _wrapped(exc: Exception, model: str) -> ModelError:
     if isinstance(exc, MemoryError) or "can't allocate memory" in str(exc):
         advice = (
             "a Python worker may take spark.executor.pyspark.memory (the whole machine's without it): "
-            "raise it, or lower plan.max_pending_rows and plan.max_held_bytes"
+            "raise it, or lower plan.max_pending_rows, plan.max_held_bytes and plan.memo_bytes"
         )
     return ModelError(
         f"model {model!r} raised {type(exc).__name__} at {frame.filename}:{frame.lineno} in "
