@@ -46,7 +46,7 @@ def distinct_first(
     # By place: names may be there twice, or differ in case only.
     numbered = df.toDF(*(f"_{place}" for place in range(len(df.columns))))
     for stage in stages:
-        task = _WarmTask(spec, stage.name, (*stage.inputs, *subject), call, stats)
+        task = WarmTask(spec, stage.name, (*stage.inputs, *subject), call, stats)
         names = [{**columns.inputs, **subject}[name] for name in task.inputs]
         inputs = [F.col(f"_{df.columns.index(name)}") for name in names]
         rows = numbered.select(*inputs).toDF(*(f"_{i}" for i in range(len(inputs)))).distinct()
@@ -67,7 +67,7 @@ def _cores(spark: SparkSession) -> int:
 
 @final
 @dataclass(frozen=True, slots=True)
-class _WarmTask:
+class WarmTask:
     """The function that Spark runs on distinct inputs."""
 
     spec: TaskSpec
@@ -90,7 +90,7 @@ class _WarmTask:
             count = predictor.warm(self.stage, columns)
             counted += predictor.drain()
             yield pa.RecordBatch.from_pydict({_COUNT: [count]})
-            if counted.degraded:
+            if counted.degraded or counted.stages[self.stage].rested:
                 break  # what the cache does not take would be computed for nothing
         if self.stats is not None and predictor is not None:
             self.stats.add(self.call, counted)
