@@ -71,7 +71,8 @@ class CacheConfig(Section):
     cold: Name | None = Field(
         default=None,
         description="A folder for entries that the store has evicted or lost: `file:///PATH`, "
-        "`s3://BUCKET/PATH` or another URI that pyarrow reads, without user or password. It "
+        "`s3://BUCKET/PATH`, `hdfs://NAMESERVICE/PATH` (`kvspark[hdfs]`, settings in `HADOOP_CONF_DIR`) or another URI "
+        "that pyarrow reads, without user or password. It "
         "is read for keys that are missing in the store, and written in the background. "
         "`kvspark compact` merges its segments.",
     )

@@ -13,6 +13,9 @@ from pyarrow import fs
 from kvspark.errors import StoreError, StoreFullError, StoreRefusedError, StoreUnavailableError
 
 SUFFIX = ".kvseg"
+_HDFS = "hdfs://"
+_SHOWS_PARTS = ("local", "py::hdfs")
+"""The file systems, as pyarrow calls them, in which others see a file before all of it is there."""
 
 
 @final
@@ -26,11 +29,20 @@ class Folder:
 
     @classmethod
     def at(cls, url: str) -> Folder:
-        """The folder at `url`, for example `file:///PATH` or `s3://BUCKET/PATH`.
+        """The folder at `url`, for example `file:///PATH`, `s3://BUCKET/PATH` or `hdfs://NAMESERVICE/PATH`.
 
         Raises:
             ValueError: pyarrow knows no such file system, or it cannot be opened.
+            UsageError: HDFS has a client of its own, which is not installed or knows no such place.
         """
+        if url.startswith(_HDFS):
+            from kvspark.table.hdfs.hdfs_filesystem import hdfs_filesystem
+            from kvspark.table.objects.storage import Storage
+
+            host, _, path = url.removeprefix(_HDFS).partition("/")
+            if not (host and path.strip("/")):
+                raise ValueError(f"{url} names no folder of HDFS")
+            return cls(hdfs_filesystem(Storage(url.rstrip("/"))), "", url=url)
         try:
             files, path = fs.FileSystem.from_uri(url)
         except (pa.ArrowException, ValueError, OSError) as exc:
@@ -59,7 +71,7 @@ class Folder:
         self.make()
         target = f"{self._path}/{name}"
         # An object appears when it is closed; a file must be moved to where it is looked for.
-        aside = f"{target}.part" if isinstance(self._files, fs.LocalFileSystem) else target
+        aside = f"{target}.part" if self._files.type_name in _SHOWS_PARTS else target
         with self._files.open_output_stream(aside) as stream:
             stream.write(payload)
         if aside != target:

@@ -82,12 +82,14 @@ def cold_folder(url: str) -> Folder:
     """The folder of segments at `url`.
 
     Raises:
-        UsageError: the URL names no file system.
+        UsageError: the URL names no file system, or its client is not installed.
     """
     from kvspark.store.files.segment_folder import Folder
 
     try:
         return Folder.at(url)
+    except UsageError as exc:
+        raise UsageError(f"cache.cold: {exc}") from exc
     except ValueError as exc:
         raise UsageError(f"cache.cold: {exc}; write for example file:///PATH") from exc
 

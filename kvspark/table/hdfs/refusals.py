@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,12 @@ _REASONS = {
     "SafeModeException": "the NameNode is in safe mode and takes no writes",
     "StandbyException": "no NameNode is active",
 }
+_NUMBERS = {
+    "DSQuotaExceededException": errno.EDQUOT,
+    "NSQuotaExceededException": errno.EDQUOT,
+    "SafeModeException": errno.EROFS,
+}
+"""What a disk calls the same: who asks goes on reading."""
 _MOST_LETTERS = 200
 
 
@@ -53,7 +60,9 @@ def _told(what: str, exc: RuntimeError) -> OSError:
     if kind in _DENIED:
         return PermissionError(f"{what}: HDFS does not let this user do it ({said})")
     reason = _REASONS.get(kind, f"{kind}: {{}}").replace("{}", said)
-    return OSError(f"{what}: HDFS does not do it ({reason})")
+    error = OSError(f"{what}: HDFS does not do it ({reason})")
+    error.errno = _NUMBERS.get(kind)
+    return error
 
 
 def line_of(exc: BaseException) -> str:
