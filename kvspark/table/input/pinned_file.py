@@ -62,6 +62,10 @@ class PinnedObject(PinnedFile):
         return pa.PythonFile(_Reader(self), mode="r")
 
 
+_UNITS_NS = (100, 1_000, 1_000_000, 1_000_000_000)
+"""In which servers keep times: NTFS, NFS and SMB over file systems with microseconds, milliseconds or seconds."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class PinnedPath(PinnedFile):
@@ -85,10 +89,32 @@ class PinnedPath(PinnedFile):
     def identity(self) -> tuple[str | int, ...]:
         return (self.path, self.size_bytes, self.modified_ns)
 
+    def is_as_found(self) -> bool:
+        """True if the file has the size and the time that it had when it was found.
+
+        Raises:
+            OSError: it cannot be looked at; FileNotFoundError: it is gone.
+        """
+        now = PinnedPath.at(Path(self.path))
+        is_one_time = _is_one_time(now.modified_ns, self.modified_ns)
+        return now.size_bytes == self.size_bytes and is_one_time
+
     def open(self) -> pa.NativeFile:
-        if PinnedPath.at(Path(self.path)) != self:
+        if not self.is_as_found():
             raise ObjectChangedError(f"{self.path} was written after the run had found it")
         return pa.OSFile(self.path)
+
+
+def _is_one_time(one_ns: int, other_ns: int) -> bool:
+    """True if the times are equal, or one is the other in whole units.
+
+    A machine that has just written to a shared folder may know more digits of the time than the server keeps, which is all
+    that others see, and it too later on.
+    """
+    apart = abs(one_ns - other_ns)
+    return not apart or any(
+        apart < unit and 0 in (one_ns % unit, other_ns % unit) for unit in _UNITS_NS
+    )
 
 
 def digest_of(files: Sequence[PinnedFile]) -> str:

@@ -70,7 +70,7 @@ def _at(location: str, options: Mapping[str, str]) -> PinnedFile:
 def _is_as_it_was(file: PinnedFile) -> bool:
     try:
         if isinstance(file, PinnedPath):
-            return PinnedPath.at(Path(file.path)) == file
+            return file.is_as_found()
         assert isinstance(file, PinnedObject)
         now = open_objects(file.bucket).stat(file.key)
     except FileNotFoundError:
