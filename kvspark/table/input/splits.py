@@ -49,18 +49,20 @@ def splits_of(files: Sequence[Sequence[RowGroup]], size: SplitSize) -> list[tupl
     total = sum(size.open_bytes + sum(g.size_bytes for g in groups) for groups in files)
     most = min(size.most_bytes, max(size.open_bytes, total // size.cores))
     splits: list[list[Piece]] = []
-    full = most  # so that the first group begins a split
+    full = 0
     for file, groups in enumerate(files):
-        row, opens = 0, size.open_bytes
+        row, is_read = 0, False
         for place, group in enumerate(groups):
             if group.rows:
-                if full + group.size_bytes + opens > most:
+                if not splits or full + group.size_bytes > most:
                     splits.append([])
-                    full, opens = 0, size.open_bytes
+                    full = 0
                 _add(splits[-1], file, place, row)
-                full += group.size_bytes + opens
-                opens = 0
+                full += group.size_bytes
+                is_read = True
             row += group.rows
+        # Behind its row groups, as Spark counts it: before them, a small file would be a split for each of them.
+        full += size.open_bytes if is_read else 0
     return [tuple(split) for split in splits]
 
 

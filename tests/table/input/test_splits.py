@@ -52,3 +52,10 @@ def test_small_files_go_together_and_large_ones_apart():
 def test_few_bytes_are_for_all_cores():
     files = [[RowGroup(1, 10)]] * 4
     assert len(splits_of(files, SplitSize(most_bytes=1_000, open_bytes=1, cores=4))) == 4
+
+
+def test_a_small_file_of_many_row_groups_is_one_task():
+    files = [[RowGroup(3, 10)] * 500]
+    size = SplitSize(most_bytes=128 << 20, open_bytes=4 << 20, cores=2)
+    assert splits_of(files, size) == [(Piece(0, tuple(range(500)), 0),)]
+    assert len(splits_of(files * 6, size)) == 2
