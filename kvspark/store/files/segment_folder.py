@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from kvspark.errors import StoreError, StoreFullError, StoreRefusedError, StoreUnavailableError
+from kvspark.table.hdfs.refusals import TakesNoWritesError
 
 SUFFIX = ".kvseg"
 _HDFS = "hdfs://"
@@ -117,7 +118,8 @@ def store_error(exc: Exception, place: object) -> StoreError:
     said = f"{type(exc).__name__}{f' {errno.errorcode.get(number, number)}' if number else ''}"
     if isinstance(exc, PermissionError):
         return StoreRefusedError(f"{place} refuses us: {said}")
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    is_full = number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    if is_full or isinstance(exc, TakesNoWritesError):
         return StoreFullError(f"{place} takes no writes: {said}")
     error = StoreUnavailableError(f"{place} did not answer: {said}")
     error.__cause__ = exc

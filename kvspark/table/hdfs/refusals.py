@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import final
 
 _RPC = re.compile(r'\w*RPCError\("(?:[\w.]+\.)?([\w$]+)", "(.*)', re.DOTALL)
 """What the NameNode answered: the class of the error, and what it says."""
@@ -21,13 +21,13 @@ _REASONS = {
     "SafeModeException": "the NameNode is in safe mode and takes no writes",
     "StandbyException": "no NameNode is active",
 }
-_NUMBERS = {
-    "DSQuotaExceededException": errno.EDQUOT,
-    "NSQuotaExceededException": errno.EDQUOT,
-    "SafeModeException": errno.EROFS,
-}
-"""What a disk calls the same: who asks goes on reading."""
+_READ_ON = ("DSQuotaExceededException", "NSQuotaExceededException", "SafeModeException")
 _MOST_LETTERS = 200
+
+
+@final
+class TakesNoWritesError(OSError):
+    """Raised when what is there can be read, and nothing more be written."""
 
 
 @contextmanager
@@ -36,6 +36,7 @@ def telling(what: str) -> Iterator[None]:
 
     Raises:
         FileNotFoundError, FileExistsError, PermissionError: as the NameNode says.
+        TakesNoWritesError: a quota is used up, or the NameNode is in safe mode.
         OSError: anything else.
     """
     try:
@@ -60,9 +61,8 @@ def _told(what: str, exc: RuntimeError) -> OSError:
     if kind in _DENIED:
         return PermissionError(f"{what}: HDFS does not let this user do it ({said})")
     reason = _REASONS.get(kind, f"{kind}: {{}}").replace("{}", said)
-    error = OSError(f"{what}: HDFS does not do it ({reason})")
-    error.errno = _NUMBERS.get(kind)
-    return error
+    made = TakesNoWritesError if kind in _READ_ON else OSError
+    return made(f"{what}: HDFS does not do it ({reason})")
 
 
 def line_of(exc: BaseException) -> str:
