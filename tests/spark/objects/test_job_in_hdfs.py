@@ -1,27 +1,21 @@
-"""A whole job whose output is in HDFS: the rows of a local folder, for every reader; kills and refusals."""
+"""A whole job whose output is in HDFS: every reader, and a quota. What S3 promises too: `test_job_in_stores`."""
 
 from __future__ import annotations
 
-import json
 import secrets
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 import kvspark
-from kvspark.cli.app import run as command
-from kvspark.errors import OutputError, RunLockedError, UsageError
+from kvspark.errors import OutputError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
-from kvspark.spark.jobs.rollback import run_rollback, versions_of
-from kvspark.spark.publishing.open_publisher import publisher_of
 from tests.hdfs_server import HdfsServer
+from tests.spark.objects.test_job_in_stores import with_kinds
 from tests.spark.small_jobs import job, published, write_night
 from tests.table.publish.hdfs_tables import client_of, hdfs_pointer
 
@@ -84,37 +78,14 @@ def test_three_nights_have_the_rows_of_a_local_folder_bit_for_bit_for_every_read
     assert by_duckdb == duckdb.execute("FROM local ORDER BY id").fetchall()
 
 
-def test_a_run_in_folders_with_a_quarantine_is_reported_and_goes_back(
-    spark: SparkSession, folder: Path, url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    night = write_night(folder / "night")
-    bad = pa.table({"id": [1000], "x": pa.array([None], pa.list_(pa.float32()))})
-    pq.write_table(bad, night / "bad.parquet")
-    for path in night.iterdir():
-        table = pq.read_table(path)
-        kinds = pa.array([f"{'é/:%' if i % 2 else 'a'}" for i in table["id"].to_pylist()])
-        pq.write_table(table.append_column("kind", kinds), path)
-    output = {"path": url, "partition_by": "kind"}
-    asked = {"on_bad_row": "quarantine", "id": "id"}
-    first = job(folder, night, run={"id": "first"}, input=asked, output=output)
-    report = run_score(first, spark=spark)
-    assert (report.rows_out, report.rows_quarantined) == (200, 1)
+def test_spark_reads_the_folders_of_partitions(spark: SparkSession, folder: Path, url: str) -> None:
+    night = with_kinds(write_night(folder / "night"))
+    run_score(job(folder, night, output={"path": url, "partition_by": "kind"}), spark=spark)
+    assert kvspark.published_folder(url) == published_to(url)
     rows = kvspark.read(url).to_table(columns=["id", "kind"]).to_pylist()
-    assert all(row["kind"] == ("é/:%" if row["id"] % 2 else "a") for row in rows)
     by_spark = spark.read.parquet(published_to(url)).select("id", "kind").collect()
     assert {(row.id, row.kind) for row in by_spark} == {(row["id"], row["kind"]) for row in rows}
-    assert kvspark.read(url, quarantine=True).to_table()["id"].to_pylist() == [1000]
-    none = {**asked, "filter": "id < 0"}
-    run_score(job(folder, night, run={"id": "none"}, input=none, output=output), spark=spark)
-    assert kvspark.read(url).to_table().num_rows == 0
-    assert kvspark.published_folder(url) == published_to(url)
-    assert "none: 0 rows" in versions_of(first)[0]
-    assert run_rollback(first) == f"{url} is the output of first again, and that of none is kept"
-    assert kvspark.read(url).to_table().num_rows == 200
-    capsys.readouterr()
-    assert command(["report", url, "--json"]) == 0
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert [run["run_id"] for run in told["history"]] == ["first"]
+    assert len(by_spark) == len(rows) == 200
 
 
 def test_a_quota_that_is_used_up_is_one_line_of_a_worker_and_the_old_rows_stay(
@@ -137,28 +108,15 @@ def test_a_quota_that_is_used_up_is_one_line_of_a_worker_and_the_old_rows_stay(
     assert run_score(config, spark=spark).rows_out == 200
 
 
-def test_a_second_run_is_refused_with_its_own_exit_code(
-    spark: SparkSession, folder: Path, url: str
-) -> None:
-    config = job(folder, write_night(folder / "night"), output={"path": url})
-    publisher = publisher_of(config)
-    assert publisher is not None
-    with publisher.lock("other"), pytest.raises(RunLockedError, match="run other holds it") as told:
-        run_score(config, spark=spark)
-    assert told.value.exit_code == 75
-
-
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ({"mode": "append"}, r"output.mode is append, and the output is in HDFS"),
-        ({"writer": "spark"}, "output.writer is spark"),
         ({"path": "hdfs://namenode:8020"}, "names no folder of HDFS; write hdfs://NAMENODE:PORT/"),
         ({"path": "hdfs:///scores"}, "names no folder of HDFS"),
         ({"format": "delta"}, "where the client of Delta tables does not write"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_computed(
+def test_what_hdfs_cannot_be_is_said_before_anything_is_computed(
     folder: Path, url: str, output: dict[str, str], message: str
 ) -> None:
     config = job(folder, write_night(folder / "night"), output={"path": url, **output})
