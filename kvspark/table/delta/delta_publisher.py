@@ -94,7 +94,7 @@ class DeltaPublisher(Publisher):
         with _telling("nothing was written"):
             self._check_name()
             # Listed first: what is there by now was begun before the fence, and can commit no more.
-            listed = self._files.attempts()
+            listed = self._files.inventory()
             if self._log.read() is not None:
                 version, pointer = self._versions.change(
                     lambda there: self._versions.begun(there, name), self._say
@@ -116,7 +116,7 @@ class DeltaPublisher(Publisher):
             fault_point("told")
             self._complete(attempt, content, runs)
             fault_point("synced")
-            listed = self._files.attempts()
+            listed = self._files.inventory()
             self._tried.add(attempt.name)
             version, pointer = self._commit.publish(attempt, content)
         fault_point("published")

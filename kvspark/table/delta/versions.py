@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TypeAlias, final
@@ -14,7 +14,7 @@ from kvspark.fault import fault_point
 from kvspark.table.delta.log import DeltaLog
 from kvspark.table.delta.snapshot import Snapshot
 from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns
-from kvspark.table.publish.files.table_files import NOTES, RUNS, TableFiles
+from kvspark.table.publish.files.table_files import RUNS, TableFiles, is_note, is_report
 from kvspark.table.publish.pointer import Pointer
 from kvspark.table.publish.publisher import Attempt, Published
 
@@ -103,10 +103,17 @@ class DeltaVersions:
         current = replace(version, url=self._files.url)
         return replace(again(there), writer=None, current=current, kept=tuple(rest))
 
-    def sweep(self, attempts: Iterable[str], pointer: Pointer, version: int, *, point: str) -> None:
+    def sweep(
+        self,
+        attempts: Mapping[str, Sequence[str]],
+        pointer: Pointer,
+        version: int,
+        *,
+        point: str,
+    ) -> None:
         """Removes what there is of `attempts`, which can commit no more, but for the files of a version that is kept.
 
-        `version` has `pointer`. What other writers have made of it since stays whole, too. `point` is that of faults.
+        Each has the files that were listed of it. `version` has `pointer`. What other writers have made of it since stays whole, too. `point` is that of faults.
         """
         try:
             needed = self._log.paths(version) | self._log.paths(None)
@@ -118,11 +125,11 @@ class DeltaVersions:
             return
         published = attempts_in(pointer)
         holders = set(map(attempt_of, needed))
-        for name in attempts:
+        for name, files in attempts.items():
             if name in holders or name in held or name in published:
-                self._remove_unneeded(name, needed)
-                if name not in published:
-                    self._remove_notes(name, is_held=name in held)
+                self._remove_unneeded(name, files, needed)
+                if name not in published and (notes := [*filter(is_note, files)]):
+                    self._remove_notes(name, notes, is_held=name in held)
             else:
                 log.info("removed what is left of %s below %s", name, self._files.url)
                 self._files.remove(name)
@@ -134,22 +141,17 @@ class DeltaVersions:
         runs = (AddedRuns.from_bytes(note, self._files.url) for note in notes if note is not None)
         return {name for each in runs for name in each.files}
 
-    def _remove_notes(self, attempt: str, *, is_held: bool) -> None:
-        if is_held:
-            self._files.remove_reports(attempt)
-        else:
+    def _remove_notes(self, attempt: str, notes: Sequence[str], *, is_held: bool) -> None:
+        if not is_held:
             self._files.remove_notes(attempt)
+        elif any(map(is_report, notes)):
+            self._files.remove_reports(attempt)
 
-    def _remove_unneeded(self, attempt: str, needed: set[str]) -> None:
-        names = self._files.sizes(attempt)
-        self._files.delete(
-            attempt,
-            [
-                name
-                for name in names
-                if f"{RUNS}/{attempt}/{name}" not in needed and not name.startswith(f"{NOTES}/")
-            ],
-        )
+    def _remove_unneeded(self, attempt: str, files: Iterable[str], needed: set[str]) -> None:
+        rows = (name for name in files if not is_note(name))
+        unneeded = [name for name in rows if f"{RUNS}/{attempt}/{name}" not in needed]
+        if unneeded:
+            self._files.delete(attempt, unneeded)
 
     def _before(self, there: Snapshot) -> list[Published]:
         """What can be restored once something else is current, the newest first."""

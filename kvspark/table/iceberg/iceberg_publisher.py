@@ -94,7 +94,7 @@ class IcebergPublisher(Publisher):
         with self._catalog.telling("nothing was written"):
             # Listed first: what is there by now was begun before the fence, and can commit no more.
             there = self._ensure()
-            attempts = self._catalog.files(there).attempts()
+            attempts = self._catalog.files(there).inventory()
             described = self._catalog.metadata_names(there)
             table, fence = Fence.take(self._catalog, name)
             fault_point("fenced")
@@ -123,7 +123,8 @@ class IcebergPublisher(Publisher):
                 Fence.from_text(attempt.fence).release(self._catalog)
                 table = self._catalog.load()
                 if table is not None and not State(table).published_by(attempt.name):
-                    Leftovers(self._catalog, table).remove_attempts([attempt.name])
+                    files = self._catalog.files(table).inventory().get(attempt.name, ())
+                    Leftovers(self._catalog, table).remove_attempts({attempt.name: files})
         except (OutputError, StaleError) as exc:
             log.warning("%s", exc)
 
@@ -229,7 +230,8 @@ class IcebergPublisher(Publisher):
                     leftovers = Leftovers(self._catalog, table)
                     leftovers.remove_described(Leftovers(self._catalog, before).described())
                     gone = State(before).attempts - State(table).attempts
-                    leftovers.remove_attempts(sorted(gone))
+                    files = self._catalog.files(table).inventory() if gone else {}
+                    leftovers.remove_attempts({each: files.get(each, ()) for each in sorted(gone)})
         except OutputError as exc:
             log.warning("%s", exc)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 from pyiceberg.io import FileIO
@@ -17,7 +17,7 @@ from kvspark.fault import fault_point
 from kvspark.table.iceberg.catalog_table import ROWS, CatalogTable
 from kvspark.table.iceberg.state import State
 from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns
-from kvspark.table.publish.files.table_files import NOTES
+from kvspark.table.publish.files.table_files import is_note, is_report
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,14 @@ class Leftovers:
             if name not in known:
                 self._table.io.delete(f"{self._described_in}/{name}")
 
-    def remove_attempts(self, attempts: Iterable[str]) -> None:
-        """Removes of `attempts` what no snapshot has; of those that can commit no more, or have committed.
+    def remove_attempts(self, attempts: Mapping[str, Sequence[str]]) -> None:
+        """Removes of `attempts`, each with its files, what no snapshot has; of those that can commit no more, or have committed.
 
         A snapshot of another writer may have files of ours whose own snapshot is gone: it keeps them.
         """
-        for attempt in attempts:
+        for attempt, names in attempts.items():
             if attempt not in self._alive:
-                self._remove(attempt)
+                self._remove(attempt, names)
                 fault_point("discarding")
 
     def _held(self) -> set[str]:
@@ -108,12 +108,14 @@ class Leftovers:
                 return False
         return True
 
-    def _remove(self, attempt: str) -> None:
-        there = [name for name in self._files.sizes(attempt) if not name.startswith(f"{NOTES}/")]
-        used = {name for name in there if f"{attempt}/{name}" in self._in_use()} if there else ()
-        if used or attempt in self._held():
-            self._files.delete(attempt, [name for name in there if name not in used])
-            if attempt in self._held():
+    def _remove(self, attempt: str, names: Sequence[str]) -> None:
+        rows = [name for name in names if not is_note(name)]
+        unused = [name for name in rows if f"{attempt}/{name}" not in self._in_use()]
+        is_held = attempt in self._held()
+        if is_held or len(unused) < len(rows):
+            if unused:
+                self._files.delete(attempt, unused)
+            if is_held and any(map(is_report, names)):
                 self._files.remove_reports(attempt)
             return
         self._files.remove(attempt)

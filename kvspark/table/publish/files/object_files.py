@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
 from kvspark.table.objects.object_store import ObjectStore
@@ -67,8 +67,13 @@ class ObjectFiles(TableFiles):
     def sync(self, attempt: str) -> None:
         """Nothing: an object is durable once it is there."""
 
-    def attempts(self) -> list[str]:
-        return sorted({*self._store.folders(self._runs), *self._store.folders(f"{NOTES}/{RUNS}")})
+    def inventory(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for folder, before in ((self._runs, ""), (f"{NOTES}/{RUNS}", f"{NOTES}/")):
+            for each in self._store.listed(folder):
+                attempt, _, name = each.name.removeprefix(f"{folder}/").partition("/")
+                found.setdefault(attempt, []).append(f"{before}{name}")
+        return found
 
     def note(self, attempt: str, name: str) -> bytes | None:
         stored = self._store.get(f"{self._folders(attempt)[1]}/{note_path(name)}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import final
@@ -83,9 +83,16 @@ class PosixFiles(TableFiles):
                     _sync(each)
         _sync(self._root)
 
-    def attempts(self) -> list[str]:
-        folders = (self._open, self._runs, self._notes)
-        return sorted({each.name for each in folders if each.exists() for each in each.iterdir()})
+    def inventory(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for each in self._open.iterdir() if self._open.exists() else ():
+            found[each.name] = []
+        for folder, before in ((self._runs, ""), (self._notes, f"{NOTES}/")):
+            for attempt in folder.iterdir() if folder.exists() else ():
+                files = (each for each in attempt.rglob("*") if each.is_file())
+                names = [f"{before}{each.relative_to(attempt).as_posix()}" for each in files]
+                found[attempt.name] = [*found.get(attempt.name, ()), *names]
+        return found
 
     def note(self, attempt: str, name: str) -> bytes | None:
         with suppress(FileNotFoundError):

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from kvspark.errors import ValidationError
@@ -66,8 +66,11 @@ class TableFiles(ABC):
         """Returns when all of the attempt is durable."""
 
     @abstractmethod
-    def attempts(self) -> list[str]:
-        """All of which there is anything."""
+    def inventory(self) -> Mapping[str, Sequence[str]]:
+        """All attempts of which there is anything, each with its files, by path in its place; of one that is open perhaps none.
+
+        One listing, however many there are.
+        """
 
     @abstractmethod
     def note(self, attempt: str, name: str) -> bytes | None:
@@ -113,3 +116,13 @@ class TableFiles(ABC):
 def note_path(name: str) -> str:
     """Where a note or a file of `beside` lies in the folder of its attempt."""
     return name.removeprefix(f"{NOTES}/")
+
+
+def is_note(name: str) -> bool:
+    """True for the path of a file in the place of its attempt, where that is a note or one of `beside`."""
+    return name.startswith(f"{NOTES}/")
+
+
+def is_report(name: str) -> bool:
+    """True for a note, of which tasks wrote none."""
+    return is_note(name) and "/" not in note_path(name)
