@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,11 @@ def half(folder: Path) -> None:
     write(folder / "1.parquet", {"text": ["a"], "h": pa.array([1.0], pa.float16())})
 
 
+def many_digits(folder: Path) -> None:
+    digits = pa.array([Decimal(1)], pa.decimal256(40, 2))
+    write(folder / "1.parquet", {"text": ["a"], "d": digits})
+
+
 def nulls(folder: Path) -> None:
     write(folder / "1.parquet", {"id": [1, 2], "text": ["a", None]})
 
@@ -190,8 +196,8 @@ def null_folder(folder: Path) -> None:
     write(folder / "text=__HIVE_DEFAULT_PARTITION__/1.parquet", {"id": [1]})
 
 
-REFUSED = [damaged, no_parquet, no_bytes, disagreeing, lacking, nanoseconds, half, nulls]
-REFUSED += [no_partition, two_ways, null_folder]
+REFUSED = [damaged, no_parquet, no_bytes, disagreeing, lacking, nanoseconds, half, many_digits]
+REFUSED += [nulls, no_partition, two_ways, null_folder]
 
 
 @pytest.mark.parametrize("make", REFUSED)

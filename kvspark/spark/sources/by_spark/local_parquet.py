@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, ArithmeticException
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql.types import StructType
 
@@ -103,7 +103,10 @@ class LocalParquet(FoundInput):
 def _schema(reader: DataFrameReader, path: str) -> StructType:
     try:
         return reader.parquet(literal(path)).schema
-    except AnalysisException as exc:
+    except (
+        AnalysisException,
+        ArithmeticException,
+    ) as exc:  # the second is of decimals of too many digits
         raise SchemaError(
             f"input file {path}: Spark cannot read its columns ({str(exc).splitlines()[0]}); nothing was "
             "written, write it without that column, or with another type"
