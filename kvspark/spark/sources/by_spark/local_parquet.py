@@ -103,10 +103,8 @@ class LocalParquet(FoundInput):
 def _schema(reader: DataFrameReader, path: str) -> StructType:
     try:
         return reader.parquet(literal(path)).schema
-    except (
-        AnalysisException,
-        ArithmeticException,
-    ) as exc:  # the second is of decimals of too many digits
+    except (AnalysisException, ArithmeticException) as exc:
+        # The second is raised for decimals of too many digits.
         raise SchemaError(
             f"input file {path}: Spark cannot read its columns ({str(exc).splitlines()[0]}); nothing was "
             "written, write it without that column, or with another type"
