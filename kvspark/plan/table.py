@@ -222,10 +222,14 @@ def _why(
         return f"{fetching}; {deciders[name]}"
     if name not in cached:
         if again_s > cost.lookup_s + cost.fetch_s:
-            later = (
-                f"and {expect.again:.0%} tomorrow" if night.stores else "and nothing is inserted"
+            if not night.stores:
+                return (
+                    f"{fetching}: at {rows.hits:.0%} hits, and nothing is inserted, it does not pay"
+                )
+            return (
+                f"{fetching}: {rows.hits:.0%} hits now and {expect.again:.0%} the next time save less than "
+                "looking up and inserting cost"
             )
-            return f"{fetching}: at {rows.hits:.0%} hits, {later}, it does not pay"
         return fetching
     behind = [
         stage.name for stage in night.stages if name in stage.upstream and stage.name in cached

@@ -29,6 +29,8 @@ def told_cache(report: RunReport) -> list[str]:
         names = ", ".join(unmeasured)
         return [f"how much the cache saved is not known: no run has computed {names} here yet"]
     if abs(saved) < _UNSEEN_S:
+        if not any(stage.lookups for stage in report.stats.stages.values()):
+            return ["the cache saved and cost nothing: no row was looked up"]
         return ["the cache saved about as much as it cost, to a tenth of a second"]
     if saved >= 0:
         return [f"the cache saved about {saved:.1f} s of computing"]

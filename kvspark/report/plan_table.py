@@ -41,7 +41,7 @@ def plan_lines(plan: PlanTable) -> list[str]:
     """What the run takes, with the plan and without a cache."""
     run = f"{count_of(plan.rows, 'row')}, {count_of(plan.workers, 'worker')}"
     lines = [
-        f"{run}: {plan.with_s:.1f} s in stages and store, {plan.without_s:.1f} s without a cache"
+        f"{run}: {_s(plan.with_s)} s in stages and store, {_s(plan.without_s)} s without a cache"
     ]
     if plan.other_s is not None:
         lines.append(
@@ -68,8 +68,8 @@ def outcome_lines(plan: PlanTable, stats: RunStats) -> list[str]:
         for each in stats.stages.values()
     )
     lines.append(
-        f"plan: {plan.with_s:.1f} s in stages and store with {count_of(plan.workers, 'worker')}; "
-        f"it was {took_s / plan.workers:.1f} s"
+        f"plan: {_s(plan.with_s)} s in stages and store with {count_of(plan.workers, 'worker')}; "
+        f"it was {_s(took_s / plan.workers)} s"
     )
     return lines
 
@@ -106,3 +106,7 @@ def _cells(stage: PlannedStage) -> list[str]:
 
 def _us(number: float) -> str:
     return f"{number:.1f}" if number < 10 else f"{number:,.0f}"
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.2g}"

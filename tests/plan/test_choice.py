@@ -169,6 +169,16 @@ def test_the_table_says_why_with_the_two_numbers_that_decide() -> None:
     assert table.store_bytes == 0
 
 
+def test_a_stage_that_would_be_fetched_for_less_says_why_it_is_not() -> None:
+    tonight = night(CHAIN, {"trunk": 1, "head": 4}, hits=0.1)
+    expect = Expectation(again=0.75)
+    head = plan_table(tonight, {}, expect, rows=1_000, workers=2).stages[1]
+    assert head.why == (
+        "fetching costs 3.0 us, computing 5.0 us: 10% hits now and 75% the next time save less than looking up and "
+        "inserting cost"
+    )
+
+
 def test_the_table_says_what_decides_where_no_number_does() -> None:
     tonight = night(CHAIN, {"trunk": 100, "head": 1}, hits=0.9)
     shares = {"trunk": 0.0, "head": 0.001}

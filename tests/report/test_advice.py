@@ -31,6 +31,11 @@ def test_what_is_printed_as_nothing_is_no_ground_for_an_advice() -> None:
         assert line == "the cache saved about as much as it cost, to a tenth of a second"
 
 
+def test_a_plan_that_looks_nothing_up_is_told_as_such() -> None:
+    (line,) = told_cache(ran(head=StageStats(computed=1000, seconds_compute=1.0)))
+    assert line == "the cache saved and cost nothing: no row was looked up"
+
+
 def test_two_hundredths_of_a_run_are_no_ground_for_an_advice() -> None:
     stats = RunStats(stages={"head": StageStats(lookups=10, computed=10, seconds_lookup=1.0)})
     slow = replace(REPORT, stats=stats, seconds={"score": 100.0}, seconds_saved=-1.0)

@@ -27,6 +27,8 @@ def affordable(config: JobConfig, compiled: CompiledPlan, *, rows: int) -> Compi
     for name, stage in plan.stages.items():
         if stage.cached and stage.share < 1:
             log.info(
-                "stage %s: %.0f %% of its rows fit into the cache's budget", name, 100 * stage.share
+                "stage %s: by rule %.0f %% of its rows fit into the cache's budget",
+                name,
+                100 * stage.share,
             )
     return CompiledPlan.of(compiled.bundle, plan)

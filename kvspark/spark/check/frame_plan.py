@@ -65,7 +65,7 @@ def measured_plan(
         SecretError: the store refuses us.
     """
     check_table(df)
-    check_arguments(model, inputs=inputs)
+    check_arguments(model, plan=plan, inputs=inputs)
     spark, expect = df.sparkSession, Expectation(again, retrained, runs)
     _check_session(spark)
     opened = given_cache(cache, namespace=model.name)

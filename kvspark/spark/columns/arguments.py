@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvspark.errors import UsageError
+from kvspark.plan.plan import Plan
 
 
-def check_arguments(model: object, **mappings: object) -> None:
-    """Does nothing if `model` is a Model and each of `mappings` a mapping, or None.
+def check_arguments(model: object, *, plan: object = None, **mappings: object) -> None:
+    """Does nothing if `model` is a Model, `plan` a Plan or None, and each of `mappings` a mapping or None.
 
     Raises:
         UsageError: one is not; says what it is, and how to write it.
@@ -18,6 +19,11 @@ def check_arguments(model: object, **mappings: object) -> None:
         raise UsageError(
             f"model must be a kvspark.Model, got {type(model).__name__}; make one with Model.from_torch(module, "
             "example_inputs), or open one with kvspark.open_model(path)"
+        )
+    if plan is not None and not isinstance(plan, Plan):
+        raise UsageError(
+            f"plan must be a kvspark.Plan, got {type(plan).__name__}; make one with kvspark.measured_plan(rows, model, "
+            'cache=...), or write Plan({"a stage": StagePlan(cached=True)})'
         )
     for name, given in mappings.items():
         if given is not None and not isinstance(given, Mapping):

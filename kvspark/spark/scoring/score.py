@@ -87,7 +87,7 @@ def score(
         DataError for a bad row, its place and trouble; ModelError for a model that fails.
     """
     check_table(df)
-    check_arguments(model, inputs=inputs, outputs=outputs)
+    check_arguments(model, plan=plan, inputs=inputs, outputs=outputs)
     bad_rows = bad_row_output(on_bad_row)
     check_added(bad_rows, df.columns)
     df, columns = ready(column_map(model.bundle, inputs, outputs), model.bundle, df)

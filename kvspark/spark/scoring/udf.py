@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
@@ -32,6 +33,7 @@ from kvspark.spark.scoring.score_task import ScoreTask
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.scoring.udf_inputs import udf_inputs
 from kvspark.spark.scoring.udf_nan import frame_with_nan
+from kvspark.wording import count_of
 
 if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
@@ -75,7 +77,7 @@ def udf(
         UsageError: `output` is no output of the model, the plan does not fit it, or the cache binds
             entries to subjects, or `on_bad_row` is another.
     """
-    check_arguments(model, inputs=inputs)
+    check_arguments(model, plan=plan, inputs=inputs)
     cache = given_cache(cache, namespace=model.name)
     _check(on_bad_row, cache)
     bundle = model.bundle
@@ -101,7 +103,8 @@ def udf(
     wrapped = frozenset() if made is None else made.wrapped
     declared = _declared(_Function(task, kinds, wrapped), columns.added(bundle))
     function: UserDefinedFunctionLike = declared.asNondeterministic()
-    bound: Any = function if made is None else _Bound(function, made.given)
+    inputs_told = tuple(spec.name for spec in bundle.inputs)
+    bound: Any = _counted(function, inputs_told) if made is None else _Bound(function, made.given)
     declared_so: UserDefinedFunctionLike = bound
     return declared_so
 
@@ -116,6 +119,23 @@ def _check(on_bad_row: str, cache: Cache | None) -> None:
         raise UsageError(
             "cache.subject binds entries to a column that a UDF does not see; use kvspark.score"
         )
+
+
+def _counted(function: UserDefinedFunctionLike, inputs: tuple[str, ...]) -> UserDefinedFunctionLike:
+    """`function`, which refuses a call with more or fewer columns than `inputs` before Spark has it."""
+
+    @wraps(function)  # with the attributes that `spark.udf.register` asks for
+    def called(*columns: Any) -> Column:
+        if len(columns) != len(inputs):
+            raise UsageError(
+                f"this kvspark.udf takes {count_of(len(inputs), 'column')}, the model's inputs in their order: "
+                f"{', '.join(inputs)}; got {len(columns)}. With inputs=... it names its columns itself"
+            )
+        return function(*columns)
+
+    counted: Any = called
+    counting: UserDefinedFunctionLike = counted
+    return counting
 
 
 @final

@@ -39,3 +39,17 @@ def test_what_is_no_dict_is_told_with_what_it_should_be(
     wrong: dict[str, Any] = {name: given}
     with pytest.raises(UsageError, match=rf"{name} must be a dict .* got {type(given).__name__}"):
         kvspark.score(None, model, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_plan_by_its_name_is_told_what_it_should_be(model: kvspark.Model) -> None:
+    plan: Any = "measured"
+    rows: Any = object()
+    for call in (
+        lambda: kvspark.score(rows, model, plan=plan),
+        lambda: kvspark.udf(model, plan=plan),
+        lambda: kvspark.measured_plan(rows, model, cache="memory://", plan=plan),
+    ):
+        with pytest.raises(
+            UsageError, match=r"plan must be a kvspark\.Plan, got str; make one with"
+        ):
+            call()

@@ -87,6 +87,17 @@ def test_sql_knows_it(spark: SparkSession, table: DataFrame, mlp: Model) -> None
     assert spark.sql("SELECT label_of(x) AS label FROM udf_rows WHERE id < 7").count() == 7
 
 
+def test_a_call_with_other_columns_than_the_model_has_inputs_is_refused(
+    spark: SparkSession, mlp: Model, towers: Model
+) -> None:
+    assert spark is SparkSession.getActiveSession()
+    with pytest.raises(UsageError, match=r"takes 1 column, .*: x; got 0\. With inputs="):
+        kvspark.udf(mlp)()
+    for columns in (("u",), ("u", "i", "i")):
+        with pytest.raises(UsageError, match=rf"takes 2 columns, .*; got {len(columns)}\."):
+            kvspark.udf(towers)(*columns)
+
+
 def test_a_filter_on_its_column_does_not_run_the_model_twice(
     table: DataFrame, mlp: Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
