@@ -17,8 +17,6 @@ from kvspark.table.input.splits import Piece
 from kvspark.table.input.table_file import TableFile
 from kvspark.table.objects.objects import ObjectChangedError
 
-_MOST_ROWS = 10_000
-"""Of a batch, as many as Spark makes of its own (`spark.sql.execution.arrow.maxRecordsPerBatch`)."""
 _MOST_BYTES = 16 << 20
 
 
@@ -31,6 +29,8 @@ class SplitReader:
     splits: Sequence[tuple[Piece, ...]]
     schema: pa.Schema
     """The table's columns. One that a file has not, by whatever case of its name, is null in its rows."""
+    most_rows: int
+    """Of a batch."""
     places: tuple[str, str] | None = None
     """The names of two more columns: the file of a row, and its place there."""
 
@@ -65,7 +65,7 @@ class SplitReader:
             page_checksum_verification=True,
         ) as parquet:
             row = piece.first_row
-            size = _batch_rows(parquet.metadata, piece.groups)
+            size = min(self.most_rows, _rows_of_a_batch(parquet.metadata, piece.groups))
             for groups in _read_at_once(parquet.schema_arrow, piece.groups):
                 for batch in parquet.iter_batches(size, row_groups=groups):
                     yield self._made(batch, file, row)
@@ -109,11 +109,12 @@ def _holds_dictionary(kind: pa.DataType) -> bool:
     return any(pa.types.is_dictionary(each) or _holds_dictionary(each) for each in inside)
 
 
-def _batch_rows(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
+def _rows_of_a_batch(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
+    """That take about `_MOST_BYTES`."""
     chosen = [metadata.row_group(group) for group in groups]
     rows = max(1, sum(group.num_rows for group in chosen))
     a_row = max(1, sum(group.total_byte_size for group in chosen) // rows)
-    return int(max(1, min(_MOST_ROWS, _MOST_BYTES // a_row)))
+    return int(max(1, _MOST_BYTES // a_row))
 
 
 def _why(exc: Exception) -> str:

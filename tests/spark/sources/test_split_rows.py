@@ -179,3 +179,14 @@ def test_a_page_that_is_damaged_fails_the_run_and_is_no_wrong_row(
     with pytest.raises(DataError, match=r"1\.parquet cannot be read to its end"):
         run_score(job(folder, night), spark=spark)
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(("setting", "most"), [("7", 7), ("0", ROWS // 2)])
+def test_a_batch_has_as_many_rows_as_spark_would_give_it(
+    spark: SparkSession, tmp_path: Path, setting: str, most: int
+) -> None:
+    write_night(tmp_path / "night")
+    with _set(spark, "spark.sql.execution.arrow.maxRecordsPerBatch", setting):
+        splits = source(spark, tmp_path / "night").splits
+    assert splits is not None
+    assert max(batch.num_rows for batch in splits.reader.batches(0)) == most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
@@ -40,6 +41,7 @@ from kvspark.table.input.table_file import TableFile
 
 FIELD_ID = "kvspark.field_id"
 """In the metadata of a field of `WorkerTable.schema`: its id, where files are asked for it by that."""
+_BATCH_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 _SPLIT_BYTES = "spark.sql.files.maxPartitionBytes"
 _OPEN_BYTES = "spark.sql.files.openCostInBytes"
 _PLAIN: tuple[type[DataType], ...] = (
@@ -72,11 +74,18 @@ class WorkerTable:
         schema = self._nullable()
         _check_types(schema)
         wanted = pa.schema(_with_ids(to_arrow_schema(schema), self.schema))
-        return SplitRows(SplitReader(self.files, splits_of(self.groups, size), wanted), schema)
+        splits = splits_of(self.groups, size)
+        return SplitRows(SplitReader(self.files, splits, wanted, _batch_rows(spark)), schema)
 
     def _nullable(self) -> StructType:
         # As Spark's own readers have it, whatever a file says.
         return _nullable(self.schema)
+
+
+def _batch_rows(spark: SparkSession) -> int:
+    """The most rows of a batch that Spark makes for a worker."""
+    rows = int(spark.conf.get(_BATCH_ROWS) or 0)
+    return rows if rows > 0 else sys.maxsize  # as Spark has it
 
 
 def _setting(spark: SparkSession, name: str) -> int:
