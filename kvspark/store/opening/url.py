@@ -54,6 +54,10 @@ def resolved(config: CacheConfig) -> CacheConfig:
     return config.model_copy(update={"url": f"{_EMBEDDED}{path}{suffix}"})
 
 
+_COLD_LIFE_S = 120.0
+"""What a plan writes to measure a store lives half of that (`kvspark.infer.planning.store_cost`); a segment lives on."""
+
+
 def open_store(config: CacheConfig) -> Store:
     """The store of `config` with all its tiers, not connected yet.
 
@@ -74,7 +78,7 @@ def open_store(config: CacheConfig) -> Store:
         from kvspark.store.files.cold import ColdStore
 
         cold = ColdStore(cold_folder(config.cold))
-        tiers.append(Tier(cold, copy_ttl_s=config.ttl_s))
+        tiers.append(Tier(cold, copy_ttl_s=config.ttl_s, least_life_s=_COLD_LIFE_S))
     return TieredStore(tiers)
 
 

@@ -19,14 +19,23 @@ class Tier:
     store: what others see too where `is_shared`, else memory of this process.
     copy_ttl_s: seconds that an entry which was found further down is kept here: a store does not
         say how long one has to live.
+    least_life_s: entries that have less to live when they are written are not kept here.
 
     Threads may count a failure twice between them, and nothing worse.
     """
 
-    def __init__(self, store: Store, *, copy_ttl_s: float, is_shared: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        copy_ttl_s: float,
+        is_shared: bool = True,
+        least_life_s: float = 0.0,
+    ) -> None:
         self.store = store
         self.copy_ttl_s = copy_ttl_s
         self.is_shared = is_shared
+        self._least_life_s = least_life_s
         self._link = Breaker()
         self._writes = Breaker()
 
@@ -52,7 +61,9 @@ class Tier:
         deadline: Deadline,
         trouble: list[StoreError],
     ) -> int:
-        """As the store's; 0 if it could not be asked."""
+        """As the store's; 0 if it could not be asked, or the entries live too short."""
+        if ttl_s is not None and ttl_s < self._least_life_s:
+            return 0
         if not (self._allows(self._writes, trouble) and self._allows(self._link, trouble)):
             return 0
         try:

@@ -224,7 +224,7 @@ def test_what_redis_has_lost_is_lifted_from_files(server, tmp_path):
         url=server.url, namespace="n", cold=(tmp_path / "cold").as_uri(), timeout_ms=5_000
     )
     store = open_store(config)
-    set_many(store, [(b"a", b"1")], ttl_s=60)
+    set_many(store, [(b"a", b"1")], ttl_s=600)
     store.close()
     server.ask("FLUSHALL")
     again = open_store(config)
@@ -232,3 +232,17 @@ def test_what_redis_has_lost_is_lifted_from_files(server, tmp_path):
     assert server.ask("GET", "a") == b"$1\r\n1\r\n"
     assert again.drain() == {}
     again.close()
+
+
+def test_what_lives_for_a_minute_goes_into_no_segment(redis_server, tmp_path):
+    cold = tmp_path / "cold"
+    config = CacheConfig.checked(url=f"{redis_server.url}/6", namespace="n", cold=cold.as_uri())
+    store = open_store(config)
+    assert set_many(store, [(b"short", b"1")], ttl_s=60) == 1
+    store.close()
+    assert not [path for path in cold.rglob("*") if path.is_file()]
+    store = open_store(config)
+    assert get_many(store, [b"short"]) == [b"1"]
+    assert set_many(store, [(b"long", b"2")], ttl_s=3_600) == 1
+    store.close()
+    assert [path for path in cold.rglob("*") if path.is_file()]
