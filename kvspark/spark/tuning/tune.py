@@ -218,7 +218,9 @@ def _fit(
         took_s = [found / rate for rate in measured.parts.values()]
         log.info("fit: %s rows took %.2g s", f"{found:,}", sum(took_s))
         is_all = found < rows or found >= min(MOST_ROWS, made.source.rows - warm_up)
-        is_long = min(took_s) >= LEAST_S or sum(took_s) >= LONG_S
+        # The first step starts workers, which may take seconds: there only what they computed is a measure.
+        is_started = step > 0 or measured.compute_s * found >= LEAST_S * cores
+        is_long = is_started and (min(took_s) >= LEAST_S or sum(took_s) >= LONG_S)
         if is_long or is_all or step == _STEPS - 1:
             break
         # Of the first steps Spark's own start is the most, so what the workers computed is asked.

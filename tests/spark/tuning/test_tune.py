@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, final
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +85,49 @@ def test_a_first_night_and_a_next_one_are_measured_and_the_jobs_store_is_left_al
     assert watching.setting.store == "an embedded store of its own, removed at the end"
     # No output, no lock, no history, and no server on the job's store.
     assert {each.name for each in folder.iterdir()} == {"model", "night", "job.yaml"}
+
+
+@final
+class _Drawn:
+    """A sample that has rows to count, and no more."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def first(self, rows: int) -> _Drawn:
+        return _Drawn(rows)
+
+    def rest(self, rows: int) -> _Drawn:
+        return _Drawn(self.rows - rows)
+
+
+@final
+class _StartsSlowly:
+    """Three seconds until the workers run, in the first measurement; a microsecond a row in all."""
+
+    def __init__(self) -> None:
+        self.sample, self.warm_up, self.repeats = _Drawn(0), _Drawn(0), 0
+        self.samples: list[int] = []
+
+    def __call__(self, candidate: Candidate) -> Measured:
+        del candidate
+        took_s = 1e-6 * self.sample.rows + (0.1 if self.samples else 3.0)
+        self.samples.append(self.sample.rows)
+        return Measured(
+            self.sample.rows / took_s, {FIRST: self.sample.rows / took_s}, compute_s=1e-6
+        )
+
+
+def test_a_slow_start_of_the_workers_makes_no_small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "LEAST_S", 1.0)
+    monkeypatch.setattr(tune, "_cores", lambda _: 2)
+    monkeypatch.setattr(tune, "sample_of", lambda *_, rows, **__: _Drawn(rows))
+    measure: Any = _StartsSlowly()
+    made: Any = Mock()
+    made.source.rows = 1_000_000
+    tune._fit(measure, Mock(), made, Mock(), seed=0)
+    assert measure.samples[0] == tune.PILOT_ROWS
+    assert measure.samples[-1] > 100 * tune.PILOT_ROWS
 
 
 @pytest.mark.redis
