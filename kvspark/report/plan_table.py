@@ -84,7 +84,7 @@ def _came_true(stage: PlannedStage, counted: StageStats) -> str:
         looked_us = counted.seconds_lookup / counted.lookups * 1e6
         told.append(f"a look-up {_us(looked_us)} us")
         told.append(f"{counted.hits / counted.lookups:.0%} hits of {stage.hit_rate:.0%} expected")
-    return f"; it was {', '.join(told)}" if told else ""
+    return f"; came true: {', '.join(told)}" if told else ""
 
 
 def _cached(stage: PlannedStage) -> str:

@@ -183,12 +183,19 @@ class _Function:
     wrapped: frozenset[int] = frozenset()
     """Places of numbers that come as an array of one."""
 
-    def run(self, batches: Iterator[tuple[Any, ...]]) -> Iterator[pd.DataFrame]:
+    def run(self, batches: Iterator[Any]) -> Iterator[pd.DataFrame]:
+        """The outputs of batches as Spark gives them: a tuple of columns, or the only column."""
         outputs = list(self.task.columns.outputs.values())
         for batch in self.task.run(map(self._batch, batches)):
             yield frame_with_nan(batch.select(outputs))
 
-    def _batch(self, columns: tuple[Any, ...]) -> pa.RecordBatch:
+    def _batch(self, given: Any) -> pa.RecordBatch:
+        columns = given if isinstance(given, tuple) else (given,)
+        if len(columns) != len(self.types):
+            raise UsageError(
+                f"this kvspark.udf takes {count_of(len(self.types), 'column')}, the model's inputs in their order; "
+                f"got {len(columns)}"
+            )
         arrays = [_array(column, kind) for column, kind in zip(columns, self.types, strict=True)]
         for place in self.wrapped:
             arrays[place] = pc.list_element(arrays[place], 0)
@@ -241,7 +248,7 @@ def _declared(function: _Function, fields: list[StructField]) -> Any:
     kind = fields[0].dataType if len(fields) == 1 else StructType(fields)
 
     def one_to_one(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        for frame in function.run((column,) for column in batches):
+        for frame in function.run(batches):
             yield frame[name]
 
     def many_to_one(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
@@ -249,7 +256,7 @@ def _declared(function: _Function, fields: list[StructField]) -> Any:
             yield frame[name]
 
     def one_to_many(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        yield from function.run((column,) for column in batches)
+        yield from function.run(batches)
 
     def many_to_many(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.DataFrame]:
         yield from function.run(batches)

@@ -98,6 +98,21 @@ def test_a_call_with_other_columns_than_the_model_has_inputs_is_refused(
             kvspark.udf(towers)(*columns)
 
 
+def test_a_call_in_sql_with_other_columns_is_told_by_the_worker(
+    spark: SparkSession, mlp: Model, towers: Model
+) -> None:
+    spark.udf.register("one_input", kvspark.udf(mlp, output="label"))
+    spark.udf.register("two_inputs", kvspark.udf(towers))
+    row = "array(float(1))"
+    for call, said in (
+        (f"one_input({row}, {row})", "takes 1 column, .*; got 2"),
+        (f"two_inputs({row})", "takes 2 columns, .*; got 1"),
+        (f"two_inputs({row}, {row}, {row})", "takes 2 columns, .*; got 3"),
+    ):
+        with pytest.raises(PythonException, match=said):
+            spark.sql(f"SELECT {call}").collect()
+
+
 def test_a_filter_on_its_column_does_not_run_the_model_twice(
     table: DataFrame, mlp: Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
