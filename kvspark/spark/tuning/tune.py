@@ -124,7 +124,7 @@ def tune_job(
             compiled,
             dtype=config.model.dtype,
         )
-        _fit(measure, sessions, made, config, seed=limits.seed)
+        fit(measure, sessions, made, config, seed=limits.seed)
         job = _job(config, made, compiled, sessions, measure, has_store=store is not None)
         setting = Setting(
             space_of(job, allows_other_bits=limits.allows_other_bits),
@@ -197,7 +197,7 @@ def _cores(sessions: TrialSessions) -> int:
     return int(sessions.setting("spark.executor.cores", "1"))
 
 
-def _fit(
+def fit(
     measure: SparkMeasure,
     sessions: TrialSessions,
     made: PreparedRun,

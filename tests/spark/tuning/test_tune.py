@@ -125,7 +125,7 @@ def test_a_slow_start_of_the_workers_makes_no_small_sample(monkeypatch: pytest.M
     measure: Any = _StartsSlowly()
     made: Any = Mock()
     made.source.rows = 1_000_000
-    tune._fit(measure, Mock(), made, Mock(), seed=0)
+    tune.fit(measure, Mock(), made, Mock(), seed=0)
     assert measure.samples[0] == tune.PILOT_ROWS
     assert measure.samples[-1] > 100 * tune.PILOT_ROWS
 
