@@ -118,8 +118,9 @@ class RunConfig(Section):
     )
     id: Text | None = Field(
         default=None,
-        description="The run's name: a run of the same id replaces the one before. Without it, derived "
-        "from the conf and `run.logical_date`.",
+        description="The run's name: a run of the same id replaces the one before. Without it, it "
+        "follows from `run.name`, `run.logical_date`, `output.path` and what is computed (`input`, `model`, `inputs`, "
+        "`outputs`): nights without a date have one id.",
     )
     logical_date: Text | None = Field(
         default=None,

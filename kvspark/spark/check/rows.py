@@ -122,7 +122,7 @@ def _expected(
     return Finding(
         "ok",
         "expected",
-        f"{_time_text(total)} to compute {count_of(source.rows, 'row')} on {count_of(cores, 'core')} where nothing is cached "
+        f"{time_text(total)} to compute {count_of(source.rows, 'row')} on {count_of(cores, 'core')} where nothing is cached "
         f"({1_000 * a_row:.3g} ms a row, measured on {count})",
     )
 
@@ -138,7 +138,10 @@ def _stored(model: Model, plan: Plan, source: Source) -> Finding:
     return Finding("ok", "entries", got)
 
 
-def _time_text(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """`seconds` as an estimate: `less than 0.01 s`, `about 12 s`, `about 3 minutes`."""
+    if seconds < 0.01:
+        return "less than 0.01 s"
     if seconds < 120:
         return f"about {seconds:.2g} s"
     return f"about {seconds / 60:,.0f} minutes"

@@ -18,6 +18,7 @@ from kvspark.infer import model as model_module
 from kvspark.infer.model import Model
 from kvspark.spark.check import decided
 from kvspark.spark.check import rows as check_rows
+from kvspark.spark.check.rows import time_text
 from tests.redis_server import running_redis
 from tests.small_models import Mlp, seeded
 from tests.spark.small_jobs import job, write_night
@@ -321,3 +322,16 @@ def test_an_embedded_store_that_cannot_be_made_is_a_warning(
     locked.mkdir(mode=0o500)
     check(folder, model={"path": "gone"}, cache={"url": f"embedded:{locked}/cache"})
     assert "cannot be written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (8e-5, "less than 0.01 s"),
+        (0.12, "about 0.12 s"),
+        (12.0, "about 12 s"),
+        (180.0, "about 3 minutes"),
+    ],
+)
+def test_an_estimate_has_no_more_digits_than_it_knows(seconds: float, told: str) -> None:
+    assert time_text(seconds) == told
