@@ -15,6 +15,7 @@ from kvspark.cache.cache import Cache
 from kvspark.cache.stage.stage_cache import Writer
 from kvspark.infer.model import Model
 from kvspark.infer.planning import measured_plan as planning
+from kvspark.infer.planning import store_cost
 from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
 from kvspark.infer.planning.store_cost import with_store_cost
 from kvspark.infer.predict.predictor import Predictor
@@ -175,6 +176,25 @@ def test_a_probe_measures_the_store_and_leaves_no_row(mlp: CompiledPlan, codec: 
     predictor = Predictor(compiled, cache=cache)
     predictor.predict(ROWS)
     assert {stage.hits for stage in predictor.drain().stages.values()} == {0}
+
+
+@pytest.mark.parametrize(("call_s", "tries"), [(1e-3, 3), (0.05, 1)])
+def test_a_slow_store_is_tried_once(
+    mlp: CompiledPlan, monkeypatch: pytest.MonkeyPatch, call_s: float, tries: int
+) -> None:
+    asked: list[int] = []
+
+    def took(*given: object) -> tuple[float, float, float]:
+        asked.append(len(given))
+        return call_s, call_s, call_s
+
+    monkeypatch.setattr(store_cost, "_tried", took)
+    cache = Cache.connect("memory://measured-slow", namespace="plan")
+    compiled = CompiledPlan.of(
+        mlp.bundle, Plan(dict.fromkeys(("trunk", "output"), StagePlan(cached=True)))
+    )
+    assert with_store_cost(StageCost(US), compiled.stages["trunk"], cache, row_bytes=32)
+    assert len(asked) == tries
 
 
 def test_a_store_that_is_away_gives_no_plan(mlp: CompiledPlan) -> None:
