@@ -4,9 +4,10 @@ same values     of the outputs and of all columns that pass through
 found           what was computed of rows from a folder is found for the same rows from anywhere
 quarantine      a bad row is left out, and named by `input.id`
 pinned          the report says what was read: files, or the version of a table
+read by workers where nothing is between, the workers that score and write read as well, and the values are the same
 
 Each kind of source is tried with one target and each target with one source, not all with all: rows leave a source as a
-DataFrame and reach a target as Arrow batches, and neither knows of the other.
+DataFrame, or as Arrow batches, and reach a target as these, and neither knows of the other.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from kvspark.spark.jobs.job import run_score
 from tests.object_server import S3Address
 from tests.redis_server import PATIENT_MS, RedisAddress, running_redis
 from tests.small_models import Mlp, seeded
+from tests.spark.conftest import features
+from tests.spark.small_jobs import job
 from tests.spark.sources.iceberg_tables import Lake
 from tests.spark.sources.nights import ROWS, config, empty_is_null, inputs, night, write
 from tests.spark.sources.twins import upload, workers_reach
@@ -172,6 +175,37 @@ def test_rows_from_anywhere_to_anywhere_are_those_of_a_folder(
     assert report.stats.stages["output"].hits == ROWS
     assert report.stats.degraded == frozenset()
     assert report.input_digest or report.input_version
+
+
+BY_WORKERS = ("parquet", "objects", "hdfs", "delta", "iceberg")
+
+
+def add_rows(source: str, asked: dict[str, Any], rows: pa.Table) -> None:
+    """Adds `rows` to a table, as a file of its own."""
+    if source == "delta":
+        write_deltalake(asked["paths"][0], rows, mode="append")
+    elif source == "iceberg":
+        load_catalog("lake", **asked["catalog"]).load_table("ns.t").append(rows)
+
+
+@pytest.mark.parametrize(("source", "target"), [pair for pair in PAIRS if pair[0] in BY_WORKERS])
+def test_workers_read_what_they_score_from_anywhere(
+    spark: SparkSession, places: Places, model: Model, source: str, target: str
+) -> None:
+    x = features(ROWS, seed=5)
+    rows = pa.table({"id": range(ROWS), "x": list(x)})
+    is_table = source in {"delta", "iceberg"}
+    asked = SOURCES[source](places, rows.slice(0, 40) if is_table else rows)
+    add_rows(source, asked, rows.slice(40))
+    to = output(places, target)
+    report = run_score(job(places.folder, places.folder, input=asked, output=to), spark=spark)
+    assert (report.reader, report.rows_out) == ("workers", ROWS)
+    found = rows_of(to)
+    expected = model.predict({"x": x}, threads=1)
+    assert found["id"].to_pylist() == list(range(ROWS))
+    assert found["x"].to_pylist() == rows["x"].to_pylist()
+    for name, values in expected.items():
+        assert found[name].to_pylist() == values.tolist()
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)

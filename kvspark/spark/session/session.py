@@ -113,7 +113,12 @@ def _quiet_accumulators(session: SparkSession) -> None:
     """Keeps pyspark from printing a traceback where the JVM that sends it counts dies: the run says so in a line."""
     server = getattr(session.sparkContext, "_accumulatorServer", None)
     if server is not None:
-        server.handle_error = lambda *_: log.debug("counts did not arrive")
+        server.handle_error = _uncounted
+
+
+def _uncounted(*request: object) -> None:
+    del request
+    log.debug("counts did not arrive", exc_info=True)  # noqa: LOG014 - socketserver calls it while it handles one
 
 
 def _java_options(config: SparkConfig) -> dict[str, str]:

@@ -36,6 +36,8 @@ from kvspark.store.endpoint import Endpoint
 if TYPE_CHECKING:
     from kvspark.store.files.segment_folder import Folder
 
+_COLD_LIFE_S = 120.0
+"""What a plan writes to measure a store lives half of that (`kvspark.infer.planning.store_cost`); a segment lives on."""
 _EMBEDDED = "embedded:"
 _BOUND = re.compile(r"\?max_bytes=(\d+)$")
 
@@ -52,10 +54,6 @@ def resolved(config: CacheConfig) -> CacheConfig:
     path, bound = _embedded(config.url)
     suffix = "" if bound is None else f"?max_bytes={bound}"
     return config.model_copy(update={"url": f"{_EMBEDDED}{path}{suffix}"})
-
-
-_COLD_LIFE_S = 120.0
-"""What a plan writes to measure a store lives half of that (`kvspark.infer.planning.store_cost`); a segment lives on."""
 
 
 def open_store(config: CacheConfig) -> Store:

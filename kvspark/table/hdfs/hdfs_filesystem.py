@@ -12,6 +12,7 @@ from kvspark.table.hdfs.bounded import bounded
 from kvspark.table.hdfs.hdfs_files import FileStatus, HdfsFiles
 from kvspark.table.hdfs.hdfs_reader import HdfsReader
 from kvspark.table.hdfs.refusals import telling
+from kvspark.table.objects.readable_file import readable_file
 from kvspark.table.objects.storage import Storage
 
 
@@ -65,7 +66,7 @@ class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no 
         self._files.move(src.strip("/"), dest.strip("/"))
 
     def open_input_file(self, path: str) -> pa.PythonFile:
-        return pa.PythonFile(_Reader(HdfsReader(self._files, path.strip("/"))), mode="r")
+        return readable_file(HdfsReader(self._files, path.strip("/")))
 
     def open_input_stream(self, path: str) -> pa.PythonFile:
         return self.open_input_file(path)
@@ -92,33 +93,6 @@ class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no 
     def _info(self, path: str) -> pafs.FileInfo:
         status = self._files.status(path)
         return pafs.FileInfo(path, pafs.FileType.NotFound) if status is None else _told(status)
-
-
-@final
-class _Reader(io.RawIOBase):
-    """A file of HDFS as Python's files are."""
-
-    def __init__(self, reader: HdfsReader) -> None:
-        self._reader = reader
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._reader.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._reader.seek(offset, whence)
-
-    def read(self, size: int = -1) -> bytes:
-        return self._reader.read(None if size < 0 else size)
-
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._reader.size
 
 
 @final

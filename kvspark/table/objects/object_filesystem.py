@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any, NoReturn, final
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from kvspark.table.objects.objects import Objects
+from kvspark.table.objects.readable_file import readable_file
 
 
 def object_filesystem(store: Objects) -> pafs.FileSystem:
@@ -30,7 +30,7 @@ class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no 
         return [self._info(path) for path in paths]
 
     def open_input_file(self, path: str) -> pa.PythonFile:
-        return pa.PythonFile(_Reader(self._store.reader(path)), mode="r")
+        return readable_file(self._store.reader(path))
 
     def open_input_stream(self, path: str) -> pa.PythonFile:
         return self.open_input_file(path)
@@ -73,33 +73,6 @@ class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no 
         if size_bytes is None:
             return pafs.FileInfo(path, pafs.FileType.NotFound)
         return pafs.FileInfo(path, pafs.FileType.File, size=size_bytes)
-
-
-@final
-class _Reader(io.RawIOBase):
-    """A reader of the client as Python's files are."""
-
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return int(self._reader.tell())
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._reader.seek(offset, whence))
-
-    def read(self, size: int = -1) -> bytes:
-        return bytes(self._reader.read(None if size < 0 else size))
-
-    def size(self) -> int:
-        """Bytes of the object."""
-        return int(self._reader.size)
 
 
 def _refuse(*what: object) -> NoReturn:

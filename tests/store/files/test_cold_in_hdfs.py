@@ -7,14 +7,11 @@ import secrets
 import pytest
 
 from kvspark.errors import StoreFullError, StoreUnavailableError, UsageError
-from kvspark.store.files.cold import ColdStore
-from kvspark.store.files.compaction import compact
 from kvspark.store.files.segment_folder import Folder
 from kvspark.store.opening.url import cold_folder
 from tests.redis_server import free_port
 from tests.store.calls import delete, get_many, set_many
-from tests.store.files.test_cold import Drained
-from tests.store.store_contract import StoreContract
+from tests.store.files.remote_cold import RemoteColdContract, connect
 
 
 @pytest.fixture
@@ -22,31 +19,8 @@ def folder(hdfs):
     return f"{hdfs.url}/{secrets.token_hex(4)}/cold"
 
 
-def connect(folder: str) -> ColdStore:
-    return ColdStore(Folder.at(folder))
-
-
-class TestColdStoreInHdfs(StoreContract):
-    @pytest.fixture
-    def store(self, folder):
-        store = Drained(connect(folder))
-        yield store
-        store.close()
-
-    def test_a_forked_child_and_its_parent_both_go_on(self, store, key):
-        """The client has threads, which a forked child has not, as Arrow's client of S3: of some runs, one hung. Spark forks
-        its workers from a process that opens no store."""
-
-
-def test_segments_are_merged(folder):
-    for number in range(3):
-        store = connect(folder)
-        set_many(store, [(b"%d" % number, b"value"), (b"same", b"%d" % number)], ttl_s=60)
-        assert store.drain() == {}
-    made = compact(Folder.at(folder))
-    assert (made.segments_before, made.segments_after, made.entries) == (3, 1, 4)
-    assert len(Folder.at(folder).names()) == 1
-    assert get_many(connect(folder), [b"0", b"1", b"2", b"same"]) == [b"value"] * 3 + [b"2"]
+class TestColdStoreInHdfs(RemoteColdContract):
+    pass
 
 
 def test_a_quota_that_is_used_up_takes_no_writes_and_is_read_on(folder, hdfs):
