@@ -21,7 +21,7 @@ from kvspark.model.bundle.bundle import Bundle
 from kvspark.model.bundle.describe import Description, describe, explain_miss, html_of, line_of
 from kvspark.model.run.device import DeviceClass
 from kvspark.model.stage.stage import Stage
-from kvspark.plan.plan import Plan
+from kvspark.plan.plan import Plan, check_plan
 from kvspark.spec import MicroBatch, TensorSpec
 
 if TYPE_CHECKING:
@@ -94,9 +94,10 @@ class Predicting:
 
         Raises:
             DataError: a row is bad and `on_bad_row` is "error", or a number does not fit; says which row.
-            UsageError: `cache` is neither a cache nor a URL.
+            UsageError: `cache` is neither a cache nor a URL, or `plan` is no plan.
             SchemaError: an input is missing or has another type.
         """
+        check_plan(plan)
         if threads is None:
             import torch
 

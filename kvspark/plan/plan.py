@@ -140,6 +140,19 @@ class Plan:
         return exact.with_stages({n: replace(s, cached=False) for n, s in exact.stages.items()})
 
 
+def check_plan(plan: object) -> None:
+    """Does nothing if `plan` is a Plan, or None.
+
+    Raises:
+        UsageError: it is neither; says what it is, and how to make one.
+    """
+    if plan is not None and not isinstance(plan, Plan):
+        raise UsageError(
+            f"plan must be a kvspark.Plan, got {type(plan).__name__}; make one with kvspark.measured_plan(rows, model, "
+            'cache=...), or write Plan({"a stage": StagePlan(cached=True)})'
+        )
+
+
 def _is_worth_it(stage: Stage, bundle: Bundle, before: Mapping[str, StagePlan]) -> bool:
     if stage is bundle.stages[-1]:
         return not _is_cheap_joint(stage, bundle, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvspark.errors import UsageError
-from kvspark.plan.plan import Plan
+from kvspark.plan.plan import check_plan
 
 
 def check_arguments(model: object, *, plan: object = None, **mappings: object) -> None:
@@ -20,11 +20,7 @@ def check_arguments(model: object, *, plan: object = None, **mappings: object) -
             f"model must be a kvspark.Model, got {type(model).__name__}; make one with Model.from_torch(module, "
             "example_inputs), or open one with kvspark.open_model(path)"
         )
-    if plan is not None and not isinstance(plan, Plan):
-        raise UsageError(
-            f"plan must be a kvspark.Plan, got {type(plan).__name__}; make one with kvspark.measured_plan(rows, model, "
-            'cache=...), or write Plan({"a stage": StagePlan(cached=True)})'
-        )
+    check_plan(plan)
     for name, given in mappings.items():
         if given is not None and not isinstance(given, Mapping):
             one = "'an input': 'its column'" if name == "inputs" else "'an output': 'a new column'"

@@ -47,6 +47,7 @@ def test_a_plan_by_its_name_is_told_what_it_should_be(model: kvspark.Model) -> N
     for call in (
         lambda: kvspark.score(rows, model, plan=plan),
         lambda: kvspark.udf(model, plan=plan),
+        lambda: model.predict({"x": []}, plan=plan),
         lambda: kvspark.measured_plan(rows, model, cache="memory://", plan=plan),
     ):
         with pytest.raises(
