@@ -21,25 +21,35 @@ _PAUSE_S = 0.01
 
 
 def while_reading(read: Callable[[], T], work: Callable[[], object]) -> list[T]:
-    """The different tables that a reader finds during `work`, of which there is one at least; no reading failed."""
+    """The different tables that a reader finds from before `work` until after it; no reading failed.
+
+    However short the work and however busy the machine: it begins after a whole reading and ends before the last one.
+    """
     found: list[T] = []
     failed: list[Exception] = []
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
+
+    def read_once() -> None:
+        try:
+            there = read()
+        except FileNotFoundError:  # listed before an exchange, and opened after it: read again
+            return
+        except Exception as exc:  # noqa: BLE001 - the test fails of it, and tells what it was
+            failed.append(exc)
+            return
+        if not found or found[-1] != there:
+            found.append(there)
 
     def reading() -> None:
+        read_once()
+        begun.set()
         while not ended.wait(_PAUSE_S):
-            try:
-                there = read()
-            except FileNotFoundError:  # listed before an exchange, and opened after it: read again
-                continue
-            except Exception as exc:  # noqa: BLE001 - the test fails of it, and tells what it was
-                failed.append(exc)
-                continue
-            if not found or found[-1] != there:
-                found.append(there)
+            read_once()
+        read_once()
 
     reader = threading.Thread(target=reading)
     reader.start()
+    begun.wait()
     try:
         work()
     finally:
