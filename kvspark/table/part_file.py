@@ -8,14 +8,11 @@ from typing import final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kvspark.table.encodings import with_dictionary
+from kvspark.table.encodings import with_dictionary, zstd_levels
 from kvspark.table.file_written import FileWritten, column_ranges
 from kvspark.table.hashed_stream import HashedStream
 from kvspark.table.place.place import Place
 from kvspark.table.sink_options import SinkOptions
-
-_ZSTD_LEVEL = 3
-"""parquet-mr's, and so Spark's."""
 
 
 @final
@@ -46,7 +43,7 @@ class PartFile:
                 compression="none"
                 if options.compression == "uncompressed"
                 else options.compression,
-                compression_level=_ZSTD_LEVEL if options.compression == "zstd" else None,
+                compression_level=zstd_levels(schema) if options.compression == "zstd" else None,
                 use_dictionary=with_dictionary(schema),
                 store_schema=False,  # Spark does not write Arrow's, and readers would believe it
                 store_decimal_as_integer=True,

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvspark.table.encodings import zstd_levels
 from kvspark.table.file_written import ColumnRange, FileWritten
 from kvspark.table.place.local_place import LocalPlace
 from kvspark.table.sink import Sink
@@ -111,6 +112,7 @@ def test_only_embeddings_have_no_dictionary(tmp_path: Path) -> None:
     (file,) = Sink(LocalPlace(str(tmp_path)), "part-0", schema).write(rows)
     group = pq.read_metadata(tmp_path / file.name).row_group(0)
     columns = [group.column(n) for n in range(group.num_columns)]
+    assert zstd_levels(schema).keys() == {c.path_in_schema for c in columns}
     without = {c.path_in_schema for c in columns if "RLE_DICTIONARY" not in c.encodings}
     assert without == {"by_key.key_value.value.vectors.list.element.list.element"}
     assert pq.read_table(tmp_path / file.name).to_pylist() == rows[0].to_pylist()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-import pyarrow as pa
-import pyarrow.fs as pafs
-
+from kvspark.table.place.local_file import LocalFile
 from kvspark.table.place.place import OutputFile, Place
 
 
@@ -32,29 +29,7 @@ class LocalPlace(Place):
         file = Path(self.folder, path)
         for folder in reversed(Path(path).parents[:-1]):
             Path(self.folder, folder).mkdir(exist_ok=True)
-        return _LocalFile(file)
+        return LocalFile(file)
 
     def delete(self, path: str) -> None:
         Path(self.folder, path).unlink()
-
-
-@final
-class _LocalFile:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stream: pa.NativeFile = pafs.LocalFileSystem().open_output_stream(str(path))
-
-    def write(self, data: bytes | pa.Buffer) -> None:
-        self._stream.write(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def abandon(self) -> None:
-        with suppress(OSError):
-            self._stream.close()
-        with suppress(OSError):
-            self._path.unlink()
