@@ -16,6 +16,7 @@ In an object store, and in a table of Delta or of Iceberg:
 
     locked  fencing  fenced  sweeping  swept  task_batch  task_file  staged  collected  validated  reported
     told  closed  synced  planned  published  discarding
+    rewritten  merged              where rows are replaced by their ids; workers pass the first
     widened                        where a run that replaces partitions of a Delta table adds a column
 
 A rollback passes `locked`, those from `placed` to `settled`, and `restored`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, final
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from typing_extensions import Self
@@ -14,99 +14,14 @@ from kvspark.config.inputs import InputColumns
 from kvspark.config.model import ModelConfig
 from kvspark.config.placeholders import filled_in
 from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
-from kvspark.config.section.base import Name, Section, Text, Texts, list_of_one
+from kvspark.config.section.base import Name, Section, Text
 from kvspark.config.section.secret import holds_secret
 from kvspark.config.table.input_table import InputConfig
-from kvspark.config.table.storage import CATALOG, STORAGE, Storage, one_spelling
+from kvspark.config.table.output_table import OutputConfig
+from kvspark.config.table.storage import one_spelling
 from kvspark.fingerprint import digest
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
-
-
-@final
-class OutputConfig(Section):
-    """The table that is written."""
-
-    format: Literal["parquet", "delta", "iceberg"] = Field(
-        default="parquet",
-        description="`parquet`: a folder of files. `delta`: a table of Delta Lake, each run a commit of its log. `iceberg`: "
-        "a table of Apache Iceberg, each run a snapshot.",
-    )
-    path: Name = Field(
-        description="The folder that the run publishes: a path of a POSIX file system, or `s3://BUCKET/FOLDER`, `gs://…`, "
-        "`abfss://…`, `hdfs://NAMESERVICE/FOLDER`; for `format: iceberg`, `iceberg:CATALOG/NAMESPACE.TABLE`. Object stores "
-        "and HDFS are reached with the credentials of the environment, and written by the workers.",
-    )
-    catalog: dict[str, str] = Field(default_factory=dict, description=CATALOG)
-    storage: Storage = Field(default_factory=dict, description=STORAGE)
-    compression: Literal["zstd", "snappy", "gzip", "lz4", "uncompressed"] = Field(
-        default="zstd", description="The Parquet compression."
-    )
-    partition_by: Annotated[Texts, BeforeValidator(list_of_one)] = Field(
-        default=(),
-        description="Columns whose values become folders (`dt=2026-01-01`), outermost first. Readers see null for an "
-        "empty text there, as with every table of Spark.",
-    )
-    sort_by: Annotated[Texts, BeforeValidator(list_of_one)] = Field(
-        default=(),
-        description="Columns of the input by which the rows that a task writes are in order, ascending, nulls first: "
-        "readers skip row groups by their bounds.",
-    )
-    mode: Literal["replace", "append", "replace_partitions"] = Field(
-        default="replace",
-        description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "
-        "the same `run.id` or date replaces what it added. `replace_partitions`: they are the whole of each partition of "
-        "which the run has rows, and all others stay as they are. In a folder columns must be the same.",
-    )
-    writer: Literal["spark", "arrow"] = Field(
-        default="arrow",
-        description="Who writes the Parquet files. `arrow`: each worker writes the rows that it scored, which saves "
-        "their way back into Spark; a type that only Spark writes makes Spark write the run, and the log says so.",
-    )
-    file_mb: int = Field(
-        default=512,
-        ge=1,
-        description="With `writer: arrow`, the size at which a task begins another file. Spark's writer makes one file "
-        "of a task.",
-    )
-    group_rows: int = Field(
-        default=1_000_000,
-        ge=1,
-        description="With `writer: arrow`, the most rows of a row group. One also ends at 64 MiB of rows; a worker "
-        "holds three of them at most.",
-    )
-    keep: int = Field(
-        default=1,
-        ge=0,
-        description="How many replaced outputs of this job can be restored (`kvspark rollback`). Each "
-        "takes the disk of one output. Older ones are deleted once a new output is published.",
-    )
-    overwrite: bool = Field(
-        default=False,
-        description="Replace what no run of this job wrote; it is kept beside the output as "
-        "`_replaced-NAME-TIME`. Otherwise such a run is refused (exit code 73).",
-    )
-
-    @model_validator(mode="after")
-    def _path_is_of_the_format(self) -> Self:
-        if (self.format == "iceberg") != self.path.startswith("iceberg:"):
-            raise ValueError(
-                f"output.format is {self.format} and output.path is {self.path}; an Iceberg table has format: iceberg and a path "
-                "iceberg:CATALOG/NAMESPACE.TABLE, and nothing else has"
-            )
-        if self.catalog and self.format != "iceberg":
-            raise ValueError(
-                f"output.catalog is of an Iceberg table, and output.format is {self.format}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _partitions_can_be_replaced(self) -> Self:
-        if self.mode == "replace_partitions" and not self.partition_by:
-            raise ValueError(
-                "output.mode is replace_partitions, and output.partition_by names no column; name the columns of the folders"
-            )
-        return self
 
 
 @final
@@ -241,10 +156,18 @@ class JobConfig(Section):
         return outputs
 
     @model_validator(mode="after")
-    def _what_was_added_is_added(self) -> Self:
-        if self.input.changed_since is not None and self.output.mode != "append":
+    def _what_has_changed_is_added_or_merged(self) -> Self:
+        mode = self.output.mode
+        if self.input.changed_since is not None and mode not in ("append", "merge"):
             raise ValueError(
-                f"input.changed_since reads what was added, and output.mode: {self.output.mode} keeps nothing else; set append"
+                f"input.changed_since reads what is new, and output.mode: {mode} keeps nothing else; set append, or merge where rows "
+                "change"
+            )
+        unnamed = [name for name in self.output.merge_by if name not in self.input.id]
+        if self.input.on_bad_row == "quarantine" and unnamed:
+            raise ValueError(
+                f"input.on_bad_row is quarantine, and input.id does not name {unnamed[0]} of output.merge_by; name all of them, by "
+                "which the old rows of bad ones are found"
             )
         return self
 

@@ -49,6 +49,9 @@ RUN_FIELDS = {
     "versions": "The builds of kvspark, Python, Spark and torch on the driver. Another build is "
     "another fingerprint where it decides bits.",
     "on_bad_row": "input.on_bad_row of the conf.",
+    "rows_replaced": "Rows of the table in whose place others came with the same ids (output.mode: merge).",
+    "rows_removed": "Rows of the table that went, and none came in their place: the input has removed them, or the new row is "
+    "bad or left out (output.mode: merge).",
     "rows_quarantined": "Rows that are not in the output but in `_kvspark/quarantine` inside it.",
     "lossy": "The codec of each stage whose results were rounded on request; outputs are not exact then.",
     "plan": "What was measured before the run and which stages are cached therefore, as `kvspark plan --json` "

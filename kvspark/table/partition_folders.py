@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, final
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,12 @@ def has_folder_name(kind: pa.DataType) -> bool:
 def escaped(text: str) -> str:
     """`text` as Spark writes it into the name of a folder."""
     return "".join(f"%{ord(char):02X}" if char in _ESCAPED else char for char in text)
+
+
+def texts_in(folder: str) -> dict[str, str | None]:
+    """The text of each value in `kind=a%2Fb/n=1`, by its column; None for null and for an empty text."""
+    parts = (part.partition("=") for part in folder.split("/")) if folder else ()
+    return {unquote(name): None if text == HIVE_NULL else unquote(text) for name, _, text in parts}
 
 
 @final

@@ -22,7 +22,8 @@ from pyspark.sql import DataFrame
 from rich.console import Console
 from rich.table import Table
 
-from kvspark.config.job import OutputConfig, SparkConfig
+from kvspark.config.job import SparkConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.spark.scoring.score import ScoredTable
 from kvspark.spark.scoring.score_task import ScoreTask
 from kvspark.spark.session.session import open_session

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from kvspark.config.cache import CacheConfig
-from kvspark.config.job import JobConfig, OutputConfig, RunConfig
+from kvspark.config.job import JobConfig, RunConfig
 from kvspark.config.model import ModelConfig
 from kvspark.config.table.input_table import InputConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.demo.head import TrainedHead, is_held_out
 from kvspark.demo.nights.equality import first_difference
 from kvspark.demo.nights.outcome import Outcome

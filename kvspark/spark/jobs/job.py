@@ -162,9 +162,11 @@ class _Run:
         self, staging: Staging, made: PreparedRun, schema: StructType, bad_rows: BadRowOutput
     ) -> Written:
         with self._phases.phase("validate") as told:
-            written = staging.validated(schema, made.source.rows, bad_rows)
+            written = staging.validated(schema, made.source.rows, bad_rows, made.found.changed)
             made.found.check_unchanged()
-            aside = f", {written.quarantined:,} quarantined" if written.quarantined else ""
+            counts = {"quarantined": written.quarantined, "replaced": written.replaced}
+            counts["removed"] = written.removed
+            aside = "".join(f", {count:,} {became}" for became, count in counts.items() if count)
             told.append(
                 f"{count_of(written.rows, 'row')} in {count_of(written.files, 'file')}{aside}"
             )
@@ -173,8 +175,7 @@ class _Run:
     def _report(
         self, made: PreparedRun, run: Planned, stats: RunStats, written: Written
     ) -> RunReport:
-        config = self._config
-        source, model = made.source, made.model
+        config, source, model = self._config, made.source, made.model
         stages = stage_reports(
             model.stages, stats, known_seconds(self._target.notes, REPORT_FOLDER)
         )
@@ -206,6 +207,8 @@ class _Run:
             versions=_versions(),
             on_bad_row=config.input.on_bad_row,
             rows_quarantined=written.quarantined,
+            rows_replaced=written.replaced,
+            rows_removed=written.removed,
             lossy=run.compiled.plan.lossy,
             plan=run.table,
         )

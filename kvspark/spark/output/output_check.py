@@ -33,6 +33,10 @@ class Written:
     size_bytes: int
     quarantined: int
     """Rows that lie beside the others."""
+    replaced: int = 0
+    """Rows of the table in whose place others come with the same ids."""
+    removed: int = 0
+    """Rows of the table that go, and none comes in their place."""
 
 
 def check_written(

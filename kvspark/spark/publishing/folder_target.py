@@ -21,6 +21,7 @@ from kvspark.spark.runs.history import PastRun, add_run, drop_taken, write_repor
 from kvspark.spark.runs.run_report import RunReport
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import ScoredTable
+from kvspark.table.merge.row_ids import RowIds
 from kvspark.table.place.local_place import LocalPlace
 from kvspark.table.place.place import Place
 
@@ -96,7 +97,10 @@ class _FolderStaging(Staging):
     def write(self, table: ScoredTable) -> str:
         return write_rows(table, self._staged, self._config)
 
-    def validated(self, schema: StructType, rows: int, bad_rows: BadRowOutput) -> Written:
+    def validated(
+        self, schema: StructType, rows: int, bad_rows: BadRowOutput, changed: RowIds | None
+    ) -> Written:
+        del changed  # single rows of a folder are not replaced
         quarantined = collected(bad_rows.aside(), self._bad, self._staged)
         fault_point("collected")
         written = check_written(

@@ -19,6 +19,7 @@ _REPLACES: Mapping[str, Replaces] = {
     "replace": "table",
     "replace_partitions": "partitions",
     "append": "run",
+    "merge": "rows",
 }
 
 
@@ -53,7 +54,14 @@ def publisher_of(config: JobConfig) -> Publisher | None:
         )
     from kvspark.table.delta.delta_publisher import DeltaPublisher
 
-    return DeltaPublisher(place, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces)
+    return DeltaPublisher(
+        place,
+        owner=owner,
+        keep=keep,
+        overwrite=overwrite,
+        replaces=replaces,
+        merge_by=output.merge_by,
+    )
 
 
 def publisher_at(url: str) -> Publisher:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.config.job import JobConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.errors import UsageError
 from kvspark.spark.output.job_target import target_of
 from kvspark.spark.output.target_place import refuse_overlap

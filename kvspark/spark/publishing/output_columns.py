@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    ByteType,
+    DateType,
+    DecimalType,
+    IntegerType,
+    LongType,
+    MapType,
+    ShortType,
+    StringType,
+    StructType,
+)
 
-from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.config.job import JobConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.errors import UsageError
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.output.appended import check_added
 from kvspark.spark.publishing.output_place import publishes_folders
+from kvspark.spark.tables.footer_schema import UNKNOWN
 from kvspark.spark.tables.paths import local_path
+from kvspark.table.merge.row_ids import refused_id
+
+_ID_TYPES = (ByteType, ShortType, IntegerType, LongType, DateType, DecimalType)
 
 
 def check_output(config: JobConfig, schema: StructType) -> None:
@@ -18,10 +35,11 @@ def check_output(config: JobConfig, schema: StructType) -> None:
     A type that nobody knows yet (void) is not looked at.
 
     Raises:
-        UsageError: as `check_partition_by`.
+        UsageError: as `check_partition_by`, `check_merge_by`.
         OutputError: as `check_added`.
     """
     check_partition_by(config.output, schema)
+    check_merge_by(config.output, schema)
     if config.output.mode != "replace" and publishes_folders(config.output):
         published = local_path(config.output.path, what="output path")
         check_added(published, schema, config.output.partition_by, config.run_id())
@@ -53,6 +71,22 @@ def check_partition_by(output: OutputConfig, schema: StructType) -> None:
                 f"output.partition_by names {name!r} of type {kind.simpleString()}, which no folder's name holds; "
                 "name a column of texts, numbers or dates"
             )
+
+
+def check_merge_by(output: OutputConfig, schema: StructType) -> None:
+    """Does nothing if rows of `schema` are known again by the columns that `output` names.
+
+    Raises:
+        UsageError: a column is missing, or of a type that does not tell rows apart.
+    """
+    for name in output.merge_by:
+        if name not in schema.names:
+            raise UsageError(
+                f"output.merge_by: {missing_column(name, schema.names, 'name columns of the input')}"
+            )
+        kind = schema[name].dataType
+        if not isinstance(kind, _ID_TYPES) and kind not in (StringType(), UNKNOWN):
+            raise refused_id(name, kind.simpleString())
 
 
 def check_sort_by(output: OutputConfig, given: StructType) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvspark.config.job import OutputConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.table.objects.storage import is_remote
 
 

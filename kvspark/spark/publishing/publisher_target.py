@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -29,9 +31,13 @@ from kvspark.spark.runs.unpublished import unpublished_lines
 from kvspark.spark.scoring.bad_rows import Aside, BadRowOutput
 from kvspark.spark.scoring.score import ScoredTable
 from kvspark.spark.session.interrupt import held
-from kvspark.spark.writing.arrow_writer import files_of, why_not
+from kvspark.spark.writing.arrow_writer import files_of, sink_options, why_not
 from kvspark.spark.writing.file_schema import file_schema
+from kvspark.spark.writing.rewriting_by_workers import rewritten_by_workers
 from kvspark.table.file_written import FileWritten
+from kvspark.table.merge.merging import Merge, MergedFiles
+from kvspark.table.merge.rewriting import RunAll
+from kvspark.table.merge.row_ids import RowIds
 from kvspark.table.place.place import Place
 from kvspark.table.publish.publisher import Attempt, Content, Publisher
 from kvspark.table.sink import Sink
@@ -115,6 +121,8 @@ class _AttemptStaging(Staging):
         self._files: tuple[FileWritten, ...] = ()
         self._schema = pa.schema([])
         self._beside: tuple[str, ...] = ()
+        self._made = Content((), self._schema)
+        self._run_all: RunAll | None = None
         self.is_published = False
 
     def bad_rows(self) -> tuple[Place, str]:
@@ -132,13 +140,16 @@ class _AttemptStaging(Staging):
             )
         self._schema = file_schema(table.schema, output.partition_by, spark.version)
         token = self._attempt.name.rpartition("-")[2]
+        self._run_all = partial(rewritten_by_workers, spark, token)
         self._files = tuple(
             files_of(table, self._attempt.place, token, output, self._attempt.file_schema)
         )
         fault_point("staged")
         return "arrow"
 
-    def validated(self, schema: StructType, rows: int, bad_rows: BadRowOutput) -> Written:
+    def validated(
+        self, schema: StructType, rows: int, bad_rows: BadRowOutput, changed: RowIds | None
+    ) -> Written:
         del schema  # the files have it, by which they were written
         aside = bad_rows.aside()
         self._beside = self._aside(aside)
@@ -151,8 +162,22 @@ class _AttemptStaging(Staging):
                 f"{quarantined:,} quarantined ones, and {rows:,} were read; check that the input does not change during "
                 "the run"
             )
-        size_bytes = sum(file.size_bytes for file in self._files)
-        return Written(written, len(self._files), size_bytes, quarantined)
+        content = self._content(changed)
+        merged = content.merged or MergedFiles()
+        size_bytes = sum(file.size_bytes for file in content.all_files)
+        count = len(content.all_files)
+        return Written(written, count, size_bytes, quarantined, merged.replaced, merged.removed)
+
+    def _content(self, changed: RowIds | None) -> Content:
+        """What is published, once it is known which rows of the table it replaces."""
+        output = self._config.output
+        made = Content(self._files, self._schema, output.partition_by, beside=self._beside)
+        if output.mode == "merge":
+            assert self._run_all is not None
+            merge = Merge(output.merge_by, changed, sink_options(output), self._run_all)
+            made = self._publisher.merged(self._attempt, made, merge)
+        self._made = made
+        return made
 
     def report(self, report: RunReport) -> None:
         staged = self._notes.with_name("staged")
@@ -161,10 +186,8 @@ class _AttemptStaging(Staging):
     def publish(self) -> None:
         staged = self._notes.with_name("staged")
         notes = {path: (staged / path).read_bytes() for path in NOTES}
-        by = self._config.output.partition_by
-        content = Content(self._files, self._schema, by, notes, self._beside)
         with held():  # who is told that nothing was published must not find it
-            self._publisher.commit(self._attempt, content)
+            self._publisher.commit(self._attempt, replace(self._made, notes=notes))
             self.is_published = True
 
     def discard(self) -> None:

@@ -14,6 +14,7 @@ from kvspark.spark.runs.history import PastRun
 from kvspark.spark.runs.run_report import RunReport
 from kvspark.spark.scoring.bad_rows import BadRowOutput
 from kvspark.spark.scoring.score import ScoredTable
+from kvspark.table.merge.row_ids import RowIds
 from kvspark.table.place.place import Place
 
 
@@ -37,11 +38,16 @@ class Staging(ABC):
         """
 
     @abstractmethod
-    def validated(self, schema: StructType, rows: int, bad_rows: BadRowOutput) -> Written:
+    def validated(
+        self, schema: StructType, rows: int, bad_rows: BadRowOutput, changed: RowIds | None
+    ) -> Written:
         """What was written, once it is known to be what the run should have written of `rows` rows.
+
+        `changed` are the ids of the rows that the input has changed or removed, where it says so.
 
         Raises:
             ValidationError: it is not.
+            DataError: rows are merged, and two have one id, or one has none.
             OutputError: it cannot be added to the table that is there.
         """
 

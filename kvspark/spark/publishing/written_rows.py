@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, DataFrameWriter
 
-from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.config.job import JobConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.spark.output.appended import int96_column
 from kvspark.spark.publishing.output_columns import check_output
 from kvspark.spark.scoring.score import ScoredTable

@@ -72,6 +72,10 @@ class RunReport:
     on_bad_row: str = "error"
     rows_quarantined: int = 0
     """Rows that `rows_out` leaves out; they are in `_kvspark/quarantine` beside the report."""
+    rows_replaced: int = 0
+    """Rows of the table in whose place others came with the same ids."""
+    rows_removed: int = 0
+    """Rows of the table that went, and none came in their place."""
 
     lossy: Mapping[str, str] = field(default_factory=dict)
     """The lossy codec of each stage that has one: outputs are not those of the exact model."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
-from kvspark.config.job import OutputConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.errors import OutputError
 from kvspark.spark.scoring.score import ScoredTable
 from kvspark.spark.writing.file_schema import file_schema, refusal

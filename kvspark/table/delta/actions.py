@@ -126,7 +126,7 @@ def removed(table: DeltaTable, files: Sequence[TableFile]) -> list[RemoveAction]
     """
     from deltalake.transaction import RemoveAction
 
-    _check_removable(table, [each.path for each in files])
+    check_removable(table, [each.path for each in files])
     return [
         RemoveAction(
             each.path,
@@ -150,7 +150,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value) or None
 
 
-def _check_removable(table: DeltaTable, paths: Sequence[str]) -> None:
+def check_removable(table: DeltaTable, paths: Sequence[str]) -> None:
     """Does nothing if an action that only names the files takes them out.
 
     Raises:

@@ -12,8 +12,9 @@ which there can be one only.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -21,9 +22,12 @@ from kvspark.errors import OutputError
 from kvspark.fault import fault_point
 from kvspark.table.delta.columns import check_table
 from kvspark.table.delta.log import MISREAD, DeltaLog
+from kvspark.table.delta.old_files import old_files
+from kvspark.table.delta.partition_values import partition_values
 from kvspark.table.delta.run_commit import RunCommit
 from kvspark.table.delta.snapshot import Snapshot
 from kvspark.table.delta.versions import DeltaVersions, attempts_in, version_of
+from kvspark.table.merge.merging import Merge, NewRows, merged_files
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns, attempt_name
 from kvspark.table.publish.file_list import LIST_NAME, FileList
@@ -49,8 +53,12 @@ class DeltaPublisher(Publisher):
         keep: int = 1,
         overwrite: bool = False,
         replaces: Replaces = "table",
+        merge_by: Sequence[str] = (),
     ) -> None:
-        """`owner` is the job's name; any job's table is ours without it. `keep` versions stay restorable."""
+        """`owner` is the job's name; any job's table is ours without it. `keep` versions stay restorable.
+
+        `merge_by` are the columns that are the id of a row, where rows are replaced.
+        """
         self._storage = storage
         self._files: TableFiles = (
             ObjectFiles(storage) if "://" in storage.url else PosixFiles(Path(storage.url))
@@ -60,6 +68,7 @@ class DeltaPublisher(Publisher):
         self._owner = owner
         self._application = f"kvspark:{owner or ''}"
         self._overwrite = overwrite
+        self._merge_by = merge_by
         self._commit = RunCommit(
             self._log, self._versions, self._files, self._application, replaces
         )
@@ -79,6 +88,7 @@ class DeltaPublisher(Publisher):
                 self._check_owner(there)
             if there is not None:
                 self._commit.check_runs(run_id, there)
+                self._check_ids(there)
             elif not self._overwrite and (stray := self._files.stray()) is not None:
                 raise OutputError(
                     f"output path {self.url} has files and is no Delta table ({stray}); nothing was published, name another "
@@ -124,6 +134,22 @@ class DeltaPublisher(Publisher):
             self._versions.sweep(listed, pointer, version, point="discarding")
         except OSError as exc:
             log.warning("old versions below %s stay until the next run (%s)", self.url, exc)
+
+    def merged(self, attempt: Attempt, content: Content, merge: Merge) -> Content:
+        with _telling("nothing was published"):
+            there = self._log.read()
+            self._commit.check(attempt, content, there)
+            by = content.partition_by
+            for each in content.files:
+                partition_values(each.folder, content.schema)  # raises for a date that has no text
+            schema = attempt.file_schema(content.schema, by)
+            new = NewRows(
+                attempt.place, content.files, content.beside, schema, by, self._storage.options
+            )
+            old = [] if there is None else old_files(there)
+            made = replace(content, merged=merged_files(merge, new, old))
+        fault_point("merged")
+        return made
 
     def abort(self, attempt: Attempt) -> None:
         try:
@@ -181,6 +207,15 @@ class DeltaPublisher(Publisher):
                 "nothing was written, name another path"
             )
 
+    def _check_ids(self, there: Snapshot) -> None:
+        known = {each["name"] for each in there.columns().fields}
+        missing = [name for name in self._merge_by if name not in known]
+        if missing and there.has_files():
+            raise OutputError(
+                f"output path {self.url}: the table there has no column {missing[0]!r}, which output.merge_by names, so its rows "
+                "are not known again; nothing was published, name columns that it has, or run once with output.mode: replace"
+            )
+
     def _check_owner(self, there: Snapshot) -> None:
         pointer = there.pointer
         owner = None if pointer is None else pointer.owner
@@ -200,11 +235,11 @@ class DeltaPublisher(Publisher):
         """Leaves of the attempt what the table is to have of it, and all of that."""
         self._files.close(attempt.name)
         fault_point("closed")
-        self._files.check(attempt.name, content.files)
-        wanted = {each.name for each in content.files if each.rows} | set(content.beside)
+        self._files.check(attempt.name, content.all_files)
+        wanted = {each.name for each in content.all_files if each.rows} | set(content.beside)
         found = self._files.sizes(attempt.name)
         self._files.delete(attempt.name, [name for name in found if name not in wanted])
-        listed = FileList(attempt.name, content.files).to_bytes()
+        listed = FileList(attempt.name, content.all_files).to_bytes()
         notes = {**content.notes, LIST_NAME: listed}
         if runs is not None:
             notes[RUNS_NOTE] = runs.to_bytes()

@@ -168,7 +168,9 @@ def _files(table: DeltaTable, url: str) -> tuple[ListedFile, ...]:
         path = action["path"]
         uri = path if "://" in path else f"{base}/{path}"
         files.append(
-            ListedFile(_location(path, url), action.get("partition") or {}, deleted.pop(uri, None))
+            ListedFile(
+                location_of(path, url), action.get("partition") or {}, deleted.pop(uri, None)
+            )
         )
     if deleted:
         raise DataError(
@@ -191,7 +193,7 @@ def _deleted(table: DeltaTable) -> dict[str, Deleted]:
     return found
 
 
-def _location(path: str, url: str) -> str:
+def location_of(path: str, url: str) -> str:
     """Where the file is that the log calls `path`, whose signs are those of a URL."""
     plain = unquote(path)
     if plain.startswith("file:"):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import unquote
 
 import pyarrow as pa
 
 from kvspark.errors import OutputError
-from kvspark.table.partition_folders import HIVE_NULL
+from kvspark.table.partition_folders import texts_in
 
 _PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -20,13 +19,10 @@ def partition_values(folder: str, schema: pa.Schema) -> Mapping[str, str | None]
     Raises:
         OutputError: a value has no text in it.
     """
-    found: dict[str, str | None] = {}
-    for part in folder.split("/") if folder else ():
-        name, _, text = part.partition("=")
-        name = unquote(name)
-        found[name] = None if text == HIVE_NULL else unquote(text)
+    found = texts_in(folder)
+    for name, text in found.items():
         is_date = pa.types.is_date32(schema.field(name).type)
-        if is_date and text != HIVE_NULL and not _PLAIN_DATE.fullmatch(text):
+        if is_date and text is not None and not _PLAIN_DATE.fullmatch(text):
             raise OutputError(
                 f"partition column {name!r} has a date before year 0 or after year 9999, which a table of Delta Lake cannot "
                 "say; nothing was published"

@@ -65,13 +65,15 @@ class RunCommit:
         added = self._added(attempt, content)
         if there is None or self.replaces == "table":
             return AddedRuns({attempt.name: len(added)})
+        if self.replaces == "rows":
+            return None  # a file may have rows of several runs
         if self.replaces == "run":
             self.check_runs(attempt.run_id, there)
         elif not self._is_known(there):
             return None
         before = self._before(there)
         if self.replaces == "partitions":
-            before = before.without(_attempts(self._gone(attempt, added, there)))
+            before = before.without(_attempts(self._gone(attempt, added, content, there)))
         return before.with_run(attempt.name, attempt.run_id, len(added))
 
     def publish(self, attempt: Attempt, content: Content) -> tuple[int, Pointer]:
@@ -99,7 +101,7 @@ class RunCommit:
             elif self.replaces == "table":
                 self.log.replace(there, fields, added, pointer, self.application)
             else:
-                gone = self._gone(attempt, added, there)
+                gone = self._gone(attempt, added, content, there)
                 self.log.exchange(there, added, gone, pointer, self.application)
 
         return self.versions.change(next_pointer, write)
@@ -111,7 +113,7 @@ class RunCommit:
             OutputError: it cannot have it.
         """
         columns = None if there is None else there.columns()
-        return columns_for(content.schema, content.partition_by, columns, content.files)
+        return columns_for(content.schema, content.partition_by, columns, content.all_files)
 
     def _check_may_commit(self, attempt: Attempt, there: Snapshot | None, version: str) -> None:
         """Raises RunLockedError if another attempt has begun since, has made the table, or changed what is added to."""
@@ -121,9 +123,10 @@ class RunCommit:
             raise RunLockedError(
                 f"output path {self.files.url}: another run has begun since, and may publish; this one published nothing"
             )
-        if there is not None and self.replaces == "run" and there.version != int(version):
+        is_newest = there is None or there.version == int(version)
+        if there is not None and self.replaces in ("run", "rows") and not is_newest:
             raise RunLockedError(
-                f"output path {self.files.url}: another program has written to the table while this run, which adds to it, "
+                f"output path {self.files.url}: another program has written to the table while this run, which keeps rows of it, "
                 f"was under way (version {there.version:,} came behind {int(version):,}); this run published nothing, start "
                 "it again"
             )
@@ -140,10 +143,13 @@ class RunCommit:
         return current is not None and self.files.note(current.attempt, RUNS_NOTE) is not None
 
     def _gone(
-        self, attempt: Attempt, added: Sequence[AddedFile], there: Snapshot
+        self, attempt: Attempt, added: Sequence[AddedFile], content: Content, there: Snapshot
     ) -> list[TableFile]:
         """The files that the run replaces."""
         found = files_of(there)
+        if self.replaces == "rows":
+            assert content.merged is not None  # else it would add rows beside those of their ids
+            return [each for each in found if each.path in {*content.merged.gone}]
         if self.replaces == "partitions":
             return in_partitions_of(added, found)
         return [each for each in found if is_of_run(attempt_of(each.path), attempt.run_id)]
@@ -156,11 +162,11 @@ class RunCommit:
         there: Snapshot | None,
     ) -> int:
         """How many the table has once `added` is."""
-        rows = sum(each.rows for each in content.files)
+        rows = sum(each.rows for each in content.all_files)
         if there is None or self.replaces == "table":
             return rows
         kept = sum(each.rows for each in files_of(there))
-        return rows + kept - sum(each.rows for each in self._gone(attempt, added, there))
+        return rows + kept - sum(each.rows for each in self._gone(attempt, added, content, there))
 
     def _added(self, attempt: Attempt, content: Content) -> list[AddedFile]:
         return [
@@ -170,7 +176,7 @@ class RunCommit:
                 partition_values(each.folder, content.schema),
                 statistics(each, content.schema, content.partition_by),
             )
-            for each in content.files
+            for each in content.all_files
             if each.rows
         ]
 

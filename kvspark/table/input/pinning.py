@@ -14,15 +14,19 @@ from kvspark.table.place.opening import open_objects
 _THREADS = 16  # of requests without bytes: the wait is for the network
 
 
-def pinned_files(locations: Sequence[str], options: Mapping[str, str]) -> list[PinnedFile]:
+def pinned_files(
+    locations: Sequence[str], options: Mapping[str, str], *, called: str = "input"
+) -> list[PinnedFile]:
     """The files at `locations`, paths or URLs, in order; `options` are those of their object store.
+
+    `called` is what messages call their table.
 
     Raises:
         DataError: one is not there, or cannot be looked at.
         SecretError: the object store refuses the credentials.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda location: _pinned(location, options), locations))
+        return list(pool.map(lambda location: _pinned(location, options, called), locations))
 
 
 def check_unchanged(files: Sequence[PinnedFile]) -> None:
@@ -41,15 +45,15 @@ def check_unchanged(files: Sequence[PinnedFile]) -> None:
                 )
 
 
-def _pinned(location: str, options: Mapping[str, str]) -> PinnedFile:
+def _pinned(location: str, options: Mapping[str, str], called: str) -> PinnedFile:
     try:
         found = _at(location, options)
     except PermissionError as exc:
-        raise SecretError(f"input: {exc}; nothing was written") from None
+        raise SecretError(f"{called}: {exc}; nothing was written") from None
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise DataError(
-            f"input file {location} is in the table and cannot be read ({reason}); nothing was written, look whether the "
+            f"{called} file {location} is in the table and cannot be read ({reason}); nothing was written, look whether the "
             "table's files were removed, or read a version whose files are there"
         ) from None
     return found

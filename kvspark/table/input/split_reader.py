@@ -33,6 +33,8 @@ class SplitReader:
     """Of a batch."""
     places: tuple[str, str] | None = None
     """The names of two more columns: the file of a row, and its place there."""
+    called: str = "input"
+    """What messages call the table."""
 
     def batches(self, split: int) -> Iterator[pa.RecordBatch]:
         """The rows of split number `split`, in the order of its files.
@@ -46,14 +48,14 @@ class SplitReader:
             try:
                 yield from self._rows(file, piece)
             except PermissionError as exc:
-                raise SecretError(f"input: {exc}; nothing was published") from None
+                raise SecretError(f"{self.called}: {exc}; nothing was published") from None
             except ObjectChangedError as exc:
                 raise DataError(
-                    f"input file {exc}; nothing was published, start the run again when the input is complete"
+                    f"{self.called} file {exc}; nothing was published, start the run again when the {self.called} is complete"
                 ) from None
             except (OSError, pa.ArrowException) as exc:
                 raise DataError(
-                    f"input file {file.pinned.name} cannot be read to its end ({_why(exc)}); nothing was published, "
+                    f"{self.called} file {file.pinned.name} cannot be read to its end ({_why(exc)}); nothing was published, "
                     "write it again, or start the run again if the store did not answer"
                 ) from None
 
@@ -65,11 +67,17 @@ class SplitReader:
             page_checksum_verification=True,
         ) as parquet:
             row = piece.first_row
-            size = min(self.most_rows, _rows_of_a_batch(parquet.metadata, piece.groups))
+            names = self._names(parquet.schema_arrow)
+            size = min(self.most_rows, _rows_of_a_batch(parquet.metadata, piece.groups, names))
             for groups in _read_at_once(parquet.schema_arrow, piece.groups):
-                for batch in parquet.iter_batches(size, row_groups=groups):
+                for batch in parquet.iter_batches(size, row_groups=groups, columns=names):
                     yield self._made(batch, file, row)
                     row += batch.num_rows
+
+    def _names(self, there: pa.Schema) -> list[str] | None:
+        """The columns of a file that are read; None for all."""
+        places = [place for place in places_of(self.schema, there) if place is not None]
+        return None if len(places) == len(there) else [there.field(place).name for place in places]
 
     def _made(self, batch: pa.RecordBatch, file: TableFile, row: int) -> pa.RecordBatch:
         arrays = []
@@ -109,12 +117,26 @@ def _holds_dictionary(kind: pa.DataType) -> bool:
     return any(pa.types.is_dictionary(each) or _holds_dictionary(each) for each in inside)
 
 
-def _rows_of_a_batch(metadata: pq.FileMetaData, groups: Sequence[int]) -> int:
-    """That take about `_MOST_BYTES`."""
+def _rows_of_a_batch(
+    metadata: pq.FileMetaData, groups: Sequence[int], names: Sequence[str] | None
+) -> int:
+    """That take about `_MOST_BYTES`, with the columns `names` alone where they are given."""
     chosen = [metadata.row_group(group) for group in groups]
     rows = max(1, sum(group.num_rows for group in chosen))
-    a_row = max(1, sum(group.total_byte_size for group in chosen) // rows)
+    a_row = max(1, sum(_size_bytes(group, names) for group in chosen) // rows)
     return int(max(1, _MOST_BYTES // a_row))
+
+
+def _size_bytes(group: pq.RowGroupMetaData, names: Sequence[str] | None) -> int:
+    if names is None:
+        return int(group.total_byte_size)
+    chunks = (group.column(place) for place in range(group.num_columns))
+    read = {*names}
+    return sum(
+        chunk.total_uncompressed_size
+        for chunk in chunks
+        if chunk.path_in_schema.partition(".")[0] in read
+    )
 
 
 def _why(exc: Exception) -> str:

@@ -43,6 +43,10 @@ class Place(ABC):
     def path(self, name: str, folder: str) -> str:
         """What the file `name` of the table's folder `folder` is called in this place."""
 
+    def location(self, path: str) -> str:
+        """The path or URL of a file that is complete, by its path in this place."""
+        return f"{self.url}/{path}"
+
     @abstractmethod
     def create(self, path: str) -> OutputFile:
         """A new file.

@@ -27,6 +27,10 @@ class SplitPlace(Place):
         # Of folders of rows nothing is left: the format of the table lists the values of its columns.
         return f"{folder}/{name}" if f"{folder}/".startswith(BESIDE) else name
 
+    def location(self, path: str) -> str:
+        place, inside = self._found(path)
+        return place.location(inside)
+
     def create(self, path: str) -> OutputFile:
         place, inside = self._found(path)
         return place.create(inside)

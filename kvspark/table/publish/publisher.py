@@ -10,13 +10,15 @@ from typing import Literal, TypeAlias, final
 
 import pyarrow as pa
 
+from kvspark.errors import OutputError
 from kvspark.table.file_written import FileWritten
+from kvspark.table.merge.merging import Merge, MergedFiles
 from kvspark.table.place.place import Place
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
-Replaces: TypeAlias = Literal["table", "partitions", "run"]
+Replaces: TypeAlias = Literal["table", "partitions", "run", "rows"]
 """What a run takes out of the table: all that is there, the partitions of which it has rows, or what a run of the same id
-has added, so that its rows are added to all others."""
+has added, so that its rows are added to all others, or the rows that `Publisher.merged` was told of."""
 
 
 def unchanged(schema: pa.Schema, partition_by: Sequence[str]) -> pa.Schema:
@@ -56,6 +58,13 @@ class Content:
     """Small files that belong to the table and hold no rows of it, by path: the report, the history."""
     beside: tuple[str, ...] = ()
     """Paths in the attempt's place of files that tasks wrote and that hold no rows of the table: the quarantine."""
+    merged: MergedFiles | None = None
+    """What `Publisher.merged` has made of the files that are there, whose new files are not among `files`."""
+
+    @property
+    def all_files(self) -> tuple[FileWritten, ...]:
+        """Those of the run, and those that it has rewritten."""
+        return self.files if self.merged is None else (*self.files, *self.merged.files)
 
 
 @final
@@ -116,6 +125,21 @@ class Publisher(ABC):
             ValidationError: a file is missing, or not as its task left it.
             RunLockedError: another run has begun since, and this one can publish no more.
         """
+
+    def merged(self, attempt: Attempt, content: Content, merge: Merge) -> Content:
+        """`content` with what its commit takes out of the table: the rows that it replaces by their ids.
+
+        Before `commit`, of a publisher that replaces rows. Nothing that readers find is touched.
+
+        Raises:
+            DataError: a row has no id, or that of another.
+            OutputError: it cannot be said; see `merged_files`.
+            RunLockedError: another run, or program, has written since.
+        """
+        del attempt, content, merge
+        raise OutputError(
+            f"{self.url} is no table whose rows are replaced one by one; nothing was published, set output.mode to another"
+        )
 
     @abstractmethod
     def abort(self, attempt: Attempt) -> None:

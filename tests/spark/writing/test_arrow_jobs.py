@@ -11,7 +11,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from kvspark.config.job import JobConfig, OutputConfig
+from kvspark.config.job import JobConfig
+from kvspark.config.table.output_table import OutputConfig
 from kvspark.errors import RowError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score

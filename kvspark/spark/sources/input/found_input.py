@@ -11,6 +11,7 @@ from pyspark.sql.types import StructType
 from kvspark.spark.sources.input.split_rows import SplitRows
 from kvspark.table.input.pinned_file import PinnedFile, digest_of
 from kvspark.table.input.pinning import check_unchanged
+from kvspark.table.merge.row_ids import RowIds
 
 
 class FoundInput(ABC):
@@ -47,6 +48,11 @@ class FoundInput(ABC):
     @property
     def since(self) -> str | None:
         """The version since which rows were added that are read; None where all of `version` are."""
+        return None
+
+    @property
+    def changed(self) -> RowIds | None:
+        """The ids of the rows that were changed or removed `since`; None where none are known to be."""
         return None
 
     @property
