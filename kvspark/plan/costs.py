@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from kvspark.errors import UsageError
@@ -36,7 +36,9 @@ class StageRows:
     distinct: float
     """In the whole table: so many are computed where workers share a cache."""
     hits: float = 0.0
-    """The share of the distinct rows that the store has, 0 to 1."""
+    """The share of the distinct rows that the store has for all but sure, 0 to 1: what is cached is chosen by it."""
+    likely_hits: float | None = None
+    """The same as it is expected, by which seconds are told; None: as `hits`."""
     stored: float = 1.0
     """The share of rows that those were chosen from, by their digests: of others none is there. Above 0."""
 
@@ -71,3 +73,11 @@ class Night:
     rows: Mapping[str, StageRows]
     stores: bool = True
     """False if the store takes no entries: it is full."""
+
+    def likely(self) -> Night:
+        """This run with as many hits as are expected."""
+        rows = {
+            name: each if each.likely_hits is None else replace(each, hits=each.likely_hits)
+            for name, each in self.rows.items()
+        }
+        return replace(self, rows=rows)

@@ -35,7 +35,7 @@ class PlannedStage:
     rows: float
     """Rows that are asked of it, if nothing behind it is found."""
     hit_rate: float
-    """That is expected with that share, 0 to 1: the lower end of what a sample allows."""
+    """That is expected with that share, 0 to 1. The choice was made by the lower end of what the sample allows."""
     break_even: float | None
     """The hit rate from which caching it pays in this run; None where none does."""
     lookup_s: float
@@ -75,7 +75,8 @@ class PlanTable:
     trouble: str | None = None
     """Why nothing is inserted: the store is `full`, or `forgets` what is; None where entries are."""
     other_s: float | None = None
-    """Wall seconds of a run besides: to start, to read, to write. As the run before had them; None without one."""
+    """Wall seconds of a run besides: those that it had before it was planned, and the rest, to read and to write say, as
+    the run before had it; None without one."""
 
     @property
     def cached(self) -> dict[str, bool]:
@@ -124,7 +125,8 @@ def plan_table(
 
     `deciders` says in words what decides for stages that are as they are whatever it costs.
     """
-    made, alone = forecast(night, shares), forecast(night, {})
+    likely = night.likely()
+    made, alone = forecast(likely, shares), forecast(likely, {})
     memory = {
         name: one.inserted * entry_memory_bytes(night.costs[name].entry_bytes or 0)
         for name, one in made.items()
@@ -132,7 +134,7 @@ def plan_table(
     return PlanTable(
         tuple(
             _planned(
-                night,
+                likely,
                 stage.name,
                 shares,
                 made[stage.name],

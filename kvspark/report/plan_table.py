@@ -45,7 +45,7 @@ def plan_lines(plan: PlanTable) -> list[str]:
     ]
     if plan.other_s is not None:
         lines.append(
-            f"about {plan.with_s + plan.other_s:.1f} s in all: {plan.other_s:.1f} s besides, as the run before had it"
+            f"about {plan.with_s + plan.other_s:.1f} s in all: {plan.other_s:.1f} s besides, most of it as the run before had it"
         )
     if plan.trouble is not None:
         why = _TROUBLE.get(plan.trouble, plan.trouble)

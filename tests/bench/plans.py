@@ -26,6 +26,7 @@ from kvspark.config.sealing import KEY_ENV
 from kvspark.infer.checks.preflight import preflight
 from kvspark.infer.model import Model
 from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
+from kvspark.infer.planning.sampled_rows import SampledRows
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, compiled_plan
 from kvspark.plan.costs import Expectation
@@ -227,7 +228,7 @@ class Nights:
         checked = preflight(compiled, rows, cache=cache)
         expect = Expectation(again=AGAIN, retrained=0.0)
         run = PlannedRun(self.count, 1, checked.compute_s, expect)
-        table = measured_plan(compiled, rows, cache, run)
+        table = measured_plan(compiled, SampledRows.first(rows), cache, run)
         if table is None:
             raise SystemExit("the store did not answer; this says nothing")
         return frozenset(name for name, cached in table.cached.items() if cached), table.with_s

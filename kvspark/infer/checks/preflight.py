@@ -85,23 +85,33 @@ def preflight(
     if not len(next(iter(columns.values()))):
         return Preflight()
     checked, compute_s = [], {}
-    for stage in (stage for stage in bundle.stages if stage.is_batched):
+    for stage in bundle.stages:
         mark = None if cache is None else StageSeconds(cache, stage, threads, device)
         known_s = None if mark is None else mark.known()
         if known_s is not None:
             compute_s[stage.name] = known_s
             continue
-        most_rows = bundle.shapes_of(stage).micro_batch.rows
-        rows, seconds = _check(resolver, stage, columns, most_rows)
-        columns = dict(rows)
-        checked.append(stage.name)
+        if stage.is_batched:
+            most_rows = bundle.shapes_of(stage).micro_batch.rows
+            rows, seconds = _check(resolver, stage, columns, most_rows)
+            columns = dict(rows)
+            checked.append(stage.name)
+        else:
+            seconds = _feature_s(resolver, stage, columns)
         compute_s[stage.name] = seconds
         if mark is not None:
             mark.remember(seconds)
-    for name, counted in resolver.drain().items():
-        if counted.computed:  # of stages that are not called in micro-batches
-            compute_s.setdefault(name, counted.seconds_compute / counted.computed)
     return Preflight(tuple(checked), compute_s)
+
+
+def _feature_s(resolver: Resolver, stage: Stage, columns: Columns) -> float:
+    """Seconds of a row of a stage that is not called in micro-batches: it has no company to be checked in."""
+    count = len(next(iter(columns.values())))
+    given = resolver.given(stage, columns, count)
+    resolver.computations.of(stage)  # opened outside the measured seconds
+    started = perf_counter()
+    resolver.computations.run(stage, given, resolver.rule)
+    return (perf_counter() - started) / count
 
 
 def _check(

@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
-import pyarrow as pa
-
 from kvspark.cache.read_only import ReadOnly
-from kvspark.infer.planning.stage_rows import stage_rows
+from kvspark.infer.planning.sampled_rows import SampledRows, evenly
+from kvspark.infer.planning.stage_rows import ASKED, stage_rows
 from kvspark.infer.planning.store_cost import with_reading_cost, with_store_cost
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, CompiledStage
 from kvspark.infer.resolve.resolve import Resolver
@@ -54,17 +53,17 @@ class PlannedRun:
 
 
 def measured_plan(
-    compiled: CompiledPlan, arrays: Mapping[str, pa.Array], cache: Cache, run: PlannedRun
+    compiled: CompiledPlan, sample: SampledRows, cache: Cache, run: PlannedRun
 ) -> PlanTable | None:
-    """The plan with the least expected seconds for `run`, of whose rows `arrays` holds a sample.
+    """The plan with the least expected seconds for `run`, of whose rows there is a `sample`.
 
-    Writes a window of entries for each stage that could be cached, which are kept for a minute, and looks the sample
-    up. Where the store takes none, it is read alone, and the plan is one of a run that inserts nothing. None if the
+    Writes a window of entries for each stage that could be cached, which are kept for a minute, and looks some rows of
+    the sample up. Where the store takes none, it is read alone, and the plan is one of a run that inserts nothing. None if the
     store does not answer, or there is no good row.
     """
-    count = len(next(iter(arrays.values())))
-    found = readable(arrays, compiled.bundle.inputs, count)
-    columns = bound(found, arrays, cache)
+    places = sample.place_of_row
+    found = readable(sample.arrays, compiled.bundle.inputs, len(places))
+    columns = bound(found, sample.arrays, cache)
     if not len(found.good):
         return None
     compiled = _all_cached(compiled)
@@ -73,10 +72,19 @@ def measured_plan(
     costs = None if trouble else _costs(compiled, columns, run, _by_writing(cache))
     if costs is None:
         trouble = trouble or (FULL if FULL in cache.stats().degraded else FORGETS)
-        costs = _costs(compiled, columns, run, _by_reading(reading, columns))
+        few = evenly(len(found.good), ASKED)
+        asked = {name: column.take(few) for name, column in columns.items()}
+        costs = _costs(compiled, columns, run, _by_reading(reading, asked))
     if costs is None:
         return None
-    rows = stage_rows(compiled, columns, rows=run.rows, workers=run.workers, reading=reading)
+    rows = stage_rows(
+        compiled,
+        columns,
+        places=places[found.good],
+        rows=run.rows,
+        workers=run.workers,
+        reading=reading,
+    )
     night = Night(compiled.bundle.stages, costs, rows, stores=trouble is None)
     cached = choose_cached(night, run.expect, run.pinned, run.shares)
     table = plan_table(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, sqrt
+from dataclasses import replace
+from math import sqrt
 
 import numpy as np
 
 from kvspark.cache.stage.admission import deciding
+from kvspark.infer.planning.distinct_values import distinct_values
+from kvspark.infer.planning.sampled_rows import evenly
 from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.infer.resolve.resolve import Resolver
+from kvspark.infer.rows.bad_rows import Indices
 from kvspark.infer.rows.columns import Column
 from kvspark.infer.rows.distinct import distinct
 from kvspark.infer.rows.subject import own_columns
 from kvspark.model.stage.stage import Stage
 from kvspark.plan.costs import StageRows
 
+ASKED = 256
+"""Rows of a sample that are looked up."""
 SURE = 1.96
 """Standard deviations: of a hundred samples two or three say that the store has more than it has."""
 
@@ -24,48 +30,31 @@ def stage_rows(
     compiled: CompiledPlan,
     columns: Mapping[str, Column],
     *,
+    places: Indices,
     rows: int,
     workers: int,
-    reading: Resolver | None,
+    reading: Resolver,
 ) -> dict[str, StageRows]:
-    """The rows of each stage in a run of `rows`, of which `columns` holds a sample.
+    """The rows of each stage in a run of `rows`, of which `columns` holds a sample from `places`, by row.
 
-    `reading` looks the sample up; without it nothing is expected to be found.
+    Of all places alike so many rows as `ASKED` says are looked up with `reading`.
     """
     found: dict[str, StageRows] = {}
     every = {spec.name for spec in compiled.bundle.inputs}
+    asked_rows = evenly(len(places), ASKED)
+    few = {name: column.take(asked_rows) for name, column in columns.items()}
     for name, each in compiled.stages.items():
         own = list(own_columns(each.stage, columns).values())
-        sampled = len(own[0])
-        whole = estimated_distinct(len(distinct(own)), sampled, rows)
+        values = distinct_values(distinct(own).place_of_row, places, rows)
         window = min(rows, compiled.plan.max_pending_rows)
-        asked = rows * expected_distinct(whole, window) / max(1, window)
-        if set(each.stage.inputs) < every and _fits_memo(each.stage, compiled, whole):
-            asked = min(asked, workers * whole)
-        hits, stored = 0.0, 1.0
-        if reading is not None and name in reading.entries:
-            hits, stored = _hits(reading, each.stage, columns)
-        found[name] = StageRows(max(asked, whole), whole, hits, stored)
+        asked = rows * values.among(window) / max(1, window)
+        if set(each.stage.inputs) < every and _fits_memo(each.stage, compiled, values.whole):
+            asked = min(asked, workers * values.whole)
+        seen = StageRows(max(asked, values.whole), values.whole)
+        if name in reading.entries:
+            seen = _with_hits(seen, reading, each.stage, few)
+        found[name] = seen
     return found
-
-
-def estimated_distinct(seen: int, sampled: int, rows: int) -> float:
-    """How many distinct values `rows` rows have, of which a sample of `sampled` has `seen`; all equally frequent.
-
-    A sample without two equal rows says nothing: then all rows are taken to be distinct.
-    """
-    if seen >= sampled or sampled >= rows:
-        return float(rows if sampled < rows else seen)
-    low, high = float(seen), float(rows)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expected_distinct(middle, sampled) < seen else (low, middle)
-    return high
-
-
-def expected_distinct(values: float, sampled: int) -> float:
-    """How many of `values` values, all equally frequent, a sample of `sampled` rows has."""
-    return values * (1 - exp(-sampled / values)) if values > 0 else 0.0
 
 
 def at_least(hits: int, asked: int) -> float:
@@ -80,12 +69,27 @@ def at_least(hits: int, asked: int) -> float:
     return max(0.0, (share + z2 / (2 * asked) - spread) / (1 + z2 / asked))
 
 
-def _hits(reading: Resolver, stage: Stage, columns: Mapping[str, Column]) -> tuple[float, float]:
-    """The share of rows that the store has, and the share that they were chosen from by their digests."""
+def likely(hits: int, asked: int) -> float:
+    """The share of hits that is expected if `hits` of `asked` were found: with half a row more of each kind.
+
+    Source: H. Jeffreys, An invariant form for the prior probability in estimation problems, 1946.
+    """
+    return (hits + 0.5) / (asked + 1) if hits else 0.0
+
+
+def _with_hits(
+    rows: StageRows, reading: Resolver, stage: Stage, columns: Mapping[str, Column]
+) -> StageRows:
+    """`rows` with the share that the store has, and the share that those were chosen from by their digests."""
     keyed = reading.keyed(stage, columns)
     found = reading.ask(stage, keyed, {}).found
-    hits = at_least(int(found.sum()), len(found))
-    return hits, _chosen_from([keyed.keys[i] for i in np.flatnonzero(found)])
+    hits, asked = int(found.sum()), len(found)
+    return replace(
+        rows,
+        hits=at_least(hits, asked),
+        likely_hits=likely(hits, asked),
+        stored=_chosen_from([keyed.keys[i] for i in np.flatnonzero(found)]),
+    )
 
 
 def _chosen_from(digests: Sequence[bytes]) -> float:

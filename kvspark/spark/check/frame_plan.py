@@ -13,9 +13,11 @@ from kvspark.cache.cache_argument import given_cache
 from kvspark.config.reading.arguments import named_as_arguments
 from kvspark.errors import UsageError
 from kvspark.infer.planning import measured_plan as planning
+from kvspark.infer.planning.sampled_rows import SampledRows
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, compiled_plan
 from kvspark.plan.costs import Expectation
 from kvspark.plan.plan import Plan
+from kvspark.spark.check.plan_sample import plan_sample
 from kvspark.spark.check.run_preflight import Sample, checked_sample
 from kvspark.spark.columns.arguments import check_arguments, check_table
 from kvspark.spark.columns.column_map import column_map
@@ -48,7 +50,7 @@ def measured_plan(
 ) -> Plan:
     """The plan with which `score(df, model, cache=cache, plan=...)` is expected to take least, every stage named.
 
-    As a job does before it runs: the driver computes up to 256 of the first rows, looks them up in `cache`, and
+    As a job does before it runs: the driver computes some of the first rows, looks up to 256 rows up in `cache`, and
     tries its store with random entries that are kept for a minute. Rows that cannot be scored are left out. Stages
     that `plan` names stay as they are named. `rows` is how many rows there are; without it they are counted, which
     reads the table. `again`, `retrained` and `runs` say what the next runs are like, as `plan.expect` of a conf.
@@ -88,7 +90,8 @@ def measured_plan(
         device=compiled.device,
         trouble=trouble,
     )
-    return _measured(compiled, sample, opened, run)
+    sampled = plan_sample(source, columns, sample, opened, workers=run.workers)
+    return _measured(compiled, sampled, opened, run)
 
 
 def _check_session(spark: SparkSession) -> None:
@@ -100,9 +103,9 @@ def _check_session(spark: SparkSession) -> None:
 
 
 def _measured(
-    compiled: CompiledPlan, sample: Sample, cache: Cache, run: planning.PlannedRun
+    compiled: CompiledPlan, sample: SampledRows, cache: Cache, run: planning.PlannedRun
 ) -> Plan:
-    table = planning.measured_plan(compiled, sample.arrays, cache, run)
+    table = planning.measured_plan(compiled, sample, cache, run)
     if table is None:
         return _by_rule(compiled.plan, "the store does not answer")
     for stage in table.stages:

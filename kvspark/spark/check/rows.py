@@ -1,4 +1,4 @@
-"""What the first rows of an input show: that they can be scored, right, and how long all of them take."""
+"""What some rows of an input show: that they can be scored, right, and how long all of them take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import Plan
 from kvspark.spark.check.bad_sample import bad_sample
 from kvspark.spark.check.decided import told_decider
-from kvspark.spark.check.run_preflight import checked_sample, first_rows
+from kvspark.spark.check.plan_sample import plan_sample
+from kvspark.spark.check.run_preflight import checked_sample
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
 from kvspark.spark.publishing.last_run import growth_of
@@ -33,6 +34,8 @@ from kvspark.wording import count_of
 if TYPE_CHECKING:
     from kvspark.infer.model import Model
 
+SAMPLED_ROWS = 256
+"""Rows from all places of the input that are computed."""
 VERIFIED_ROWS = 8
 """Rows that the model's own runtime computes one by one."""
 
@@ -43,7 +46,7 @@ Found = Iterator[tuple[Finding, KvsparkError | None]]
 
 
 def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan) -> Found:
-    """Reads the input as a run would, and tries the model on its first rows, without a cache.
+    """Reads the input as a run would, and tries the model on some rows, without a cache.
 
     Raises:
         KvsparkError: the run would fail with it.
@@ -65,9 +68,9 @@ def row_findings(config: JobConfig, model: Model, columns: ColumnMap, plan: Plan
         return
     if sets_aside:
         yield bad_sample(config.input, source, compiled, columns)
-    sample, _ = first_rows(source, columns, plan, None, sets_aside=sets_aside)
     if checked.unchecked is None:
-        yield _verified(model, sample)
+        yield _verified(model, checked.arrays)
+        sample = plan_sample(source, columns, checked, None, workers=cores).some(SAMPLED_ROWS)
         yield _expected(compiled, source, sample, cores), None
     if config.cache is not None:
         yield Finding("ok", "plan", told_decider(config, source.rows)), None

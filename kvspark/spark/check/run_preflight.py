@@ -140,6 +140,12 @@ def _placed(error: RowError, table: pa.Table) -> RowError:
     return RowError(f"{place_in_file(file, place)}: {error.args[0]}; nothing was written")
 
 
+def are_large(source: Source, columns: ColumnMap) -> bool:
+    """True of rows with pictures or sounds: of a cache's hits a few of them tell enough."""
+    types = {f.name: f.dataType for f in source.df.schema.fields}
+    return any(isinstance(types.get(c), BinaryType) for c in columns.inputs.values())
+
+
 def first_rows(
     source: Source, columns: ColumnMap, plan: Plan, cache: Cache | None, *, sets_aside: bool
 ) -> tuple[dict[str, pa.Array], pa.Table]:
@@ -150,10 +156,7 @@ def first_rows(
     from kvspark.infer.checks.lossy_probe import PROBE_ROWS
     from kvspark.infer.checks.preflight import SAMPLE_ROWS
 
-    types = {f.name: f.dataType for f in source.df.schema.fields}
-    # Pictures and sounds are large, and of a cache's hits a few of them tell enough.
-    is_large = any(isinstance(types.get(c), BinaryType) for c in columns.inputs.values())
-    most = SAMPLE_ROWS if is_large and not plan.lossy else PROBE_ROWS
+    most = SAMPLE_ROWS if are_large(source, columns) and not plan.lossy else PROBE_ROWS
     subject = subject_inputs(None if cache is None else cache.config, source.df.schema)
     names = [F.col(quoted(c)) for c in dict.fromkeys(columns.inputs.values())]
     inputs = {**columns.inputs, **subject}

@@ -14,6 +14,7 @@ from kvspark.infer.resolve.compiled_plan import CompiledPlan
 from kvspark.plan.plan import StagePlan
 from kvspark.plan.table import PlanTable
 from kvspark.spark.check.decided import is_measured, pinned_by
+from kvspark.spark.check.plan_sample import plan_sample
 from kvspark.spark.jobs.prepared_run import PreparedRun
 from kvspark.spark.runs.expected_runs import expected_runs, other_seconds
 from kvspark.spark.runs.history import read_history
@@ -64,17 +65,22 @@ def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTa
 
     A store that is full is read, and the plan is that of a run that inserts nothing. Where the conf or the rule decides
     for a run of so many rows, the plan is theirs.
+
+    Raises:
+        DataError, SecretError: a file cannot be read.
     """
     sample, source = made.sample, made.source
     if made.cache is None or made.trouble not in (None, FULL) or not sample.arrays:
         return None
     from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
 
+    workers = source.df.sparkSession.sparkContext.defaultParallelism
+    rows = plan_sample(source, made.columns, sample, made.cache, workers=workers)
     stages = made.compiled.plan.stages
     deciders = pinned_by(config, stages, source.rows)
     run = PlannedRun(
         source.rows,
-        source.df.sparkSession.sparkContext.defaultParallelism,
+        workers,
         sample.compute_s,
         expected_runs(config.plan.expect, read_history(output)),
         {name: stages[name].cached for name in deciders},
@@ -85,11 +91,12 @@ def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTa
         made.compiled.device,
         made.trouble,
     )
-    table = measured_plan(made.compiled, sample.arrays, made.cache, run)
+    table = measured_plan(made.compiled, rows, made.cache, run)
     if table is None:
         return None
     before = _report_before(output)
-    return replace(table, other_s=other_seconds(before, rows=run.rows, workers=run.workers))
+    other_s = other_seconds(before, passed_s=made.passed_s, rows=run.rows, workers=run.workers)
+    return replace(table, other_s=other_s)
 
 
 def _shares(config: JobConfig, stages: Mapping[str, StagePlan], rows: int) -> dict[str, float]:

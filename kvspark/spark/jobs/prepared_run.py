@@ -16,7 +16,7 @@ from kvspark.spark.check.opened import Opened, check_cache, open_parts
 from kvspark.spark.check.run_preflight import Sample, checked_sample
 from kvspark.spark.columns.column_map import ColumnMap
 from kvspark.spark.columns.prepared import ready
-from kvspark.spark.runs.phases import Phases
+from kvspark.spark.runs.phases import BEFORE_A_PLAN, Phases
 from kvspark.spark.scoring.task_device import on_task_devices
 from kvspark.spark.session.session import open_session
 from kvspark.spark.sources.input.found_input import FoundInput
@@ -45,6 +45,8 @@ class PreparedRun:
     trouble: str | None
     """Why the cache is not used, where there is one."""
     sample: Sample
+    passed_s: float
+    """Wall seconds of all that."""
 
 
 def prepared(
@@ -77,7 +79,10 @@ def prepared(
         told.append(sample.told)
     if sample.unchecked is not None:
         trouble = None if cache is None else sample.unchecked
-    return PreparedRun(model, source, opened.found, columns, compiled, cache, trouble, sample)
+    passed_s = sum(phases.seconds[name] for name in BEFORE_A_PLAN)
+    return PreparedRun(
+        model, source, opened.found, columns, compiled, cache, trouble, sample, passed_s
+    )
 
 
 def _read(spark: SparkSession, config: JobConfig, opened: Opened) -> tuple[Source, ColumnMap]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from kvspark.config.plan import ExpectConfig
 from kvspark.plan.costs import Expectation
 from kvspark.spark.runs.history import PUBLISHED, PastRun
+from kvspark.spark.runs.phases import BEFORE_A_PLAN
 from kvspark.spark.runs.run_report import RunReport
 
 NIGHTS = 7
@@ -37,10 +38,12 @@ def expected_runs(config: ExpectConfig, history: Sequence[PastRun]) -> Expectati
     return replace(expect, retrained=(changes + config.retrained) / (len(pairs) + 1))
 
 
-def other_seconds(before: RunReport | None, *, rows: int, workers: int) -> float | None:
-    """Wall seconds of a run of `rows` rows besides its stages and store, as the run `before` had them.
+def other_seconds(
+    before: RunReport | None, *, passed_s: float, rows: int, workers: int
+) -> float | None:
+    """Wall seconds of a run of `rows` rows besides its stages and store.
 
-    What it had while it scored grows with the rows; all else does not. None where there was no such run.
+    They are `passed_s` until it is planned, and from then on those of the run `before`: what that one had while it scored grows with the rows; all else does not. None where there was no such run.
     """
     if before is None or not before.rows_in or "score" not in before.seconds:
         return None
@@ -49,8 +52,8 @@ def other_seconds(before: RunReport | None, *, rows: int, workers: int) -> float
         for each in before.stats.stages.values()
     )
     scoring_s = max(0.0, before.seconds["score"] - inside / workers)
-    rest_s = before.total_seconds - before.seconds["score"]
-    return rest_s + scoring_s * rows / before.rows_in
+    other = [s for name, s in before.seconds.items() if name not in (*BEFORE_A_PLAN, "score")]
+    return passed_s + scoring_s * rows / before.rows_in + sum(other)
 
 
 def _rate(run: PastRun) -> float | None:

@@ -10,6 +10,9 @@ from typing import final
 
 log = logging.getLogger(__name__)
 
+BEFORE_A_PLAN = ("open", "read", "preflight")
+"""The phases that are over when a run is planned."""
+
 
 @final
 class Phases:

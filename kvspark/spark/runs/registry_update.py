@@ -32,6 +32,6 @@ def remember_seconds(compiled: CompiledPlan, stats: RunStats, cache: Cache, thre
     threads = compiled.bundle.micro_batch.threads(threads)
     for stage in compiled.bundle.stages:
         counted = stats.stages.get(stage.name, StageStats())
-        if stage.is_batched and counted.computed >= MEASURED_ROWS:
+        if counted.computed >= MEASURED_ROWS:
             seconds = counted.seconds_compute / (counted.computed + counted.padding_rows)
             StageSeconds(cache, stage, threads, compiled.device).remember(seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -44,20 +45,29 @@ class SplitReader:
             SecretError: the object store refuses the credentials.
         """
         for piece in self.splits[split]:
-            file = self.files[piece.file]
-            try:
-                yield from self._rows(file, piece)
-            except PermissionError as exc:
-                raise SecretError(f"{self.called}: {exc}; nothing was published") from None
-            except ObjectChangedError as exc:
-                raise DataError(
-                    f"{self.called} file {exc}; nothing was published, start the run again when the {self.called} is complete"
-                ) from None
-            except (OSError, pa.ArrowException) as exc:
-                raise DataError(
-                    f"{self.called} file {file.pinned.name} cannot be read to its end ({_why(exc)}); nothing was published, "
-                    "write it again, or start the run again if the store did not answer"
-                ) from None
+            with self.reading(self.files[piece.file]):
+                yield from self._rows(self.files[piece.file], piece)
+
+    @contextmanager
+    def reading(self, file: TableFile) -> Iterator[None]:
+        """What goes wrong while `file` is read, in one line.
+
+        Raises:
+            DataError, SecretError: as `batches`.
+        """
+        try:
+            yield
+        except PermissionError as exc:
+            raise SecretError(f"{self.called}: {exc}; nothing was published") from None
+        except ObjectChangedError as exc:
+            raise DataError(
+                f"{self.called} file {exc}; nothing was published, start the run again when the {self.called} is complete"
+            ) from None
+        except (OSError, pa.ArrowException) as exc:
+            raise DataError(
+                f"{self.called} file {file.pinned.name} cannot be read to its end ({_why(exc)}); nothing was published, "
+                "write it again, or start the run again if the store did not answer"
+            ) from None
 
     def _rows(self, file: TableFile, piece: Piece) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(
@@ -67,19 +77,20 @@ class SplitReader:
             page_checksum_verification=True,
         ) as parquet:
             row = piece.first_row
-            names = self._names(parquet.schema_arrow)
+            names = self.names(parquet.schema_arrow)
             size = min(self.most_rows, _rows_of_a_batch(parquet.metadata, piece.groups, names))
             for groups in _read_at_once(parquet.schema_arrow, piece.groups):
                 for batch in parquet.iter_batches(size, row_groups=groups, columns=names):
-                    yield self._made(batch, file, row)
+                    yield self.made(batch, file, row)
                     row += batch.num_rows
 
-    def _names(self, there: pa.Schema) -> list[str] | None:
+    def names(self, there: pa.Schema) -> list[str] | None:
         """The columns of a file that are read; None for all."""
         places = [place for place in places_of(self.schema, there) if place is not None]
         return None if len(places) == len(there) else [there.field(place).name for place in places]
 
-    def _made(self, batch: pa.RecordBatch, file: TableFile, row: int) -> pa.RecordBatch:
+    def made(self, batch: pa.RecordBatch, file: TableFile, row: int) -> pa.RecordBatch:
+        """The rows of `batch`, which `file` has from place `row` on, as rows of the table."""
         arrays = []
         for field, place in zip(self.schema, places_of(self.schema, batch.schema), strict=True):
             if field.name in file.values:

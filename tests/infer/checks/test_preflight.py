@@ -16,6 +16,7 @@ from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import compiled_plan
 from kvspark.spec import MicroBatch
 from tests.faults.matrix import covers
+from tests.infer.rows.test_bad_rows import pictures, png
 from tests.infer.test_exactness import encoder, plain, token_rows, vector_rows
 from tests.small_models import Mlp
 
@@ -23,6 +24,7 @@ NAMES = count()
 LARGE = 1e9
 """More than any number that is tried when a model is made, but for the greatest of all."""
 ROWS = {"x": vector_rows(list(range(20)))}
+PICTURES = {"image": pa.array([png(seed) for seed in range(4)], pa.binary())}
 
 
 class Centred(torch.nn.Module):
@@ -84,6 +86,15 @@ def test_what_a_row_takes_is_told_and_remembered() -> None:
     assert first.compute_s.keys() == {"trunk", "output"}
     assert all(seconds > 0 for seconds in first.compute_s.values())
     assert again == Preflight((), first.compute_s)
+
+
+def test_what_a_picture_takes_to_decode_is_known_again_where_nothing_is_left_to_check() -> None:
+    cache = Cache.connect(f"memory://preflight-{next(NAMES)}", namespace="tests")
+    compiled = compiled_plan(pictures().bundle)
+    first = preflight(compiled, PICTURES, cache=cache)
+    decoded = next(stage.name for stage in compiled.bundle.stages if not stage.is_batched)
+    assert first.compute_s[decoded] > 0
+    assert preflight(compiled, PICTURES, cache=cache) == Preflight((), first.compute_s)
 
 
 def test_a_preflight_leaves_no_row_in_the_cache() -> None:

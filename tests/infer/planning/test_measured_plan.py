@@ -17,6 +17,7 @@ from kvspark.infer.model import Model
 from kvspark.infer.planning import measured_plan as planning
 from kvspark.infer.planning import store_cost
 from kvspark.infer.planning.measured_plan import PlannedRun, measured_plan
+from kvspark.infer.planning.sampled_rows import SampledRows
 from kvspark.infer.planning.store_cost import with_store_cost
 from kvspark.infer.predict.predictor import Predictor
 from kvspark.infer.resolve.compiled_plan import CompiledPlan, CompiledStage, compiled_plan
@@ -67,8 +68,10 @@ def store_of_ten_us(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("store_of_ten_us")
 def test_what_takes_long_is_cached_and_what_does_not_is_not(mlp: CompiledPlan) -> None:
     cache = Cache.connect("memory://measured-1", namespace="plan")
-    dear = measured_plan(mlp, ROWS, cache, PlannedRun(50_000, 2, DEAR))
-    cheap = measured_plan(mlp, ROWS, cache, PlannedRun(50_000, 2, {"trunk": US, "output": US}))
+    dear = measured_plan(mlp, SampledRows.first(ROWS), cache, PlannedRun(50_000, 2, DEAR))
+    cheap = measured_plan(
+        mlp, SampledRows.first(ROWS), cache, PlannedRun(50_000, 2, {"trunk": US, "output": US})
+    )
     assert dear is not None
     assert cheap is not None
     assert dear.cached == {"trunk": True, "output": True}
@@ -81,9 +84,9 @@ def test_what_takes_long_is_cached_and_what_does_not_is_not(mlp: CompiledPlan) -
 def test_rows_that_the_store_has_are_expected_to_be_found(mlp: CompiledPlan) -> None:
     cache = Cache.connect("memory://measured-2", namespace="plan")
     run = PlannedRun(50_000, 2, DEAR)
-    first = measured_plan(mlp, ROWS, cache, run)
+    first = measured_plan(mlp, SampledRows.first(ROWS), cache, run)
     Predictor(mlp, cache=cache).predict(ROWS)
-    second = measured_plan(mlp, ROWS, cache, run)
+    second = measured_plan(mlp, SampledRows.first(ROWS), cache, run)
     assert first is not None
     assert second is not None
     assert [stage.hit_rate for stage in first.stages] == [0, 0]
@@ -112,7 +115,7 @@ def test_what_is_expected_to_be_found_follows_the_share_of_the_run_and_that_of_t
 
     def expected(share: float) -> PlannedStage:
         run = PlannedRun(50_000, 2, DEAR, shares=dict.fromkeys(DEAR, share))
-        table = measured_plan(half, rows, cache, run)
+        table = measured_plan(half, SampledRows.first(rows), cache, run)
         assert table is not None
         return table.stages[-1]
 
@@ -131,7 +134,7 @@ def test_a_small_share_by_rule_hides_no_row_that_the_store_has(mlp: CompiledPlan
     filled(mlp, cache, 1.0)
     stages = {name: StagePlan(cached=True, share=0.1) for name in ("trunk", "output")}
     tenth = CompiledPlan.of(mlp.bundle, Plan(stages))
-    table = measured_plan(tenth, ROWS, cache, PlannedRun(50_000, 2, DEAR))
+    table = measured_plan(tenth, SampledRows.first(ROWS), cache, PlannedRun(50_000, 2, DEAR))
     assert table is not None
     assert table.stages[-1].hit_rate > 0.9
 
@@ -145,7 +148,9 @@ def test_towers_are_asked_for_their_own_rows(towers: CompiledPlan) -> None:
     pairs = {"user": fixed(users), "item": fixed(items)}
     seconds = dict.fromkeys(("user", "item"), 1e-3) | {"output": US}
     cache = Cache.connect("memory://measured-3", namespace="plan")
-    table = measured_plan(towers, pairs, cache, PlannedRun(1_000_000, 2, seconds))
+    table = measured_plan(
+        towers, SampledRows.first(pairs), cache, PlannedRun(1_000_000, 2, seconds)
+    )
     assert table is not None
     rows = {stage.name: stage.rows for stage in table.stages}
     assert rows["output"] > 400  # of 512 distinct pairs
@@ -159,8 +164,10 @@ def test_bad_rows_of_the_sample_are_left_out(mlp: CompiledPlan) -> None:
     rows = {"x": pa.array([*ROWS["x"].to_pylist(), None], ROWS["x"].type)}
     nothing = {"x": pa.array([None], ROWS["x"].type)}
     run = PlannedRun(50_000, 2, DEAR)
-    assert measured_plan(mlp, rows, cache, run) == measured_plan(mlp, ROWS, cache, run)
-    assert measured_plan(mlp, nothing, cache, run) is None
+    assert measured_plan(mlp, SampledRows.first(rows), cache, run) == measured_plan(
+        mlp, SampledRows.first(ROWS), cache, run
+    )
+    assert measured_plan(mlp, SampledRows.first(nothing), cache, run) is None
 
 
 @pytest.mark.parametrize("codec", ["raw", "zstd"])
@@ -200,7 +207,7 @@ def test_a_slow_store_is_tried_once(
 def test_a_store_that_is_away_gives_no_plan(mlp: CompiledPlan) -> None:
     away = Cache.connect("redis://127.0.0.1:1", namespace="plan", sealed=False, timeout_ms=50)
     run = PlannedRun(50_000, 2, DEAR)
-    assert measured_plan(mlp, ROWS, away, run) is None
+    assert measured_plan(mlp, SampledRows.first(ROWS), away, run) is None
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +230,7 @@ def test_of_a_full_store_what_is_there_is_looked_up_and_nothing_is_inserted(
 
     def planned() -> PlanTable:
         cache = Cache.connect(full_server.url, namespace="full", timeout_ms=PATIENT_MS)
-        table = measured_plan(mlp, ROWS, cache, run)
+        table = measured_plan(mlp, SampledRows.first(ROWS), cache, run)
         assert table is not None
         return table
 
@@ -263,7 +270,7 @@ def test_a_store_that_forgets_is_planned_without_inserts(
         "keyspace",
         lambda *args, **named: replace(keyspace(*args, **named), writer=Forgetful()),
     )
-    table = measured_plan(mlp, ROWS, cache, PlannedRun(50_000, 2, DEAR))
+    table = measured_plan(mlp, SampledRows.first(ROWS), cache, PlannedRun(50_000, 2, DEAR))
     assert table is not None
     assert table.trouble == "forgets"
     assert table.cached == {"trunk": False, "output": False}

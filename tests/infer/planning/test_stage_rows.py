@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvspark.infer.planning.stage_rows import at_least, estimated_distinct, expected_distinct
+from kvspark.infer.planning.distinct_values import estimated_distinct, expected_distinct
+from kvspark.infer.planning.stage_rows import at_least
 
 
 @given(st.integers(2, 100_000), st.integers(20, 400))

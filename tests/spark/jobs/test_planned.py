@@ -274,11 +274,12 @@ def test_what_a_run_takes_besides_grows_with_its_rows_where_it_scores() -> None:
         stages=(),
         stats=RunStats(1_000, stages),
         cache=None,
-        seconds={"open": 3.0, "score": 10.0},
+        seconds={"open": 3.0, "preflight": 4.0, "score": 10.0, "validate": 0.5},
         seconds_saved=None,
     )
-    assert other_seconds(before, rows=2_000, workers=2) == 3.0 + 2 * (10.0 - 8.0 / 2)
-    assert other_seconds(None, rows=2_000, workers=2) is None
+    found = other_seconds(before, passed_s=1.0, rows=2_000, workers=2)
+    assert found == 1.0 + 2 * (10.0 - 8.0 / 2) + 0.5
+    assert other_seconds(None, passed_s=1.0, rows=2_000, workers=2) is None
 
 
 def test_a_bare_off_in_yaml_is_the_word() -> None:
