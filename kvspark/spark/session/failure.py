@@ -20,11 +20,13 @@ from kvspark.errors import DataError, KvsparkError, OutputError
 _OURS = re.compile(r"^kvspark\.errors\.(\w+): (.+)$", re.MULTILINE)
 _READING = re.compile(r"while reading file (\S+?)\.?(?=\s|$)")
 """The file as a URL, with the full stop of Spark's sentence behind it."""
-_PARQUET = re.compile(r"file:(/\S+?\.parquet)")
+_PARQUET = re.compile(r"file:(?://)?(/\S+?\.parquet)")
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 _UNREADABLE = re.compile(
     r"FAILED_READ_FILE|checksum|ParquetDecodingException|is not a Parquet file"
 )
+_CODEC = re.compile(r"Class \S*?(\w+)Codec was not found")
+_ENCODING = re.compile(r"Unsupported encoding: (\w+)")
 _COLON = "Relative path in absolute URI"
 """What Hadoop says of a name with a colon in it: it takes what is before that for the scheme of a URL."""
 _NO_VALUE = re.compile(
@@ -99,6 +101,16 @@ def _unread(text: str) -> DataError | None:
     if _COLON in text:
         return DataError(
             f"{_file(text)} has a colon in its name, and Spark opens no such file; nothing was published, rename it"
+        )
+    if found := _CODEC.search(text):
+        return DataError(
+            f"{_file(text)} is compressed with {found.group(1).lower()}, for which this session has no codec; nothing was "
+            "published, put its package into spark.conf (spark.jars.packages), or write the file with zstd"
+        )
+    if found := _ENCODING.search(text):
+        return DataError(
+            f"{_file(text)} is encoded as {found.group(1)}, which Spark's vectorized reader does not know; nothing was "
+            "published, set spark.sql.parquet.enableVectorizedReader to false in spark.conf, or write the file without it"
         )
     if _UNREADABLE.search(text):
         return DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,3 +68,23 @@ def test_a_compressed_file_that_is_cut_off_is_named(
         read_source(spark, config, found, columns=["id"])
     said = f"{tmp_path}/cut off.{form}.gz cannot be read to its end"
     assert str(explained(told.value)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"compression": "brotli"}, "is compressed with brotli, for which this session has no codec"),
+        (
+            {"use_dictionary": False, "column_encoding": "BYTE_STREAM_SPLIT"},
+            "is encoded as BYTE_STREAM_SPLIT, which Spark's vectorized reader does not know",
+        ),
+    ],
+)
+def test_a_sound_file_that_spark_does_not_read_is_not_called_damaged(
+    spark: SparkSession, tmp_path: Path, written: dict[str, Any], said: str
+) -> None:
+    path = tmp_path / "1.parquet"
+    pq.write_table(pa.table({"x": pa.array([0.5] * 9, pa.float32())}), path, **written)
+    with pytest.raises(Exception, match="FAILED_READ_FILE") as told:
+        spark.read.parquet(str(tmp_path)).collect()
+    assert str(explained(told.value)).startswith(f"{path} {said}")
