@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import DataError, UsageError
+from kvspark.table.iceberg.opening import iceberg_table_id
+from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.objects.storage import Storage, bucket_of, is_remote
 from kvspark.table.place.opening import open_objects
 from kvspark.table.publish.object_lock import holder_of
@@ -21,9 +23,24 @@ def refuse_own_input(config: JobConfig) -> None:
         UsageError: an input is, or holds, or lies in the output.
         DataError: the input does not answer.
     """
-    output = config.output
-    if output.format == "iceberg" or not is_remote(output.path):
+    if config.output.format == "iceberg":
+        _refuse_own_table(config)
+    elif is_remote(config.output.path):
+        _refuse_own_folder(config)
+
+
+def _refuse_own_table(config: JobConfig) -> None:
+    """As `refuse_own_input`, of a table that two catalogs, or two names of one, may know: it has one id for all."""
+    if config.input.format != "iceberg":
         return
+    own = iceberg_table_id(IcebergTarget(config.output.path, dict(config.output.catalog)))
+    for path in config.input.paths:
+        if own == iceberg_table_id(IcebergTarget(path, dict(config.input.catalog))) is not None:
+            raise _one_place(config.output.path, path)
+
+
+def _refuse_own_folder(config: JobConfig) -> None:
+    output = config.output
     bucket, folder = bucket_of(output.path, output.storage)
     here = open_objects(Storage(f"{bucket.url}/{folder}", output.storage))
     for path in filter(is_remote, config.input.paths):
@@ -38,10 +55,14 @@ def refuse_own_input(config: JobConfig) -> None:
         except OSError as exc:
             raise DataError(f"input: {exc}; nothing was published") from None
         if holder is not None and holder == holder_of(here):
-            raise UsageError(
-                f"output path {output.path} and input path {path} are one place under two names, or lie in one another: "
-                "publishing would replace the input; nothing was published, choose another output path"
-            )
+            raise _one_place(output.path, path)
+
+
+def _one_place(output: str, path: str) -> UsageError:
+    return UsageError(
+        f"output path {output} and input path {path} are one place under two names, or lie in one another: "
+        "publishing would replace the input; nothing was published, choose another output path"
+    )
 
 
 def _kind(storage: Storage) -> str:

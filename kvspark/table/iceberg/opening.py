@@ -1,6 +1,9 @@
-"""The publisher of an Iceberg table; its client is imported only here, when one is asked for."""
+"""The publisher of an Iceberg table, and its id; the client is imported only here, when one is asked for."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kvspark.errors import UsageError
 from kvspark.table.iceberg.target import IcebergTarget
@@ -24,12 +27,32 @@ def iceberg_publisher(
         UsageError: the client is not installed.
         OutputError: the catalog cannot be opened.
     """
-    try:
+    with _client(target):
         from kvspark.table.iceberg.iceberg_publisher import IcebergPublisher
+    return IcebergPublisher(target, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces)
+
+
+def iceberg_table_id(target: IcebergTarget) -> str | None:
+    """The id that a table keeps under every name and in every catalog; None if there is no such table.
+
+    Raises:
+        UsageError: the client is not installed.
+        OutputError: the catalog cannot be opened.
+    """
+    with _client(target):
+        from kvspark.table.iceberg.catalog_table import CatalogTable
+    table = CatalogTable(target).load()
+    return None if table is None else str(table.metadata.table_uuid)
+
+
+@contextmanager
+def _client(target: IcebergTarget) -> Iterator[None]:
+    """Says which package is missing where the import in it fails of that."""
+    try:
+        yield
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in {"pyiceberg", "sqlalchemy"}:
             raise
         raise UsageError(
             f"{target.url} needs a client of Iceberg, which is not installed; pip install 'kvspark[iceberg]'"
         ) from None
-    return IcebergPublisher(target, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces)

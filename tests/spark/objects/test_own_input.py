@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.utils.config import Config
 
 from kvspark.config.job import JobConfig
 from kvspark.errors import UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
+from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.objects.storage import Storage
 from kvspark.table.place.opening import open_objects
 from tests.azure_double import ACCOUNT
 from tests.hdfs_server import HdfsServer
 from tests.object_double import ObjectDouble
+from tests.object_server import LAKE, S3Address
 from tests.spark.small_jobs import job, write_night
 
 pytestmark = pytest.mark.spark
@@ -71,3 +76,27 @@ def test_a_run_never_replaces_its_input_under_another_name(
     assert "\n" not in str(told.value)
     assert there.stat("dt=1/0.parquet") == before
     assert there.get("_kvspark/pointer.json") is None
+
+
+def test_a_run_never_replaces_its_input_under_another_name_of_the_catalog(
+    night: Path, lake: S3Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"PYICEBERG_CATALOG__{LAKE.upper()}__"
+    for name, value in lake.environment.items():
+        if name.startswith(own):
+            monkeypatch.setenv(name.replace(own, "PYICEBERG_CATALOG__ALIAS__"), value)
+    rows = pq.read_table(night)
+    table = f"n{secrets.token_hex(4)}.scored"
+    target = IcebergTarget(f"iceberg:{LAKE}/{table}")
+    store = {"s3.endpoint": lake.endpoint, "s3.region": "us-east-1"}
+    known = cast("dict[str, str]", Config().get_catalog_config(LAKE))
+    catalog = load_catalog(LAKE, **{**known, **store})
+    catalog.create_namespace(target.identifier[:-1])
+    made = catalog.create_table(target.identifier, rows.schema)
+    made.append(rows)
+    there = {"format": "iceberg", "paths": [target.url]}
+    output = {"format": "iceberg", "path": f"iceberg:alias/{table}", "overwrite": True}
+    with pytest.raises(UsageError, match="are one place under two names"):
+        run_score(job(night.parent, night, input=there, output=output))
+    made.refresh()
+    assert made.scan().to_arrow().num_rows == len(rows)

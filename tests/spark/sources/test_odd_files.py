@@ -73,7 +73,10 @@ def test_a_compressed_file_that_is_cut_off_is_named(
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ({"compression": "brotli"}, "is compressed with brotli, for which this session has no codec"),
+        (
+            {"compression": "brotli"},
+            "is compressed with brotli, for which this session has no codec",
+        ),
         (
             {"use_dictionary": False, "column_encoding": "BYTE_STREAM_SPLIT"},
             "is encoded as BYTE_STREAM_SPLIT, which Spark's vectorized reader does not know",
