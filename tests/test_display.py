@@ -142,8 +142,16 @@ def test_a_plan_tells_what_is_cached_and_what_is_not_by_default(towers: Model) -
     assert repr(plan) == "Plan(user: cached, bf16, 40% of rows, memo_bytes=0)"
     assert repr(Plan()) == "Plan()"
     assert repr(Plan({"a": StagePlan(cached=False)})) == "Plan(a: computed)"
+    assert "why" not in plan._repr_html_()
     texts = well_formed(plan.for_bundle(towers.bundle)._repr_html_()).texts
     assert {"user", "item", "cached"} <= set(texts)
+
+
+def test_a_measured_plan_shows_why_in_a_notebook_and_is_equal_to_one_that_was_written() -> None:
+    measured = Plan({"a": StagePlan(cached=True, why="fetching costs < 0.1 us")})
+    assert measured == Plan({"a": StagePlan(cached=True)})
+    assert ">fetching costs &lt; 0.1 us<" in measured._repr_html_()
+    assert repr(measured) == "Plan(a: cached)"
 
 
 def test_a_cache_shows_where_it_is_and_no_secret(

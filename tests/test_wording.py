@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvspark.wording import count_of
+from kvspark.wording import count_of, micros
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,17 @@ from kvspark.wording import count_of
 )
 def test_one_is_one_and_more_are_several(count: int, noun: str, text: str) -> None:
     assert count_of(count, noun) == text
+
+
+@pytest.mark.parametrize(
+    ("us", "text"),
+    [
+        (0.0, "< 0.1 us"),
+        (0.04, "< 0.1 us"),
+        (0.05, "0.1 us"),
+        (9.94, "9.9 us"),
+        (1234.5, "1,234 us"),
+    ],
+)
+def test_no_number_is_told_that_a_clock_does_not_tell(us: float, text: str) -> None:
+    assert micros(us) == text

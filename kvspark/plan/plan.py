@@ -34,6 +34,8 @@ class StagePlan:
     finds_equal_rows: bool | None = None
     """Whether rows that are equal are computed once; None: not where a row takes less than a microsecond by the
     rule for the rows of a call, unless it is a tower's. A stage whose rows are looked up finds them in any case."""
+    why: str = field(default="", compare=False)
+    """Of a measured plan: why it is so, in the words of `kvspark plan`."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -84,8 +86,10 @@ class Plan:
         return f"Plan({', '.join([*stages, *self._settings()])})"
 
     def _repr_html_(self) -> str:
-        rows = [(name, stage.told) for name, stage in self.stages.items()]
-        return heading("Plan", *self._settings()) + table(("stage", "cache"), rows, texts=2)
+        has_reasons = any(stage.why for stage in self.stages.values())
+        head = ("stage", "cache", "why") if has_reasons else ("stage", "cache")
+        rows = [(n, s.told, s.why)[: len(head)] for n, s in self.stages.items()]
+        return heading("Plan", *self._settings()) + table(head, rows, texts=len(head))
 
     def _settings(self) -> list[str]:
         """What is not as it is by default, `name=value` each."""

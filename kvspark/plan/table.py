@@ -10,6 +10,7 @@ from kvspark.cache.stage.admission import entry_memory_bytes
 from kvspark.plan.costs import Expectation, Night
 from kvspark.plan.forecast import StageForecast, forecast, hit_rate, total_s
 from kvspark.plan.plan import Plan
+from kvspark.wording import micros
 
 FEW = 0.005
 """A share below it would be told as 0 %."""
@@ -84,9 +85,11 @@ class PlanTable:
         return {stage.name: stage.cached for stage in self.stages}
 
     def applied_to(self, plan: Plan) -> Plan:
-        """`plan`, which names all of these stages, with those cached that are here, and the shares of their rows."""
+        """`plan`, which names all of these stages, with those cached that are here, the shares of their rows, and why."""
         stages = {
-            each.name: replace(plan.stages[each.name], cached=each.cached, share=each.share or 1.0)
+            each.name: replace(
+                plan.stages[each.name], cached=each.cached, share=each.share or 1.0, why=each.why
+            )
             for each in self.stages
         }
         return plan.with_stages(stages)
@@ -217,7 +220,8 @@ def _why(
     if cost.entry_bytes is None:
         return "its results are not stored: they are cheap, or have no entry"
     again_s = _recompute_s(night, name, cached)
-    fetching = f"fetching costs {_us(cost.lookup_s + cost.fetch_s)}, computing {_us(again_s)}"
+    fetching_us, computing_us = 1e6 * (cost.lookup_s + cost.fetch_s), 1e6 * again_s
+    fetching = f"fetching costs {micros(fetching_us)}, computing {micros(computing_us)}"
     if name in shares and name not in cached:
         return f"{fetching}; the cache's budget has no room for it"
     if name in deciders:
@@ -239,9 +243,3 @@ def _why(
     if behind and expect.retrained > 0:
         return f"{fetching}; for rows that {behind[0]} lacks, and for the day it is made anew"
     return fetching
-
-
-def _us(seconds: float) -> str:
-    """A number of microseconds with two digits that count."""
-    us = seconds * 1e6
-    return f"{us:,.1f} us" if us < 10 else f"{us:,.0f} us"

@@ -11,7 +11,7 @@ from kvspark.plan.table import FEW, PlannedStage, PlanTable
 from kvspark.report.lines import say, size
 from kvspark.stats import FORGETS, RunStats, StageStats
 from kvspark.store.trouble import FULL
-from kvspark.wording import count_of
+from kvspark.wording import count_of, micros
 
 _TROUBLE = {
     FULL: "the store takes no entries (kvspark explain full)",
@@ -78,11 +78,11 @@ def _came_true(stage: PlannedStage, counted: StageStats) -> str:
     told = []
     if counted.computed:
         told.append(
-            f"computing it alone {_us(counted.seconds_compute / counted.computed * 1e6)} us"
+            f"computing it alone {micros(counted.seconds_compute / counted.computed * 1e6)}"
         )
     if counted.lookups:
         looked_us = counted.seconds_lookup / counted.lookups * 1e6
-        told.append(f"a look-up {_us(looked_us)} us")
+        told.append(f"a look-up {micros(looked_us)}")
         told.append(f"{counted.hits / counted.lookups:.0%} hits of {stage.hit_rate:.0%} expected")
     return f"; came true: {', '.join(told)}" if told else ""
 
@@ -96,16 +96,12 @@ def _cached(stage: PlannedStage) -> str:
 
 
 def _cells(stage: PlannedStage) -> list[str]:
-    us = f"{_us(stage.compute_us)} us"
+    us = micros(stage.compute_us)
     if stage.bytes_a_row is None:
         return ["-", us, *["-"] * (len(_HEADS) - 2)]
     pays = "never" if stage.break_even is None else f"{stage.break_even:.0%}"
-    each = [f"{_us(t)} us" for t in (stage.lookup_us, stage.fetch_us, stage.insert_us)]
+    each = map(micros, (stage.lookup_us, stage.fetch_us, stage.insert_us))
     return [f"{stage.bytes_a_row:,}", us, *each, f"{stage.hit_rate:.0%}", pays]
-
-
-def _us(number: float) -> str:
-    return f"{number:.1f}" if number < 10 else f"{number:,.0f}"
 
 
 def _s(seconds: float) -> str:

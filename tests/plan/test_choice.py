@@ -169,6 +169,17 @@ def test_the_table_says_why_with_the_two_numbers_that_decide() -> None:
     assert table.store_bytes == 0
 
 
+def test_seconds_are_told_by_the_hits_that_are_likely_and_the_choice_is_made_by_those_that_are_sure() -> (
+    None
+):
+    rows = StageRows(1_000, 1_000, hits=0.9, likely_hits=0.99)
+    tonight = Night((stage("only"),), {"only": StageCost(1.0, entry_bytes=100)}, {"only": rows})
+    table = plan_table(tonight, {"only": 1.0}, Expectation(), rows=1_000, workers=1)
+    assert table.with_s == pytest.approx(10.0)
+    assert table.stages[0].hit_rate == pytest.approx(0.99)
+    assert expected_s(tonight, {"only": 1.0}, Expectation(runs=0)) == pytest.approx(100.0)
+
+
 def test_a_stage_that_would_be_fetched_for_less_says_why_it_is_not() -> None:
     tonight = night(CHAIN, {"trunk": 1, "head": 4}, hits=0.1)
     expect = Expectation(again=0.75)
@@ -177,6 +188,13 @@ def test_a_stage_that_would_be_fetched_for_less_says_why_it_is_not() -> None:
         "fetching costs 3.0 us, computing 5.0 us: 10% hits now and 75% the next time save less than looking up and "
         "inserting cost"
     )
+
+
+def test_times_below_what_a_clock_tells_are_told_as_such() -> None:
+    free = StageCost(0.01 * US, lookup_s=0.02 * US, entry_bytes=100)
+    tonight = Night((stage("only"),), {"only": free}, {"only": StageRows(10, 10)})
+    table = plan_table(tonight, {}, Expectation(), rows=10, workers=1)
+    assert table.stages[0].why == "fetching costs < 0.1 us, computing < 0.1 us"
 
 
 def test_the_table_says_what_decides_where_no_number_does() -> None:

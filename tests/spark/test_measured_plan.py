@@ -57,6 +57,7 @@ def test_score_asks_no_store_that_is_slower_than_the_model(
     store_of(monkeypatch, 1.0)
     slow = kvspark.measured_plan(table, mlp, cache=cache)
     assert cached(slow) == {"trunk": False, "output": False}
+    assert slow.stages["output"].why.startswith("fetching costs 1,000,000 us, computing ")
     assert by_id(kvspark.score(table, mlp, cache=cache, plan=slow)) == right
     assert cache.stats().lookups == 0
 

@@ -58,6 +58,8 @@ def measured_plan(
     Where nothing can be measured, the plan is that of the rule, and the log says why: the store does not answer, no
     row can be scored, or tasks compute on GPUs and the driver has none.
 
+    `plan.stages[name].why` says why a stage is as it is, in the words of `kvspark plan`; a notebook shows them in a table.
+
     Guarantees: whatever is measured, outputs have the same bits.
 
     Raises:

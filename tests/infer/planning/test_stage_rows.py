@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvspark.infer.planning.distinct_values import estimated_distinct, expected_distinct
-from kvspark.infer.planning.stage_rows import at_least
+from kvspark.infer.planning.stage_rows import at_least, likely
 
 
 @given(st.integers(2, 100_000), st.integers(20, 400))
@@ -43,6 +43,12 @@ def test_a_share_of_hits_is_never_promised_above_what_was_found(hits: int, asked
     assert 0 <= low <= hits / asked
     if hits > 0:
         assert at_least(hits * 10, asked * 10) > low  # more of the same is surer
+
+
+def test_the_share_that_is_likely_is_above_the_one_that_is_sure_and_never_all() -> None:
+    assert at_least(256, 256) < 0.99 < likely(256, 256) < 1
+    assert at_least(128, 256) < likely(128, 256) == 0.5
+    assert likely(0, 256) == 0
 
 
 def test_wilsons_interval_is_the_published_one() -> None:
