@@ -20,7 +20,7 @@ RUN_FIELDS = {
     "input_files": "Files that were read.",
     "input_version": "Which rows of a table were read: the run that published it, its version or its snapshot; null "
     "where the input is a list of files.",
-    "input_since": "The version of a table since which the rows were added that were read (input.changed_since); null where "
+    "input_since": "The version of a table since which the rows are new that were read (input.changed_since); null where "
     "all rows of input_version were.",
     "input_part": "A digest of the table's own id, input.filter and input.partitions: by it input.changed_since tells that "
     "the last run has read the same part of the same table; null where the input is no table with versions.",

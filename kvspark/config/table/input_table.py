@@ -90,8 +90,9 @@ class InputConfig(Section):
     catalog: dict[str, str] = Field(default_factory=dict, description=CATALOG)
     changed_since: Literal["last_run"] | None = Field(
         default=None,
-        description="`last_run`: read only the rows that were added to a Delta or Iceberg table since the run that published the "
-        "output; the first run reads all. It needs `output.mode: append`. Rows that were changed or removed fail the run.",
+        description="`last_run`: read only the rows that are new in a Delta or Iceberg table since the run that published the "
+        "output; the first run reads all. With `output.mode: append` these are added rows, and changed or removed ones fail the "
+        "run; with `merge` changed ones are read as well, and removed ones go from the output.",
     )
     filter: Name | None = Field(
         default=None,

@@ -44,6 +44,7 @@ def growth_of(config: JobConfig) -> Growth | None:
 
 def _growth(config: JobConfig, notes: Path) -> Growth | None:
     output, report = config.output.path, read_report(notes / REPORT_FOLDER)
+    by = config.output.merge_by
     if report is None:
         return None
     if report.input_version is None or tuple(report.inputs) != config.input.named:
@@ -52,10 +53,10 @@ def _growth(config: JobConfig, notes: Path) -> Growth | None:
             "written, run once without input.changed_since and with output.mode: replace"
         )
     if report.run_id == config.run_id():
-        return Growth(report.input_since, report.input_version, report.input_part)
+        return Growth(report.input_since, report.input_version, report.input_part, by)
     if any(run.run_id == config.run_id() for run in own_runs(notes)):
         raise UsageError(
             f"input.changed_since: run {config.run_id()} has added rows to {output}, and {report.run_id} after it; nothing was "
             "written, go back to the output of that run (kvspark rollback), or give this run another id or date"
         )
-    return Growth(report.input_version, None, report.input_part)
+    return Growth(report.input_version, None, report.input_part, by)

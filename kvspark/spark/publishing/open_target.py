@@ -39,10 +39,13 @@ def open_target(config: JobConfig, *, inputs: Sequence[Path] = ()) -> RunTarget:
         UsageError, OutputError: as `Target` and the publishers: an output cannot go there, or a run that adds to it
             has no name.
     """
-    if config.output.mode == "append" and config.run.id is None and config.run.logical_date is None:
+    is_added = config.output.mode == "append"
+    is_named = config.run.id is not None or config.run.logical_date is not None
+    if not is_named and (is_added or config.input.changed_since is not None):
+        what = "output.mode: append" if is_added else "input.changed_since"
         raise UsageError(
-            "output.mode: append needs run.id or run.logical_date (--run-id, --run-date): a run replaces what one of the same "
-            "name added, and adds to all others; nothing was written"
+            f"{what} needs run.id or run.logical_date (--run-id, --run-date): a run of the same name does the same again, and one "
+            "of another name goes on from there; nothing was written"
         )
     publisher = publisher_of(config)
     if publisher is None:

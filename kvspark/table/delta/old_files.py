@@ -8,8 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from kvspark.table.delta.actions import check_removable
-from kvspark.table.delta.input import location_of
-from kvspark.table.delta.snapshot import Snapshot, telling
+from kvspark.table.delta.snapshot import Snapshot, location_of, telling
 from kvspark.table.merge.merging import OldFile
 
 

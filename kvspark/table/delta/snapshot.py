@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, final
+from urllib.parse import unquote
 
 from kvspark.errors import KvsparkError, UsageError
 from kvspark.table.delta.columns import TableColumns
@@ -105,6 +106,16 @@ def pointer_in(table: DeltaTable, url: str) -> Pointer | None:
         if commit["version"] == last and KEY in commit:
             return Pointer.from_bytes(json.dumps(commit[KEY]).encode(), url=url)
     return None
+
+
+def location_of(path: str, url: str) -> str:
+    """Where the file is that the log calls `path`, whose signs are those of a URL."""
+    plain = unquote(path)
+    if plain.startswith("file:"):
+        return "/" + plain.removeprefix("file:").lstrip("/")
+    if "://" in plain or plain.startswith("/"):
+        return plain
+    return f"{url.rstrip('/')}/{plain}"
 
 
 def _why(text: str) -> str:

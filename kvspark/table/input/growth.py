@@ -1,4 +1,4 @@
-"""What was added to a table since a version of it, where nothing else has changed."""
+"""What is new in a table since a version of it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Growth:
     """What the run that is done again had read; None for the newest."""
     part: str | None = None
     """Which table, and which rows of it, the last run has read."""
+    merge_by: tuple[str, ...] = ()
+    """The columns by which changed and removed rows are known; without them only added ones may be new."""
 
     def check_part(self, part: str, table: str) -> None:
         """Does nothing if the last run has read the same `part`, or nobody knows.
@@ -74,7 +76,7 @@ def added_files(
         if name not in there or there[name].deleted != old.deleted:
             raise DataError(
                 f"input {table}: since {since}, which the last run read, rows were changed or removed, or files rewritten ({name}); "
-                "nothing was written, only added rows can be scored alone: run once without input.changed_since and with "
+                "nothing was written, where rows change set output.mode: merge, or run once without input.changed_since and with "
                 "output.mode: replace"
             )
     known = {file.location for file in before}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
 
+import pyarrow as pa
+from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -21,15 +23,17 @@ from pyspark.sql.types import (
 from kvspark.config.table.input_table import InputConfig, moment
 from kvspark.errors import DataError, SchemaError, SecretError, UsageError
 from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.sources.by_workers.changed_files import ReadFiles, pinned_changes, refuse_missing
 from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
 from kvspark.spark.tables.folder_names import partition_value
 from kvspark.spark.tables.footers import read_footers
 from kvspark.spark.tables.paths import local_path
-from kvspark.table.delta.input import DeltaInput, delta_input
 from kvspark.table.delta.log import MISREAD
+from kvspark.table.delta.reading.change_data import change_data
+from kvspark.table.delta.reading.delta_input import DeltaInput, delta_input
 from kvspark.table.input.growth import Growth, added_files, number_of, part_of
-from kvspark.table.input.pinning import pinned_files
 from kvspark.table.input.table_file import ListedFile, TableFile
+from kvspark.table.merge.changes import ChangedFile, net_files
 from kvspark.table.objects.storage import Storage, bucket_of, is_object
 
 _PHYSICAL = "delta.columnMapping.physicalName"
@@ -40,7 +44,7 @@ def find_delta(
 ) -> PinnedTable:
     """The Delta table that `config` names, as of the version that it names; `columns` are those that the model takes.
 
-    With `growth`, the rows that were added to it.
+    With `growth`, the rows that are new in it.
 
     Raises:
         DataError: there is no table, no such version, a file of it is gone, or it asks for more than is read here.
@@ -53,21 +57,72 @@ def find_delta(
     if growth is not None:
         growth.check_part(part, storage.url)
     since = None if growth is None else growth.since
-    if since is not None:
-        found = _added(found, storage, since)
+    by = () if growth is None or since is None else growth.merge_by
     named = _columns(found)
     _check(named.shown, found, storage.url, columns)
     _check_partitions(config.partitions, found, storage.url)
-    chosen = [file for file in found.files if _is_in(file, config.partitions)]
-    pinned = pinned_files([file.location for file in chosen], config.storage)
-    stored = dict(zip(named.shown.names, named.stored.names, strict=True))
-    counted = [stored[name] for name in columns if name not in found.partition_by]
-    footers = read_footers(pinned, counted=counted)
-    files = [
-        TableFile(file, {stored[n]: value for n, value in each.values.items()}, each.deleted)
-        for file, each in zip(pinned, chosen, strict=True)
+    refuse_missing(by, named.shown, storage.url)
+    listed = [
+        file
+        for file in _listed(found, storage, since, named, is_merged=bool(by))
+        if _is_in(file.listed, config.partitions)
     ]
-    return PinnedTable(f"version {found.version}", named, files, footers, part=part, since=since)
+    read = _read_files(listed, named, storage.url, config, counted=columns)
+    if by:
+        read = read.of_changes(listed, _ids(by, named), by, storage.url)
+    version = f"version {found.version}"
+    return PinnedTable(version, named, read, part=part, since=since)
+
+
+def _listed(
+    found: DeltaInput, storage: Storage, since: str | None, named: TableColumns, *, is_merged: bool
+) -> list[ChangedFile]:
+    """The files of the table, or those that say what is new in it `since`."""
+    number = None if since is None else number_of(since, "version", storage.url)
+    if since is None or number is None:
+        return [ChangedFile(file, "came") for file in found.files]
+    if is_merged and named.shown == named.stored:
+        kinds = {field.name: to_arrow_type(field.dataType) for field in named.shown.fields}
+        partitions = pa.schema([(name, kinds[name]) for name in found.partition_by])
+        with _refusals():
+            said = change_data(storage, number, found.version, partitions)
+        if said is not None:
+            return said
+    before = _at(storage, number)
+    if not is_merged:
+        added = added_files(found.files, before.files, since, storage.url)
+        return [ChangedFile(file, "came") for file in added]
+    if before.partition_by != found.partition_by:
+        raise DataError(
+            f"input {storage.url}: since {since}, which the last run read, it was partitioned otherwise; nothing was written, run "
+            "once without input.changed_since and with output.mode: replace"
+        )
+    return net_files(found.files, before.files)
+
+
+def _read_files(
+    listed: Sequence[ChangedFile],
+    named: TableColumns,
+    url: str,
+    config: InputConfig,
+    *,
+    counted: Sequence[str],
+) -> ReadFiles:
+    pinned = pinned_changes(listed, config.storage, url)
+    stored = dict(zip(named.shown.names, named.stored.names, strict=True))
+    files = []
+    for file, each in zip(pinned, listed, strict=True):
+        values = {stored[name]: value for name, value in each.listed.values.items()}
+        files.append(TableFile(file, values, each.listed.deleted))
+    inside = {stored[name] for name in counted} - {n for each in files for n in each.values}
+    return ReadFiles(files, read_footers(pinned, counted=sorted(inside)))
+
+
+def _ids(by: Sequence[str], named: TableColumns) -> pa.Schema:
+    """The columns `by`, as files have them."""
+    pairs = zip(named.shown.fields, named.stored.fields, strict=True)
+    stored = {shown.name: field for shown, field in pairs}
+    return pa.schema([(stored[n].name, to_arrow_type(stored[n].dataType)) for n in by])
 
 
 def _read(storage: Storage, config: InputConfig, growth: Growth | None) -> DeltaInput:
@@ -79,18 +134,18 @@ def _read(storage: Storage, config: InputConfig, growth: Growth | None) -> Delta
 
 
 def _at(storage: Storage, version: int | None, timestamp: datetime | None = None) -> DeltaInput:
-    try:
+    with _refusals():
         return delta_input(storage, version=version, timestamp=timestamp)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
     except PermissionError as exc:
         raise SecretError(f"input: {exc}; nothing was written") from None
     except OSError as exc:
         raise DataError(f"input: {exc}; nothing was written") from None
-
-
-def _added(found: DeltaInput, storage: Storage, since: str) -> DeltaInput:
-    """`found` with the files alone that were added to it since the version `since`."""
-    before = _at(storage, number_of(since, "version", storage.url))
-    return replace(found, files=added_files(found.files, before.files, since, storage.url))
 
 
 def _storage(config: InputConfig) -> Storage:

@@ -13,14 +13,15 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructT
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.sources.by_workers.changed_files import ReadFiles, pinned_changes, refuse_missing
 from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
 from kvspark.spark.sources.by_workers.worker_table import FIELD_ID
 from kvspark.spark.tables.footers import Footer, read_footers
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.input.fields import id_of, places_of
 from kvspark.table.input.growth import Growth, added_files, number_of, part_of
-from kvspark.table.input.pinning import pinned_files
 from kvspark.table.input.table_file import TableFile
+from kvspark.table.merge.changes import ChangedFile, net_files
 
 if TYPE_CHECKING:
     from kvspark.table.iceberg.reading.iceberg_input import IcebergInput
@@ -31,7 +32,7 @@ def find_iceberg(
 ) -> PinnedTable:
     """The Iceberg table that `config` names, as of the snapshot that it names; `columns` are those that the model takes.
 
-    With `growth`, the rows that were added to it.
+    With `growth`, the rows that are new in it.
 
     Raises:
         DataError: there is no table, no such snapshot, a file of it is gone, or it asks for more than is read here.
@@ -44,26 +45,48 @@ def find_iceberg(
     if growth is not None:
         growth.check_part(part, url)
     since = None if growth is None else growth.since
-    if since is not None:
-        found = _added(found, _read(config, since), since, url)
+    by = () if growth is None or since is None else growth.merge_by
     for name in columns:
         if name not in found.columns.names:
             raise SchemaError(
                 f"input: {missing_column(name, found.columns.names)} (table: {url}); nothing was written"
             )
-    pinned = pinned_files([file.location for file in found.files], found.options)
-    footers = read_footers(pinned, counted=columns)
+    shown, stored = _struct(found.columns, has_ids=False), _struct(found.columns, has_ids=True)
+    refuse_missing(by, shown, url)
+    listed = _listed(found, config, since, is_merged=bool(by))
+    read = _read_files(listed, found, url, counted=columns)
+    if by:
+        ids = pa.schema([found.columns.field(name) for name in by])
+        read = read.of_changes(listed, ids, by, url)
+    version = "no snapshot" if found.snapshot is None else f"snapshot {found.snapshot}"
+    return PinnedTable(version, TableColumns(shown, stored), read, part=part, since=since)
+
+
+def _listed(
+    found: IcebergInput, config: InputConfig, since: str | None, *, is_merged: bool
+) -> list[ChangedFile]:
+    """The files of the table, or those that say what is new in it `since`."""
+    if since is None:
+        return [ChangedFile(file, "came") for file in found.files]
+    before = _read(config, since)
+    if is_merged:
+        return net_files(found.files, before.files)
+    added = added_files(found.files, before.files, since, config.paths[0])
+    return [ChangedFile(file, "came") for file in added]
+
+
+def _read_files(
+    listed: Sequence[ChangedFile], found: IcebergInput, url: str, *, counted: Sequence[str]
+) -> ReadFiles:
+    pinned = pinned_changes(listed, found.options, url)
+    footers = read_footers(pinned, counted=counted)
     if not found.has_names:
         _refuse_without_ids(footers, url)
     files = [
-        TableFile(place, _missing(file.values, footer, found.columns), file.deleted)
-        for place, file, footer in zip(pinned, found.files, footers, strict=True)
+        TableFile(place, _missing(file.listed.values, footer, found.columns), file.listed.deleted)
+        for place, file, footer in zip(pinned, listed, footers, strict=True)
     ]
-    footers = [_of_the_table(footer, found.columns) for footer in footers]
-    shown, stored = _struct(found.columns, has_ids=False), _struct(found.columns, has_ids=True)
-    version = "no snapshot" if found.snapshot is None else f"snapshot {found.snapshot}"
-    named = TableColumns(shown, stored)
-    return PinnedTable(version, named, files, footers, part=part, since=since)
+    return ReadFiles(files, [_of_the_table(footer, found.columns) for footer in footers])
 
 
 def _read(config: InputConfig, version: str | None) -> IcebergInput:
@@ -82,11 +105,6 @@ def _read(config: InputConfig, version: str | None) -> IcebergInput:
     snapshot = number_of(version, "snapshot", target.url)
     found = iceberg_input(target, config.storage, snapshot=snapshot)
     return found if snapshot is not None else replace(found, snapshot=None, files=())
-
-
-def _added(now: IcebergInput, before: IcebergInput, since: str, url: str) -> IcebergInput:
-    """`now` with the files alone that it has and `before` has not."""
-    return replace(now, files=added_files(now.files, before.files, since, url))
 
 
 def _missing(values: Mapping[str, Any], footer: Footer, columns: pa.Schema) -> dict[str, Any]:

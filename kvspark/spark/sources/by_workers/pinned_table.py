@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
 from kvspark.spark.columns.column_map import quoted
+from kvspark.spark.sources.by_workers.changed_files import ReadFiles
 from kvspark.spark.sources.by_workers.old_calendar import refuse_old_calendar
 from kvspark.spark.sources.by_workers.worker_table import WorkerTable
 from kvspark.spark.sources.input.found_input import FoundInput
@@ -20,6 +21,7 @@ from kvspark.spark.tables.footers import Footer
 from kvspark.spark.tables.input_files import refuse_nulls
 from kvspark.table.input.pinned_file import PinnedFile
 from kvspark.table.input.table_file import TableFile
+from kvspark.table.merge.row_ids import RowIds
 
 
 @final
@@ -35,10 +37,10 @@ class TableColumns:
 
 @final
 class PinnedTable(FoundInput):
-    """The rows of `files`, whose footers are `footers`, as `version` of a table has them.
+    """The rows that are `read`, as `version` of a table has them.
 
-    A column that a file has not is null in its rows. They are those that were added `since` another version, where one
-    is given.
+    A column that a file has not is null in its rows. They are those that are new `since` another version, where one is
+    given.
     """
 
     has_places = True
@@ -47,19 +49,19 @@ class PinnedTable(FoundInput):
         self,
         version: str,
         columns: TableColumns,
-        files: Sequence[TableFile],
-        footers: Sequence[Footer],
+        read: ReadFiles,
         *,
         part: str,
         since: str | None = None,
     ) -> None:
-        refuse_old_calendar(footers)
+        refuse_old_calendar(read.footers)
         self._version = version
         self._since = since
         self._part = part
         self._columns = columns
-        self._files = tuple(files)
-        self._footers = tuple(footers)
+        self._files = tuple(read.files)
+        self._footers = tuple(read.footers)
+        self._changed = read.changed
 
     @property
     def schema(self) -> StructType:
@@ -70,12 +72,21 @@ class PinnedTable(FoundInput):
         return [file.pinned for file in self._files]
 
     @property
+    def table_files(self) -> Sequence[TableFile]:
+        """The files that are read, with those of their rows that are not."""
+        return self._files
+
+    @property
     def version(self) -> str:
         return self._version
 
     @property
     def since(self) -> str | None:
         return self._since
+
+    @property
+    def changed(self) -> RowIds | None:
+        return self._changed
 
     @property
     def part(self) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, final
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 
 from kvspark.errors import DataError
 from kvspark.table.delta.log import client_options
-from kvspark.table.delta.snapshot import telling
+from kvspark.table.delta.snapshot import location_of, telling
 from kvspark.table.input.table_file import Deleted, ListedFile
 from kvspark.table.objects.storage import Storage
 
@@ -191,13 +190,3 @@ def _deleted(table: DeltaTable) -> dict[str, Deleted]:
             mask = kept.values.to_numpy(zero_copy_only=False)
             found[uri] = Deleted.of(np.flatnonzero(~mask))
     return found
-
-
-def location_of(path: str, url: str) -> str:
-    """Where the file is that the log calls `path`, whose signs are those of a URL."""
-    plain = unquote(path)
-    if plain.startswith("file:"):
-        return "/" + plain.removeprefix("file:").lstrip("/")
-    if "://" in plain or plain.startswith("/"):
-        return plain
-    return f"{url.rstrip('/')}/{plain}"
