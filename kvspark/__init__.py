@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kvspark.spark.runs.tally import Tally
     from kvspark.spark.scoring.score import score
     from kvspark.spark.scoring.udf import udf
-    from kvspark.table.reading.read import published_folder, read
+    from kvspark.table.reading.read import published_files, published_folder, read
 
 # MKL reads this at its first call. Without it a product whose rows are not a multiple of 32 bytes
 # gives a row other bits at another place of the batch: 20 of 210 shapes of a linear layer, none
@@ -59,6 +59,7 @@ __all__ = [
     "log_model",
     "measured_plan",
     "open_model",
+    "published_files",
     "published_folder",
     "read",
     "run",
@@ -81,6 +82,7 @@ _HOME = {
     "log_model": "kvspark.infer.mlflow_registry",
     "measured_plan": "kvspark.spark.check.frame_plan",
     "open_model": "kvspark.infer.open_model",
+    "published_files": "kvspark.table.reading.read",
     "published_folder": "kvspark.table.reading.read",
     "read": "kvspark.table.reading.read",
     "run": "kvspark.spark.jobs.run",

@@ -44,8 +44,8 @@ class OutputConfig(Section):
         default="replace",
         description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "
         "the same `run.id` or date replaces what it added. `replace_partitions`: they are the whole of each partition of "
-        "which the run has rows, and all others stay as they are. In a folder columns must be the same. `merge`: they take "
-        "the place of the rows with the same values of `merge_by`, of a Delta table; all others stay.",
+        "which the run has rows, and all others stay as they are. With `format: parquet` columns must be the same. `merge`: "
+        "they take the place of the rows with the same values of `merge_by`, of a Delta table; all others stay.",
     )
     merge_by: Annotated[Texts, BeforeValidator(list_of_one)] = Field(
         default=(),

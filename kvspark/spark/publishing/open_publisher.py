@@ -46,7 +46,9 @@ def publisher_of(config: JobConfig) -> Publisher | None:
     if output.format == "parquet":
         from kvspark.table.publish.object_publisher import ObjectPublisher
 
-        return ObjectPublisher(place, owner=owner, keep=keep, overwrite=overwrite)
+        return ObjectPublisher(
+            place, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces
+        )
     if place.is_hdfs:
         raise UsageError(
             f"output.format is delta, and output path {output.path} is in HDFS, where the client of Delta tables does not write; "

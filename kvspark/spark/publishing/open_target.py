@@ -62,11 +62,6 @@ def _refuse(output: OutputConfig) -> None:
     where = "HDFS" if is_hdfs else "an object store"
     kinds = {"parquet": f"in {where} ({output.path})", "delta": "a Delta table"}
     what = kinds.get(output.format, "an Iceberg table")
-    if output.format == "parquet" and output.mode != "replace":
-        raise UsageError(
-            f"output.mode is {output.mode}, and the output is {what}, where it may be replace; nothing was written, set that, "
-            "or publish a table of Delta or Iceberg, or Parquet files to a local path"
-        )
     if "writer" in output.model_fields_set and output.writer == "spark":
         raise UsageError(
             f"output.writer is spark, and the output is {what}, which the workers write; nothing was written, leave "

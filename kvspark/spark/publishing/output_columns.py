@@ -21,9 +21,10 @@ from kvspark.config.table.output_table import OutputConfig
 from kvspark.errors import UsageError
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.output.appended import check_added
-from kvspark.spark.publishing.output_place import publishes_folders
+from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.spark.tables.footer_schema import UNKNOWN
 from kvspark.spark.tables.paths import local_path
+from kvspark.spark.writing.file_schema import known_columns
 from kvspark.table.merge.row_ids import refused_id
 
 _ID_TYPES = (ByteType, ShortType, IntegerType, LongType, DateType, DecimalType)
@@ -36,13 +37,18 @@ def check_output(config: JobConfig, schema: StructType) -> None:
 
     Raises:
         UsageError: as `check_partition_by`, `check_merge_by`.
-        OutputError: as `check_added`.
+        OutputError: as `check_added`, and `Publisher.check_columns`.
     """
     check_partition_by(config.output, schema)
     check_merge_by(config.output, schema)
-    if config.output.mode != "replace" and publishes_folders(config.output):
+    if config.output.mode == "replace" or config.output.format != "parquet":
+        return  # formats of tables say it when the rows are written
+    publisher, by, run_id = publisher_of(config), config.output.partition_by, config.run_id()
+    if publisher is None:
         published = local_path(config.output.path, what="output path")
-        check_added(published, schema, config.output.partition_by, config.run_id())
+        check_added(published, schema, by, run_id)
+    else:
+        publisher.check_columns(known_columns(schema), by, run_id)
 
 
 def check_partition_by(output: OutputConfig, schema: StructType) -> None:

@@ -6,7 +6,8 @@ A folder to which kvspark has published is read as its pointer says it: the file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import final
 
@@ -17,9 +18,11 @@ from kvspark.table.input.pinned_file import PinnedObject
 from kvspark.table.objects.objects import Listed, Objects
 from kvspark.table.objects.storage import Storage, bucket_of
 from kvspark.table.place.opening import open_objects
-from kvspark.table.publish.object_table import RUNS, ObjectTable, path_of
+from kvspark.table.publish.object_table import RUNS, ObjectTable
 from kvspark.table.publish.pointer import POINTER_NAME
 
+_LISTINGS = 3
+"""Of all folders of runs, beside a run that removes some."""
 _PATTERN = re.compile(r"[*?\[]")
 _SIGNS = (
     (
@@ -167,21 +170,35 @@ def _published(root: _Root) -> tuple[str, list[InputFile]]:
                 f"input path {root.url} has no output yet: no run has published there; nothing was written"
             )
         version = pointer.current
-        wanted = [(path_of(each), each.folder) for each in table.files(version)]
+        listed = table.files(version)
     except OutputError as exc:
         raise DataError(f"input: {exc}") from None
-    folder = "/".join(filter(None, (root.key, RUNS, version.attempt)))
-    there = {each.name: each for each in open_objects(root.bucket).listed(folder)}
+    below = "/".join(filter(None, (root.key, RUNS)))
+    there = _there(root, below, {share.attempt for share in listed.shares})
+    wanted = zip(listed.paths, listed.folders, strict=True)
     files = []
-    for path, below in sorted(wanted):
-        each = there.get(f"{folder}/{path}")
+    for path, folder in sorted(wanted):
+        each = there.get(f"{below}/{path}")
         if each is None:
             raise DataError(
-                f"input path {root.url}: {RUNS}/{version.attempt}/{path} of the run {version.run_id} is gone; nothing was "
-                "written, start the run again"
+                f"input path {root.url}: {RUNS}/{path} of the run {version.run_id} is gone; nothing was written, start the run "
+                "again"
             )
-        files.append(root.file(each, below.split("/") if below else ()))
+        files.append(root.file(each, folder.split("/") if folder else ()))
     return version.run_id, files
+
+
+def _there(root: _Root, below: str, attempts: Collection[str]) -> Mapping[str, Listed]:
+    """What is in the folders `attempts` in `below`, by name."""
+    store = open_objects(root.bucket)
+    if len(attempts) == 1:
+        (attempt,) = attempts
+        return {each.name: each for each in store.listed(f"{below}/{attempt}")}
+    for _ in range(_LISTINGS - 1):
+        # Meanwhile a folder of HDFS that nobody needs may be removed.
+        with suppress(FileNotFoundError):
+            return {each.name: each for each in store.listed(below)}
+    return {each.name: each for each in store.listed(below)}
 
 
 def _refuse_inside(store: Objects, root: _Root) -> None:

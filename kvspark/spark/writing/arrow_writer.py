@@ -17,7 +17,7 @@ from kvspark.spark.writing.file_schema import file_schema, refusal
 from kvspark.spark.writing.write_task import FILE_COLUMN, FILES_SCHEMA, WriteTask
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
-from kvspark.table.publish.attempt_files import AttemptFiles
+from kvspark.table.publish.files.attempt_files import AttemptFiles
 from kvspark.table.publish.publisher import unchanged
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions

@@ -78,6 +78,18 @@ def file_schema(schema: StructType, partition_by: Collection[str], version: str)
     return pa.schema([_field(field) for field in schema.fields], metadata=metadata)
 
 
+def known_columns(schema: StructType) -> pa.Schema:
+    """The columns of `schema` as files have them; of type null where that is not known, or files have none like it."""
+
+    def found(field: StructField) -> pa.Field:
+        try:
+            return _field(field)
+        except (TypeError, PySparkException):
+            return pa.field(field.name, pa.null())
+
+    return pa.schema([found(field) for field in schema.fields])
+
+
 def refusal(schema: StructType, partition_by: Sequence[str]) -> str | None:
     """Why the workers cannot write a table of `schema` as Spark would; None if they can."""
     if _has_a_name_twice(schema):

@@ -10,7 +10,7 @@ from kvspark.spark.output.manifest import read_manifest
 from kvspark.spark.output.occupant import report_in
 from kvspark.spark.output.run_lock import RunLock
 from kvspark.spark.output.target import Target
-from kvspark.table.publish.attempt_files import AttemptFiles
+from kvspark.table.publish.files.attempt_files import AttemptFiles
 from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher
 
 

@@ -30,7 +30,7 @@ from kvspark.table.delta.versions import DeltaVersions, attempts_in, version_of
 from kvspark.table.merge.merging import Merge, NewRows, merged_files
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns, attempt_name
-from kvspark.table.publish.file_list import LIST_NAME, FileList
+from kvspark.table.publish.file_list import LIST_NAME, FileList, Share
 from kvspark.table.publish.files.object_files import ObjectFiles
 from kvspark.table.publish.files.posix_files import PosixFiles
 from kvspark.table.publish.files.table_files import TableFiles
@@ -239,7 +239,8 @@ class DeltaPublisher(Publisher):
         wanted = {each.name for each in content.all_files if each.rows} | set(content.beside)
         found = self._files.sizes(attempt.name)
         self._files.delete(attempt.name, [name for name in found if name not in wanted])
-        listed = FileList(attempt.name, content.all_files).to_bytes()
+        share = Share(attempt.name, attempt.run_id, content.all_files)
+        listed = FileList(attempt.name, (share,)).to_bytes()
         notes = {**content.notes, LIST_NAME: listed}
         if runs is not None:
             notes[RUNS_NOTE] = runs.to_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import final
 
 from kvspark.table.hdfs.hdfs_files import FileStatus, HdfsFiles
@@ -75,6 +75,10 @@ class HdfsObjects(Objects):
 
     def delete_folder(self, folder: str) -> None:
         self._files.delete(folder)
+
+    def delete_folders(self, folders: Mapping[str, Collection[str]]) -> None:
+        for folder in folders:
+            self._files.delete(folder)
 
     def listed(self, folder: str = "") -> Iterator[Listed]:
         for each in self._files.listed(folder, deep=True):

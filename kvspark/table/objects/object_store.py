@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
@@ -124,6 +124,9 @@ class ObjectStore(Objects):
 
     def delete_folder(self, folder: str) -> None:
         self.delete([each.name for each in self.listed(folder)])
+
+    def delete_folders(self, folders: Mapping[str, Collection[str]]) -> None:
+        self.delete([f"{folder}/{path}" for folder in folders for path in folders[folder]])
 
     def listed(self, folder: str = "") -> Iterator[Listed]:
         import obstore

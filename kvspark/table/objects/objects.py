@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, final
@@ -90,6 +90,10 @@ class Objects(ABC):
     @abstractmethod
     def delete_folder(self, folder: str) -> None:
         """Removes all objects below `folder`; none need be there."""
+
+    @abstractmethod
+    def delete_folders(self, folders: Mapping[str, Collection[str]]) -> None:
+        """Removes what was listed of each folder, by the paths in it, and the folder where there are such."""
 
     @abstractmethod
     def listed(self, folder: str = "") -> Iterator[Listed]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import final
 
 from kvspark.errors import OutputError, ValidationError
 from kvspark.table.file_written import FileWritten
 from kvspark.table.objects.objects import Objects
-from kvspark.table.publish.file_list import LIST_NAME, FileList
+from kvspark.table.publish.file_list import LIST_NAME, FileList, Share, path_of
 from kvspark.table.publish.pointer import POINTER_NAME, Pointer
 from kvspark.table.publish.publisher import Published
 
 RUNS = "_runs"
 NOTES = "_kvspark"
+QUARANTINE = f"{NOTES}/quarantine"
 
 
 @final
@@ -22,6 +24,7 @@ class ObjectTable:
 
     def __init__(self, store: Objects) -> None:
         self._store = store
+        self._lists: dict[str, FileList] = {}  # nobody changes one that is published
 
     @property
     def url(self) -> str:
@@ -55,19 +58,32 @@ class ObjectTable:
         stored = self._store.get(f"{RUNS}/{version.attempt}/{name}")
         return None if stored is None else stored.data
 
-    def files(self, version: Published) -> tuple[FileWritten, ...]:
+    def files(self, version: Published) -> FileList:
         """The files of `version`.
 
         Raises:
             OutputError: their list is gone, or damaged.
         """
+        if version.attempt not in self._lists:
+            self._lists[version.attempt] = self._files(version)
+        return self._lists[version.attempt]
+
+    def _files(self, version: Published) -> FileList:
         data = self.note(version, LIST_NAME)
         try:
-            return tuple(FileList.from_bytes(data or b"").files)
+            found = FileList.from_bytes(data or b"")
         except (ValueError, KeyError, TypeError) as exc:
             raise OutputError(
-                f"{version.url}/{LIST_NAME} is gone or damaged: the table's files are not known, go back to another version"
+                f"{self.url}/{RUNS}/{version.attempt}/{LIST_NAME} is gone or damaged: the table's files are not known, go back "
+                "to another version"
             ) from exc
+        if found.columns is None:
+            # Of one attempt, and without what it has set aside.
+            names = [
+                name for name in self.sizes(version.attempt) if name.startswith(f"{QUARANTINE}/")
+            ]
+            found = replace(found, shares=(replace(found.shares[0], beside=tuple(names)),))
+        return found
 
     def sizes(self, attempt: str) -> dict[str, int]:
         """Bytes of all that there is of an attempt, by path in its folder."""
@@ -77,11 +93,20 @@ class ObjectTable:
             for each in self._store.listed(folder)
         }
 
-    def strays(self, version: Published) -> list[str]:
-        """The files in the folder of `version` that were added after it was published."""
-        wanted = {path_of(each) for each in self.files(version)}
-        names = self.sizes(version.attempt)
-        return [n for n in names if n not in wanted and n.endswith(".parquet") and not _is_note(n)]
+    def lost(self, shares: Iterable[Share]) -> Iterator[str]:
+        """The files of `shares` with rows that are not there as they were written, by their paths below `_runs`."""
+        wanted = {f"{each.attempt}/{path_of(file)}": file for each in shares for file in each.files}
+        sizes = self._all_sizes({name.partition("/")[0] for name in wanted})
+        for name, file in wanted.items():
+            if sizes.get(name) != file.size_bytes:
+                yield name
+
+    def _all_sizes(self, attempts: Collection[str]) -> Mapping[str, int]:
+        """As `sizes`, of `attempts` at least, by path below `_runs`."""
+        # A listing of all needs as many requests with many attempts as with few.
+        below = RUNS if len(attempts) > 1 else "/".join((RUNS, *attempts))
+        found = self._store.listed(below) if attempts else ()
+        return {each.name.removeprefix(f"{RUNS}/"): each.size_bytes for each in found}
 
     def check_files(self, attempt: str, files: Iterable[FileWritten]) -> None:
         """Does nothing if all `files` of `attempt` are there as they were written.
@@ -105,19 +130,8 @@ class ObjectTable:
         Raises:
             OutputError: one is not.
         """
-        try:
-            self.check_files(version.attempt, self.files(version))
-        except ValidationError as exc:
+        if any(self.lost(self.files(version).shares)):
             raise OutputError(
-                f"the output of {version.run_id} in {version.url} is not whole any more; the output is as it was, choose "
+                f"the output of {version.run_id} in {self.url} is not whole any more; the output is as it was, choose "
                 "another version"
-            ) from exc
-
-
-def path_of(file: FileWritten) -> str:
-    """Where a file lies in the folder of its version."""
-    return f"{file.folder}/{file.name}" if file.folder else file.name
-
-
-def _is_note(name: str) -> bool:
-    return name.startswith(f"{NOTES}/")
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, final
 
@@ -69,3 +70,9 @@ class Pointer:
             f"output path {url}: its {POINTER_NAME} is damaged, or a later version of kvspark wrote it; nothing was "
             "published, restore that object, or choose another path"
         )
+
+
+def versions_in(pointer: Pointer | None) -> Sequence[Published]:
+    """The current version and those that are kept."""
+    versions = () if pointer is None else (pointer.current, *pointer.kept)
+    return [each for each in versions if each is not None]

@@ -77,7 +77,8 @@ class Published:
     published_at: str
     """UTC, ISO 8601."""
     url: str
-    """What Spark reads, where it can: the folder of this version."""
+    """What Spark reads, where it can: the folder of this version. Where files of several runs are in it, of which no folder is
+    the table, the list of these files."""
     rows: int
 
 
@@ -102,6 +103,16 @@ class Publisher(ABC):
         Raises:
             OutputError: it may not: what is there is not ours, or cannot be reached, or cannot be added to.
         """
+
+    def check_columns(self, schema: pa.Schema, partition_by: Sequence[str], run_id: str) -> None:
+        """Does nothing if rows of run `run_id` with the columns `schema` can be added, as far as that is known at once.
+
+        The type of a column may be null: not known yet. Here nothing is known before the rows are written.
+
+        Raises:
+            OutputError: the table has other columns.
+        """
+        del schema, partition_by, run_id
 
     @abstractmethod
     def lock(self, run_id: str) -> AbstractContextManager[object]:

@@ -112,21 +112,10 @@ def test_a_second_run_is_refused_with_its_own_exit_code(folder: Path, url: str) 
     assert told.value.exit_code == 75
 
 
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [
-        (
-            {"mode": "append"},
-            r"output\.mode is append, and the output is in (HDFS|an object store)",
-        ),
-        ({"writer": "spark"}, r"output\.writer is spark"),
-    ],
-)
-def test_what_cannot_be_is_said_before_anything_is_computed(
-    folder: Path, url: str, output: dict[str, str], message: str
-) -> None:
-    config = job(folder, write_night(folder / "night"), output={"path": url, **output})
-    with pytest.raises(UsageError, match=message):
+def test_what_cannot_be_is_said_before_anything_is_computed(folder: Path, url: str) -> None:
+    output = {"path": url, "writer": "spark"}
+    config = job(folder, write_night(folder / "night"), output=output)
+    with pytest.raises(UsageError, match=r"output\.writer is spark"):
         run_score(config)
 
 

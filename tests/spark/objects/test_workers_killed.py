@@ -21,12 +21,11 @@ from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.table.objects.storage import Storage
 from kvspark.table.place.opening import open_objects
-from kvspark.table.publish.object_table import ObjectTable
 from tests.object_server import S3Address
 from tests.spark.small_jobs import job, published, write_night
 from tests.table.publish.iceberg_tables import iceberg_at, iceberg_table
 from tests.table.publish.readers import left_over, while_reading
-from tests.table.publish.targets import POSIX_KINDS, new_url, publisher_at
+from tests.table.publish.targets import POSIX_KINDS, new_url
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -95,10 +94,6 @@ class Target:
                 else [str(each) for each in Path(self.url, "runs").rglob("*.parquet")]
             )
             strays = [name for name in names if name.rpartition("/")[2] not in known]
-        elif not self.kind.startswith("iceberg"):
-            current = publisher_at(self.kind, self.url).current()
-            assert current is not None
-            strays = ObjectTable(open_objects(Storage(self.url))).strays(current)
         return [*strays, *left_over(self.kind, self.url)]
 
     def _output(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from kvspark.errors import OutputError, ValidationError
 from kvspark.spark.runs.run_report import REPORT_FOLDER
-from kvspark.table.publish.attempt_files import AttemptFiles
+from kvspark.table.publish.files.attempt_files import AttemptFiles
 from tests.killed_process import killed_at
 from tests.spark.publishing import report_of, rows_of, target_at
 from tests.spark.writing.written_apart import (

@@ -11,7 +11,7 @@ from kvspark.spark.output.target import Target
 from kvspark.spark.runs.run_report import REPORT_FOLDER
 from kvspark.spark.writing.write_task import WriteTask
 from kvspark.table.file_written import FileWritten
-from kvspark.table.publish.attempt_files import AttemptFiles
+from kvspark.table.publish.files.attempt_files import AttemptFiles
 from kvspark.table.sink_options import SinkOptions
 from tests.spark.publishing import report_of, target_at
 

@@ -1,35 +1,32 @@
-"""Tables in the doubles of object stores, read by the client alone: what says where the table is, and the files there."""
+"""Tables in object stores and their doubles, read by the client alone."""
 
 from __future__ import annotations
 
-import json
-from urllib.parse import unquote
+from collections.abc import Iterator
+from typing import Any
 
 import obstore
-import pyarrow as pa
-import pyarrow.parquet as pq
 from obstore.store import from_url
 
 
-def cloud_rows(url: str) -> list[tuple[str, str]]:
-    """What a reader finds; none before the first run."""
+def _opened(url: str) -> tuple[Any, str]:
+    """The bucket of `url`, and the name in it."""
     scheme, _, place = url.partition("://")
-    bucket, _, folder = place.partition("/")
-    store = from_url(f"{scheme}://{bucket}", client_options={"allow_http": True})
+    bucket, _, name = place.partition("/")
+    return from_url(f"{scheme}://{bucket}", client_options={"allow_http": True}), name
+
+
+def cloud_bytes(url: str) -> bytes | None:
+    """The object at `url`; None if there is none."""
+    store, name = _opened(url)
     try:
-        pointer = json.loads(bytes(obstore.get(store, f"{folder}/_kvspark/pointer.json").bytes()))
+        return bytes(obstore.get(store, name).bytes())
     except FileNotFoundError:
-        return []
-    if pointer["current"] is None:
-        return []
-    root = pointer["current"]["url"].removeprefix(f"{scheme}://{bucket}/")
-    rows: list[tuple[str, str]] = []
-    for each in [each for page in obstore.list(store, root) for each in page]:
-        names = each["path"].removeprefix(f"{root}/").split("/")
-        if any(name.startswith("_") for name in names):
-            continue
-        data = bytes(obstore.get(store, each["path"]).bytes())
-        kind = unquote(names[0].removeprefix("kind="))
-        contents = pq.read_table(pa.BufferReader(data))["content"].to_pylist()
-        rows += [(content, kind) for content in contents]
-    return sorted(rows)
+        return None
+
+
+def cloud_names(url: str) -> Iterator[str]:
+    """The objects below `url`, by their names in it."""
+    store, name = _opened(url)
+    for page in obstore.list(store, f"{name}/"):
+        yield from (each["path"].removeprefix(f"{name}/") for each in page)

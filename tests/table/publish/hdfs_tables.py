@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from typing import Any
-from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from hdfs_native import Client
+
+from tests.table.publish.listed_tables import unneeded
 
 
 def client_of(url: str) -> tuple[Client, str]:
@@ -20,39 +18,38 @@ def client_of(url: str) -> tuple[Client, str]:
 
 def hdfs_pointer(url: str) -> dict[str, Any] | None:
     """What the pointer says; None before the first run."""
-    client, path = client_of(url)
-    place = f"{path}/_kvspark/pointer.json"
-    try:
-        names = [each.path.rpartition("/")[2] for each in client.list_status(place)]
-    except FileNotFoundError:
-        return None
-    (now,) = (name for name in names if name.startswith("now-"))
-    value: dict[str, Any] = json.loads(client.read(f"{place}/{now.removeprefix('now-')}").read())
+    data = hdfs_bytes(f"{url}/_kvspark/pointer.json")
+    value: dict[str, Any] | None = None if data is None else json.loads(data)
     return value
 
 
-def hdfs_rows(url: str) -> list[tuple[str, str]]:
-    """What a reader finds; none before the first run."""
-    pointer = hdfs_pointer(url)
-    if pointer is None or pointer["current"] is None:
-        return []
-    client, folder = client_of(pointer["current"]["url"])
-    rows: list[tuple[str, str]] = []
-    for each in client.list_status(folder, recursive=True):
-        names = each.path.removeprefix(f"{folder}/").split("/")
-        if each.isdir or any(name.startswith("_") for name in names):
-            continue
-        table = pq.read_table(pa.BufferReader(client.read(each.path).read()))
-        kind = unquote(names[0].removeprefix("kind="))
-        rows += [(content, kind) for content in table["content"].to_pylist()]
-    return sorted(rows)
+def hdfs_bytes(url: str) -> bytes | None:
+    """The file at `url`, or the value that counts of one that is written on a condition; None if there is none."""
+    client, path = client_of(url)
+    try:
+        if path.endswith("/pointer.json"):
+            names = [each.path.rpartition("/")[2] for each in client.list_status(path)]
+            (now,) = (name for name in names if name.startswith("now-"))
+            path = f"{path}/{now.removeprefix('now-')}"
+        return bytes(client.read(path).read())
+    except FileNotFoundError:
+        return None
 
 
-def hdfs_left_over(url: str, kept: Collection[str]) -> list[str]:
-    """What lies in a table that belongs to none of the attempts `kept`, nor says which these are."""
+def hdfs_names(url: str) -> list[str]:
+    """The files below `url`, by their names in it."""
+    client, folder = client_of(url)
+    found = client.list_status(folder, recursive=True)
+    return [each.path.removeprefix(f"{folder}/") for each in found if not each.isdir]
+
+
+def hdfs_left_over(url: str) -> list[str]:
+    """What lies in a table that belongs to no version, nor says which these are."""
     client, root = client_of(url)
-    left = [each.path for each in client.list_status(f"{root}/_runs")]
-    left = [path for path in left if path.rpartition("/")[2] not in kept]
+    files = hdfs_names(f"{url}/_runs")
+    left = unneeded(hdfs_bytes, url, files)
+    folders = [each.path.rpartition("/")[2] for each in client.list_status(f"{root}/_runs")]
+    left += sorted(set(folders) - {name.partition("/")[0] for name in files})
     wanted = {"pointer.json": 2, "lock.json": 2, "clock": 1}  # a marker and its value
     for each in client.list_status(f"{root}/_kvspark"):
         there = list(client.list_status(each.path))

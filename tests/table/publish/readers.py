@@ -10,8 +10,10 @@ from typing import TypeVar
 from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns
+from tests.table.publish.cloud_tables import cloud_bytes, cloud_names
 from tests.table.publish.hdfs_tables import hdfs_left_over
 from tests.table.publish.iceberg_tables import iceberg_left_over
+from tests.table.publish.listed_tables import unneeded
 from tests.table.publish.targets import publisher_at
 
 T = TypeVar("T")
@@ -69,6 +71,10 @@ def left_over(kind: str, url: str) -> list[str]:
         ]
     if kind.startswith("iceberg"):
         return iceberg_left_over(kind, url)
+    if kind == "hdfs":
+        return hdfs_left_over(url)
+    if not kind.startswith("delta"):
+        return unneeded(cloud_bytes, url, cloud_names(f"{url}/_runs"))
     publisher = publisher_at(kind, url)
     current = publisher.current()
     versions = [each for each in (*publisher.versions(), current) if each is not None]
@@ -79,9 +85,6 @@ def left_over(kind: str, url: str) -> list[str]:
         root = Path(url)
         left = [each.parent.name for each in root.glob("runs/*/*")]
         return sorted({*left, *(each.name for each in root.glob("_kvspark/open/*"))} - kept)
-    if kind == "hdfs":
-        return hdfs_left_over(url, kept)
     # Objects, and not folders: this server shows empty ones for a while.
-    runs = "runs" if kind == "delta-s3" else "_runs"
-    names = {each.name.split("/")[1] for each in ObjectStore(Storage(url)).listed(runs)}
+    names = {each.name.split("/")[1] for each in ObjectStore(Storage(url)).listed("runs")}
     return sorted(names - kept)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.fs as pafs
 
 from kvspark.spark.writing.posix_publisher import PosixPublisher
 from kvspark.table.delta.delta_publisher import DeltaPublisher
@@ -20,11 +19,12 @@ from kvspark.table.publish.object_publisher import ObjectPublisher
 from kvspark.table.publish.publisher import Attempt, Content, Publisher, Replaces
 from kvspark.table.sink import Sink
 from kvspark.table.sink_options import SinkOptions
-from tests.object_server import LAKE, s3_store
+from tests.object_server import LAKE
 from tests.spark.publishing import report_of, target_at
-from tests.table.publish.cloud_tables import cloud_rows
-from tests.table.publish.hdfs_tables import hdfs_rows
+from tests.table.publish.cloud_tables import cloud_bytes
+from tests.table.publish.hdfs_tables import hdfs_bytes
 from tests.table.publish.iceberg_tables import iceberg_at, iceberg_rows
+from tests.table.publish.listed_tables import rows_listed
 
 OWNER = "small"
 SCHEMA = pa.schema([("content", pa.string()), ("kind", pa.string())])
@@ -49,7 +49,7 @@ def publisher_at(
     overwrite: bool = False,
     replaces: Replaces = "table",
 ) -> Publisher:
-    """The target `url`. Only tables of formats take another `replaces`."""
+    """The target `url`. A folder on a disk takes no other `replaces`."""
     if kind == "posix":
         target = target_at(Path(url), owner=owner or OWNER, keep=keep, overwrite=overwrite)
         return PosixPublisher(target)
@@ -61,7 +61,9 @@ def publisher_at(
         return iceberg_publisher(
             iceberg_at(url), owner=owner, keep=keep, overwrite=overwrite, replaces=replaces
         )
-    return ObjectPublisher(Storage(url), owner=owner, keep=keep, overwrite=overwrite)
+    return ObjectPublisher(
+        Storage(url), owner=owner, keep=keep, overwrite=overwrite, replaces=replaces
+    )
 
 
 def batches(content: str) -> Iterator[pa.RecordBatch]:
@@ -110,23 +112,12 @@ def run(publisher: Publisher, content: str, run_id: str | None = None) -> None:
 def rows(kind: str, url: str) -> list[tuple[str, str]]:
     """What a reader finds that knows nothing of kvspark but where the table is; none before the first run."""
     if kind == "posix":
-        return _rows(pafs.LocalFileSystem(), url) if Path(url).exists() else []
+        return _rows(url) if Path(url).exists() else []
     if kind.startswith("delta"):
         return delta_rows(url)
     if kind.startswith("iceberg"):
         return iceberg_rows(url)
-    if kind == "hdfs":
-        return hdfs_rows(url)
-    if kind in CLOUDS:
-        return cloud_rows(url)
-    store = s3_store()
-    place = url.removeprefix("s3://")
-    try:
-        with store.open_input_stream(f"{place}/_kvspark/pointer.json") as stream:
-            current = json.loads(stream.read())["current"]
-    except FileNotFoundError:
-        return []
-    return [] if current is None else _rows(store, current["url"].removeprefix("s3://"))
+    return rows_listed(hdfs_bytes if kind == "hdfs" else cloud_bytes, url)
 
 
 def delta_rows(url: str) -> list[tuple[str, str]]:
@@ -140,9 +131,9 @@ def delta_rows(url: str) -> list[tuple[str, str]]:
     return sorted(zip(*(table[name].to_pylist() for name in ("content", "kind")), strict=True))
 
 
-def _rows(store: pafs.FileSystem, folder: str) -> list[tuple[str, str]]:
+def _rows(folder: str) -> list[tuple[str, str]]:
     hive = ds.partitioning(pa.schema([("kind", pa.string())]), flavor="hive")
-    table = ds.dataset(folder, filesystem=store, format="parquet", partitioning=hive).to_table()
+    table = ds.dataset(folder, format="parquet", partitioning=hive).to_table()
     return sorted(zip(*(table[name].to_pylist() for name in ("content", "kind")), strict=True))
 
 

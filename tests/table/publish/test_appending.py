@@ -15,6 +15,7 @@ from tests.table.publish import targets
 from tests.table.publish.readers import left_over, while_reading
 from tests.table.publish.targets import (
     BY,
+    CLOUDS,
     POSIX_KINDS,
     SCHEMA,
     content_of,
@@ -30,6 +31,10 @@ DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".s
 BAD = "_kvspark/quarantine/bad.parquet"
 ICEBERG_POINTS = "fencing fenced swept told closed synced planned published discarding".split()
 FAULT_POINTS = {
+    "s3": DELTA_POINTS,
+    "gcs": ["discarding"],
+    "azure": ["discarding"],
+    "hdfs": DELTA_POINTS,
     "delta": DELTA_POINTS,
     "delta-s3": DELTA_POINTS,
     "iceberg": ICEBERG_POINTS,
@@ -42,7 +47,8 @@ class Target:
     """One target of a kind, new for a test."""
 
     def __init__(self, kind: str, request: pytest.FixtureRequest, folder: Path) -> None:
-        base = "" if kind in POSIX_KINDS else request.getfixturevalue("s3").url
+        server = kind if kind in CLOUDS or kind == "hdfs" else "s3"
+        base = "" if kind in POSIX_KINDS else request.getfixturevalue(server).url
         if kind == "iceberg-rest":
             request.getfixturevalue("lake")
         self.kind, self.url = kind, new_url(kind, base, folder)

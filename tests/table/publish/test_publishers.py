@@ -33,7 +33,7 @@ TARGETS = (
     *("delta", "delta-s3"),
     *("iceberg", "iceberg-s3", "iceberg-rest"),
 )
-OBJECT_POINTS = "fenced swept told closed synced published discarding".split()
+OBJECT_POINTS = "fenced sweeping swept told closed synced published discarding".split()
 DELTA_POINTS = "fenced sweeping swept told closed synced published discarding".split()
 ICEBERG_POINTS = "fencing fenced swept told closed synced planned published discarding".split()
 FAULT_POINTS = {
