@@ -28,11 +28,12 @@ from tests.bench.beside.report import kept, trouble, write_report
 from tests.bench.beside.rounds import in_turns
 from tests.bench.beside.scale import SIZES, measured_sizes
 from tests.bench.beside.table import asked_lines
+from tests.bench.foretold import foretold
 
 BUSY = 0.5
 """A load at the start above which ratios are not to be trusted: somebody else is computing."""
 
-PARTS = ("towers", "entries", "cluster", "plans", "writers")
+PARTS = ("towers", "entries", "cluster", "plans", "writers", "foretold")
 SCALE = "scale"
 WORKLOADS = ("texts", "pairs-dot", "pairs-mlp", "tabular", "trees", "pictures", SCALE)
 """Those of a whole run; further heads of the pairs run by name."""
@@ -120,6 +121,8 @@ def _part(name: str, asked: argparse.Namespace, folder: Path, console: Console) 
         return towers.run(asked.rows, asked.rounds or 2, folder, console)
     if name == "writers":
         return writers.run(asked.rows, asked.rounds or 3, folder, console)
+    if name == "foretold":
+        return foretold.run(console, quick=asked.quick)
     parts = {"entries": entries.run, "cluster": cluster.run, "plans": plans.run}
     return parts[name](console)
 

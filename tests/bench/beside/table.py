@@ -8,6 +8,7 @@ from typing import Any
 from kvspark.wording import count_of
 from tests.bench.beside.asked import answers, seconds_of
 from tests.bench.beside.contestants import SPARKS
+from tests.bench.foretold.told import markdown as foretold_lines
 
 Result = Mapping[str, Any]
 
@@ -24,6 +25,8 @@ def markdown(told: Result) -> str:
     lines = [f"# What `make bench` measured on {told['machine']}", "", NOTE, ""]
     for name, workload in workloads.items():
         lines += [*(_of_sizes(workload) if name == "scale" else _of_nights(name, workload)), ""]
+    if foretold := told.get("parts", {}).get("foretold"):
+        lines += foretold_lines(foretold)
     lines += asked_lines(workloads)
     return "\n".join(lines) + "\n"
 
