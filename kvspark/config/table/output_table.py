@@ -45,7 +45,7 @@ class OutputConfig(Section):
         description="`replace`: the run's rows are the whole output. `append`: they are added to it in one step; a run of "
         "the same `run.id` or date replaces what it added. `replace_partitions`: they are the whole of each partition of "
         "which the run has rows, and all others stay as they are. With `format: parquet` columns must be the same. `merge`: "
-        "they take the place of the rows with the same values of `merge_by`, of a Delta table; all others stay.",
+        "they take the place of the rows with the same values of `merge_by`, of a table of Delta or Iceberg; all others stay.",
     )
     merge_by: Annotated[Texts, BeforeValidator(list_of_one)] = Field(
         default=(),
@@ -109,10 +109,10 @@ class OutputConfig(Section):
                 f"output.mode is {self.mode} and output.merge_by names {', '.join(self.merge_by) or 'no column'}; set both, "
                 "mode: merge and the columns by which rows are known again, or none of them"
             )
-        if self.mode == "merge" and self.format != "delta":
+        if self.mode == "merge" and self.format == "parquet":
             raise ValueError(
-                f"output.mode is merge, and output.format is {self.format}, of which single rows are not replaced; set format: "
-                "delta"
+                "output.mode is merge, and output.format is parquet, of which single rows are not replaced; set format: delta, or "
+                "iceberg"
             )
         if len(set(self.merge_by)) < len(self.merge_by):
             raise ValueError("output.merge_by names a column twice; name it once")

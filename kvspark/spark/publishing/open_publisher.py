@@ -35,13 +35,7 @@ def publisher_of(config: JobConfig) -> Publisher | None:
     owner, keep, overwrite = config.run.name, output.keep, output.overwrite
     replaces = _REPLACES[output.mode]
     if output.format == "iceberg":
-        from kvspark.table.iceberg.opening import iceberg_publisher
-        from kvspark.table.iceberg.target import IcebergTarget
-
-        table = IcebergTarget(output.path, dict(output.catalog))
-        return iceberg_publisher(
-            table, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces
-        )
+        return _iceberg(config, replaces)
     place = _storage(output.path, output.storage)
     if output.format == "parquet":
         from kvspark.table.publish.object_publisher import ObjectPublisher
@@ -61,6 +55,21 @@ def publisher_of(config: JobConfig) -> Publisher | None:
         owner=owner,
         keep=keep,
         overwrite=overwrite,
+        replaces=replaces,
+        merge_by=output.merge_by,
+    )
+
+
+def _iceberg(config: JobConfig, replaces: Replaces) -> Publisher:
+    from kvspark.table.iceberg.opening import iceberg_publisher
+    from kvspark.table.iceberg.target import IcebergTarget
+
+    output = config.output
+    return iceberg_publisher(
+        IcebergTarget(output.path, dict(output.catalog)),
+        owner=config.run.name,
+        keep=output.keep,
+        overwrite=output.overwrite,
         replaces=replaces,
         merge_by=output.merge_by,
     )

@@ -27,7 +27,7 @@ from kvspark.table.delta.partition_values import partition_values
 from kvspark.table.delta.run_commit import RunCommit
 from kvspark.table.delta.snapshot import Snapshot
 from kvspark.table.delta.versions import DeltaVersions, attempts_in, version_of
-from kvspark.table.merge.merging import Merge, NewRows, merged_files
+from kvspark.table.merge.merging import Merge, NewRows, check_ids, merged_files
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns, attempt_name
 from kvspark.table.publish.file_list import LIST_NAME, FileList, Share
@@ -88,7 +88,8 @@ class DeltaPublisher(Publisher):
                 self._check_owner(there)
             if there is not None:
                 self._commit.check_runs(run_id, there)
-                self._check_ids(there)
+                known = [str(each["name"]) for each in there.columns().fields]
+                check_ids(self._merge_by, known if there.has_files() else (), self.url)
             elif not self._overwrite and (stray := self._files.stray()) is not None:
                 raise OutputError(
                     f"output path {self.url} has files and is no Delta table ({stray}); nothing was published, name another "
@@ -205,15 +206,6 @@ class DeltaPublisher(Publisher):
             raise OutputError(
                 f"output path {self.url} has a {sign.group()} in it, which the client of Delta Lake takes for a part of a URL; "
                 "nothing was written, name another path"
-            )
-
-    def _check_ids(self, there: Snapshot) -> None:
-        known = {each["name"] for each in there.columns().fields}
-        missing = [name for name in self._merge_by if name not in known]
-        if missing and there.has_files():
-            raise OutputError(
-                f"output path {self.url}: the table there has no column {missing[0]!r}, which output.merge_by names, so its rows "
-                "are not known again; nothing was published, name columns that it has, or run once with output.mode: replace"
             )
 
     def _check_owner(self, there: Snapshot) -> None:

@@ -72,7 +72,7 @@ class Fence:
         main = State(table).main
         if self.main_id != (0 if main is None else main.snapshot_id):
             raise RunLockedError(
-                f"{url}: another program has written to the table while this run, which adds to it, was under way; this run "
+                f"{url}: another program has written to the table while this run, which keeps rows of it, was under way; this run "
                 "published nothing, start it again"
             )
 

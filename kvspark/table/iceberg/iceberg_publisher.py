@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import final
 
@@ -27,10 +28,12 @@ from kvspark.table.iceberg.catalog_table import TRIES, CatalogTable, StaleError
 from kvspark.table.iceberg.columns import evolve, with_ids
 from kvspark.table.iceberg.fence import Fence
 from kvspark.table.iceberg.leftovers import Leftovers
+from kvspark.table.iceberg.old_files import old_files
 from kvspark.table.iceberg.rolling_back import roll_back
 from kvspark.table.iceberg.run_snapshot import RunSnapshot
 from kvspark.table.iceberg.state import OWNER, State
 from kvspark.table.iceberg.target import IcebergTarget
+from kvspark.table.merge.merging import Merge, NewRows, check_ids, merged_files
 from kvspark.table.publish.added_runs import RUNS_NOTE, attempt_name
 from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
@@ -54,11 +57,13 @@ class IcebergPublisher(Publisher):
         keep: int = 1,
         overwrite: bool = False,
         replaces: Replaces = "table",
+        merge_by: Sequence[str] = (),
     ) -> None:
         """See `opening.iceberg_publisher`."""
         self._catalog = CatalogTable(target)
         self._owner = owner
         self._overwrite = overwrite
+        self._merge_by = merge_by
         self._snapshot = RunSnapshot(self._catalog, owner, keep, overwrite, replaces)
 
     @property
@@ -73,6 +78,7 @@ class IcebergPublisher(Publisher):
             self._check_owner(State(table))
         with self._catalog.telling("nothing was written"):
             self._snapshot.check_runs(table, run_id)
+            check_ids(self._merge_by, table.schema().column_names, self.url)
 
     def _check_owner(self, state: State) -> None:
         if not state.is_ours and state.has_rows:
@@ -116,6 +122,17 @@ class IcebergPublisher(Publisher):
         fault_point("published")
         if before is not None:
             self._tidy(before)
+
+    def merged(self, attempt: Attempt, content: Content, merge: Merge) -> Content:
+        table, by = self._fenced(attempt), content.partition_by
+        schema = attempt.file_schema(content.schema, by)
+        options = self._catalog.options(table.location())
+        new = NewRows(attempt.place, content.files, content.beside, schema, by, options)
+        with self._catalog.telling("nothing was published"):
+            old = old_files(table, self.url)
+        made = replace(content, merged=merged_files(merge, new, old))
+        fault_point("merged")
+        return made
 
     def abort(self, attempt: Attempt) -> None:
         try:
@@ -173,7 +190,7 @@ class IcebergPublisher(Publisher):
         if not State(table).published_by(attempt.name):
             fence = Fence.from_text(attempt.fence)
             fence.check(table, self.url)
-            if self._snapshot.replaces == "run":
+            if self._snapshot.replaces in ("run", "rows"):
                 fence.check_rows(table, self.url)
         return table
 
@@ -207,8 +224,8 @@ class IcebergPublisher(Publisher):
         # From here on no task can add a file.
         files.close(attempt.name)
         fault_point("closed")
-        files.check(attempt.name, content.files)
-        wanted = {each.name for each in content.files if each.rows} | {*content.beside}
+        files.check(attempt.name, content.all_files)
+        wanted = {each.name for each in content.all_files if each.rows} | {*content.beside}
         files.delete(attempt.name, [n for n in files.sizes(attempt.name) if n not in wanted])
         files.settle(attempt.name, content.beside, notes)
         files.sync(attempt.name)

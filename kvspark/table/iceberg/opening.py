@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from kvspark.errors import UsageError
@@ -17,11 +17,12 @@ def iceberg_publisher(
     keep: int = 1,
     overwrite: bool = False,
     replaces: Replaces = "table",
+    merge_by: Sequence[str] = (),
 ) -> Publisher:
     """The publisher of `target`.
 
     `owner` is the job's name; any job's table is ours without it. `keep` versions stay restorable. A run replaces
-    the whole table, or the partitions of which it has rows.
+    what `replaces` says, rows by the columns `merge_by`.
 
     Raises:
         UsageError: the client is not installed.
@@ -29,7 +30,14 @@ def iceberg_publisher(
     """
     with _client(target):
         from kvspark.table.iceberg.iceberg_publisher import IcebergPublisher
-    return IcebergPublisher(target, owner=owner, keep=keep, overwrite=overwrite, replaces=replaces)
+    return IcebergPublisher(
+        target,
+        owner=owner,
+        keep=keep,
+        overwrite=overwrite,
+        replaces=replaces,
+        merge_by=merge_by,
+    )
 
 
 def iceberg_table_id(target: IcebergTarget) -> str | None:

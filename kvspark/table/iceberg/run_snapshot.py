@@ -52,8 +52,10 @@ class RunSnapshot:
         Raises:
             OutputError: as `check_runs`, `commit`.
         """
-        count = sum(1 for each in content.files if each.rows)
-        if self.replaces == "table":
+        count = sum(1 for each in content.all_files if each.rows)
+        if self.replaces == "rows" and State(table).has_rows:
+            return None  # a file may have rows of several runs
+        if self.replaces in ("table", "rows"):
             return AddedRuns({attempt.name: count})
         if self.replaces == "run":
             self.check_runs(table, attempt.run_id)
@@ -64,7 +66,9 @@ class RunSnapshot:
             change = table.transaction()
             self._evolve(table, change, content)
             files = _data_files(self.catalog.url, change.table_metadata, attempt, content)
-            before = before.without(_attempts(table, self._replaced(table, files, attempt)))
+            before = before.without(
+                _attempts(table, self._replaced(table, files, attempt, content))
+            )
         return before.with_run(attempt.name, attempt.run_id, count)
 
     def _before(self, table: Table) -> AddedRuns:
@@ -107,10 +111,10 @@ class RunSnapshot:
             change = self.catalog.staging(table, [condition], updates).transaction()
             self._evolve(table, change, content)
             files = _data_files(url, change.table_metadata, attempt, content)
-            gone = [*self._replaced(table, files, attempt)]
+            gone = [*self._replaced(table, files, attempt, content)]
             said_of_it = {ATTEMPT: attempt.name, RUN: attempt.run_id}
             update = change.update_snapshot(snapshot_properties=said_of_it)
-            only_adds = self.replaces == "run" and not gone
+            only_adds = self.replaces in ("run", "rows") and not gone
             mine = update.fast_append() if only_adds else update.overwrite()
             mine.commit_uuid = new_commit_uuid()
             _without_dead_manifests(mine)
@@ -125,7 +129,7 @@ class RunSnapshot:
             change.commit_transaction()
 
     def _replaced(
-        self, table: Table, files: Sequence[DataFile], attempt: Attempt
+        self, table: Table, files: Sequence[DataFile], attempt: Attempt, content: Content
     ) -> Iterator[DataFile]:
         """The files that are in the table and will not be any more."""
         there = _there(table)
@@ -135,6 +139,12 @@ class RunSnapshot:
         if self.replaces == "run":
             location, run_id = table.location(), attempt.run_id
             yield from (e for e in there if is_of_run(attempt_of(e.file_path, location), run_id))
+            return
+        if self.replaces == "rows":
+            # Else it would add rows beside those of their ids.
+            assert content.merged is not None
+            names = {*content.merged.gone}
+            yield from (each for each in there if each.file_path in names)
             return
         touched = {_key(file) for file in files}
         for old in there:
@@ -166,7 +176,7 @@ def _data_files(
 ) -> list[DataFile]:
     schema, spec = metadata.schema(), metadata.spec()
     folder = f"{metadata.location.rstrip('/')}/{ROWS}/{attempt.name}"
-    files = [each for each in content.files if each.rows]
+    files = [each for each in content.all_files if each.rows]
     for each in files:
         column = required_nulls(each, schema)
         if column is not None:

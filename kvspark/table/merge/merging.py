@@ -93,11 +93,11 @@ def merged_files(merge: Merge, new: NewRows, old: Sequence[OldFile]) -> MergedFi
         UsageError: ids are of a type that rows are not known by.
         OutputError: a file of the table cannot be read, or the place refuses.
     """
-    schema = pa.schema([new.schema.field(name).remove_metadata() for name in merge.by])
+    schema = pa.schema([new.schema.field(name).with_nullable(nullable=True) for name in merge.by])
     check_id_types(schema)
     scored, aside = _ids(new, schema)
     scored.also(aside).check("the input")
-    gone = aside if merge.changed is None else aside.also(merge.changed)
+    gone = aside if merge.changed is None else aside.also(merge.changed.without(scored))
     bounds = IdBounds(scored.also(gone))
     chosen = [each for each in old if bounds.may_be_in(each.bounds)]
     if not chosen:
@@ -112,6 +112,20 @@ def merged_files(merge: Merge, new: NewRows, old: Sequence[OldFile]) -> MergedFi
         sum(each.replaced for each in done),
         sum(each.removed for each in done),
     )
+
+
+def check_ids(by: Sequence[str], columns: Sequence[str], url: str) -> None:
+    """Does nothing if the table `url` that is there, with `columns`, has all of `by`, or no column yet.
+
+    Raises:
+        OutputError: rows that are there would never be known again.
+    """
+    missing = [name for name in by if name not in columns]
+    if missing and columns:
+        raise OutputError(
+            f"output path {url}: the table there has no column {missing[0]!r}, which output.merge_by names, so its rows are not "
+            "known again; nothing was published, name columns that it has, or run once with output.mode: replace"
+        )
 
 
 def _pinned(chosen: Sequence[OldFile], new: NewRows) -> tuple[TableFile, ...]:

@@ -66,6 +66,10 @@ class RowIds:
         """These and `others`."""
         return RowIds(pa.concat_tables([self.rows, others.rows.cast(self.rows.schema)]))
 
+    def without(self, others: RowIds) -> RowIds:
+        """These without those that are among `others`."""
+        return RowIds(self.rows.filter(pa.array(~others.among(self.rows))))
+
     def check(self, what: str) -> None:
         """Does nothing if each is whole, and there once. `what` is what messages call the rows.
 

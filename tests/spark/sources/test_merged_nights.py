@@ -52,7 +52,11 @@ class Table(ABC):
     def remove(self, row: int) -> None: ...
 
     @abstractmethod
-    def read(self) -> pa.Table: ...
+    def output(self, folder: Path) -> Mapping[str, Any]: ...
+
+    @abstractmethod
+    def scored(self, folder: Path) -> pa.Table:
+        """What the format's own client finds in the output."""
 
 
 @final
@@ -75,8 +79,11 @@ class Delta(Table):
     def remove(self, row: int) -> None:
         DeltaTable(self.path).delete(f"id = {row}")
 
-    def read(self) -> pa.Table:
-        return pa.table(DeltaTable(self.path).to_pyarrow_table())
+    def output(self, folder: Path) -> Mapping[str, Any]:
+        return {"format": "delta", "path": str(folder / "scores")}
+
+    def scored(self, folder: Path) -> pa.Table:
+        return pa.table(DeltaTable(folder / "scores").to_pyarrow_table()).sort_by("id")
 
 
 @final
@@ -100,20 +107,21 @@ class Iceberg(Table):
     def remove(self, row: int) -> None:
         self.table.delete(f"id == {row}")
 
-    def read(self) -> pa.Table:
-        return self.table.scan().to_arrow()
+    def output(self, folder: Path) -> Mapping[str, Any]:
+        del folder
+        path = "iceberg:lake/ns.scores"
+        return {"format": "iceberg", "path": path, "catalog": self.lake.properties}
+
+    def scored(self, folder: Path) -> pa.Table:
+        del folder
+        return self.lake.catalog.load_table("ns.scores").scan().to_arrow().sort_by("id")
 
 
 def night(folder: Path, table: Table, run_id: str, **asked: Any) -> JobConfig:
     conf = {**table.conf, "changed_since": "last_run", **asked}
-    path = str(folder / "scores")
-    output = {"format": "delta", "path": path, "mode": "merge", "merge_by": "id", "keep": 3}
+    output = {**table.output(folder), "mode": "merge", "merge_by": "id", "keep": 3}
     cache = {"url": f"embedded:{folder}/cache", "sealed": False}
     return job(folder, folder, run={"id": run_id}, input=conf, output=output, cache=cache)
-
-
-def scored(folder: Path) -> pa.Table:
-    return pa.table(DeltaTable(folder / "scores").to_pyarrow_table()).sort_by("id")
 
 
 def from_scratch(spark: SparkSession, folder: Path, table: Table, **asked: Any) -> pa.Table:
@@ -122,7 +130,7 @@ def from_scratch(spark: SparkSession, folder: Path, table: Table, **asked: Any) 
     path = folder / f"whole{number}"
     config = job(folder, folder, input={**table.conf, **asked}, output={"path": str(path)})
     run_score(config, spark=spark)
-    return published(path).cast(scored(folder).schema)
+    return published(path).cast(table.scored(folder).schema)
 
 
 @pytest.mark.parametrize("kind", [Delta, Iceberg])
@@ -140,7 +148,7 @@ def test_nights_of_changed_and_removed_rows_leave_what_one_run_of_the_whole_tabl
     assert [each.error for each in check_job(config, opens_session=False) if each.error] == []
     assert plan_job(config, spark=spark).rows == 3 or kind is Iceberg
     report = run_score(config, spark=spark)
-    assert scored(folder).equals(from_scratch(spark, folder, table))
+    assert table.scored(folder).equals(from_scratch(spark, folder, table))
     assert (report.input_since, report.rows_removed) == (first.input_version, 1)
     assert report.rows_replaced == report.rows_in - 1
     if kind is Delta:
@@ -156,10 +164,10 @@ def test_nights_of_changed_and_removed_rows_leave_what_one_run_of_the_whole_tabl
     with pytest.raises(UsageError, match=r"needs run\.id or run\.logical_date"):
         run_score(night(folder, table, "c").model_copy(update={"run": nameless(config)}))
     run_score(night(folder, table, "c"), spark=spark)
-    assert scored(folder).equals(from_scratch(spark, folder, table))
+    assert table.scored(folder).equals(from_scratch(spark, folder, table))
     run_rollback(config)
     run_score(night(folder, table, "d"), spark=spark)
-    assert scored(folder).equals(from_scratch(spark, folder, table))
+    assert table.scored(folder).equals(from_scratch(spark, folder, table))
 
 
 def nameless(config: JobConfig) -> Any:
@@ -179,4 +187,4 @@ def test_a_row_that_the_filter_leaves_out_now_and_one_that_is_bad_now_go(
     report = run_score(night(folder, table, "b", **asked), spark=spark)
     assert (report.rows_in, report.rows_out, report.rows_quarantined) == (1, 0, 1)
     assert (report.rows_replaced, report.rows_removed) == (0, 2)
-    assert scored(folder).equals(from_scratch(spark, folder, table, **asked))
+    assert table.scored(folder).equals(from_scratch(spark, folder, table, **asked))

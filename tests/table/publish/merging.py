@@ -1,4 +1,4 @@
-"""A Delta table whose rows runs replace by their ids."""
+"""A table of Delta or Iceberg whose rows runs replace by their ids. The URL of one of Iceberg has its catalog in it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,40 @@ from kvspark.errors import KvsparkError
 from kvspark.table.delta.delta_publisher import DeltaPublisher
 from kvspark.table.delta.log import DeltaLog
 from kvspark.table.delta.versions import version_of
+from kvspark.table.iceberg.opening import iceberg_publisher
 from kvspark.table.merge.merging import Merge
 from kvspark.table.merge.row_ids import RowIds
 from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.storage import Storage
-from kvspark.table.publish.publisher import Content
-from tests.table.publish.deltas import write
+from kvspark.table.publish.publisher import Attempt, Content, Publisher
+from kvspark.table.sink import Sink
+from kvspark.table.sink_options import SinkOptions
+from tests.table.publish.iceberg_tables import iceberg_at, iceberg_left_over, iceberg_table
 
 BY = ("id",)
 
 
-def publisher_to(folder: Path | str, by: tuple[str, ...] = BY, *, keep: int = 1) -> DeltaPublisher:
-    return DeltaPublisher(
-        Storage(str(folder)), owner="small", keep=keep, replaces="rows", merge_by=by
+def is_iceberg(url: Path | str) -> bool:
+    return " " in str(url)
+
+
+def publisher_to(url: Path | str, by: tuple[str, ...] = BY, *, keep: int = 1) -> Publisher:
+    if is_iceberg(url):
+        return iceberg_publisher(
+            iceberg_at(str(url)), owner="small", keep=keep, replaces="rows", merge_by=by
+        )
+    return DeltaPublisher(Storage(str(url)), owner="small", keep=keep, replaces="rows", merge_by=by)
+
+
+def written(attempt: Attempt, rows: pa.Table, by: tuple[str, ...] = ()) -> Content:
+    """What one task writes of `rows`: files of three."""
+    schema = attempt.file_schema(rows.schema, by)
+    name = f"part-00000-{attempt.name[-8:]}"
+    sink = Sink(
+        attempt.place, name, schema, SinkOptions(group_rows=3, file_bytes=1), partition_by=by
     )
+    files = tuple(sink.write(rows.to_batches())) or (sink.write_empty(),)
+    return Content(files, rows.schema, by)
 
 
 def table(scores: dict[Any, float]) -> pa.Table:
@@ -51,8 +71,8 @@ def publish(
     with publisher.lock(run_id):
         publisher.check(run_id)
         attempt = publisher.prepare(run_id)
-        content = Content(write(attempt, rows, partition_by), rows.schema, partition_by)
         try:
+            content = written(attempt, rows, partition_by)
             content = publisher.merged(attempt, content, Merge(by, changed))
             publisher.commit(attempt, content)
         except KvsparkError:
@@ -61,10 +81,17 @@ def publish(
     return content
 
 
-def scores(folder: Path | str) -> dict[Any, float]:
+def read(url: Path | str) -> pa.Table:
     """What the format's own client reads."""
-    there = DeltaTable(str(folder), storage_options={"allow_http": "true"})
-    rows = there.to_pyarrow_table().select(["id", "score"]).to_pylist()
+    if is_iceberg(url):
+        return iceberg_table(str(url)).scan().to_arrow()
+    there = DeltaTable(str(url), storage_options={"allow_http": "true"})
+    return pa.table(there.to_pyarrow_table())
+
+
+def scores(url: Path | str) -> dict[Any, float]:
+    """The scores there, by id."""
+    rows = read(url).select(["id", "score"]).to_pylist()
     found = {row["id"]: row["score"] for row in rows}
     assert len(found) == len(rows)
     return found
@@ -77,6 +104,9 @@ def counts(content: Content) -> tuple[int, int]:
 
 def needless(url: Path | str) -> set[str]:
     """Files of rows that no version names."""
+    if is_iceberg(url):
+        kind = "iceberg-s3" if "s3://" in str(url) else "iceberg"
+        return {each for each in iceberg_left_over(kind, str(url)) if each.endswith(".parquet")}
     storage = Storage(str(url))
     log, publisher = DeltaLog(storage), publisher_to(url)
     named = log.paths(None)

@@ -1,4 +1,4 @@
-"""Runs whose rows take the place of those with the same ids in a Delta table; all others stay."""
+"""Runs whose rows take the place of those with the same ids; all others stay."""
 
 from __future__ import annotations
 
@@ -9,79 +9,76 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from kvspark.errors import DataError, KvsparkError, OutputError, RunLockedError, UsageError
 from kvspark.table.merge.merging import Merge
 from kvspark.table.merge.row_ids import RowIds
-from kvspark.table.publish.publisher import Content
-from tests.table.publish.deltas import actions, files_in_log, last_version, write
-from tests.table.publish.deltas import publisher_to as whole_publisher
+from tests.table.publish.iceberg_tables import iceberg_table
 from tests.table.publish.merging import (
     BY,
     counts,
     ids,
+    is_iceberg,
     needless,
     publish,
     publisher_to,
+    read,
     scores,
     table,
+    written,
 )
+from tests.table.publish.targets import new_url
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "table"
+@pytest.fixture(params=["delta", "iceberg"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A table that nobody has used."""
+    return new_url(request.param, "", tmp_path)
 
 
 def test_rows_of_the_same_ids_are_replaced_changed_ones_go_and_all_others_stay(
-    folder: Path,
+    url: str,
 ) -> None:
-    first = publish(folder, "one", table({n: float(n) for n in range(9)}))  # files of 3 rows
+    first = publish(url, "one", table({n: float(n) for n in range(9)}))  # files of 3 rows
     assert counts(first) == (0, 0)
-    before = files_in_log(folder)
-    made = publish(folder, "two", table({1: 10.0, 20: 20.0}), ids(1, 7, 99))
+    made = publish(url, "two", table({1: 10.0, 20: 20.0}), ids(1, 7, 99))
     assert counts(made) == (1, 1)
-    assert scores(folder) == {n: float(n) for n in (0, 2, 3, 4, 5, 6, 8)} | {1: 10.0, 20: 20.0}
-    said = actions(folder, last_version(folder))
-    # The file of which no row is replaced is the same; one commit has the run in it.
-    assert len(said["remove"]) == 2
-    assert len(before.keys() & files_in_log(folder).keys()) == 1
-    current = publisher_to(folder).current()
+    assert scores(url) == {n: float(n) for n in (0, 2, 3, 4, 5, 6, 8)} | {1: 10.0, 20: 20.0}
+    current = publisher_to(url).current()
     assert current is not None
     assert (current.run_id, current.rows) == ("two", 9)
 
 
-def test_a_run_that_is_repeated_leaves_the_same_table(folder: Path) -> None:
-    publish(folder, "one", table({1: 1.0, 2: 2.0, 3: 3.0}))
+def test_a_run_that_is_repeated_leaves_the_same_table(url: str) -> None:
+    publish(url, "one", table({1: 1.0, 2: 2.0, 3: 3.0}))
     for _ in range(2):
-        publish(folder, "two", table({2: 20.0, 4: 40.0}), ids(2, 3, 4))
-        assert scores(folder) == {1: 1.0, 2: 20.0, 4: 40.0}
+        publish(url, "two", table({2: 20.0, 4: 40.0}), ids(2, 3, 4))
+        assert scores(url) == {1: 1.0, 2: 20.0, 4: 40.0}
 
 
-def test_a_run_without_rows_only_removes(folder: Path) -> None:
-    publish(folder, "one", table({1: 1.0, 2: 2.0}))
+def test_a_run_without_rows_only_removes(url: str) -> None:
+    publish(url, "one", table({1: 1.0, 2: 2.0}))
     nothing = table({1: 1.0}).slice(0, 0)
-    assert counts(publish(folder, "two", nothing, ids(1, 5))) == (0, 1)
-    assert scores(folder) == {2: 2.0}
-    before = files_in_log(folder)
-    assert counts(publish(folder, "three", nothing)) == (0, 0)
-    assert files_in_log(folder) == before
+    assert counts(publish(url, "two", nothing, ids(1, 5))) == (0, 1)
+    assert scores(url) == {2: 2.0}
+    assert counts(publish(url, "three", nothing)) == (0, 0)
+    assert scores(url) == {2: 2.0}
 
 
-def test_a_rollback_brings_the_replaced_rows_back(folder: Path) -> None:
+def test_a_rollback_brings_the_replaced_rows_back(url: str) -> None:
     nights = [{1: 1.0, 2: 2.0}, {2: 20.0}, {1: 100.0}]
     for number, rows in enumerate(nights):
-        publish(folder, f"n{number}", table(rows), keep=2)
-    publisher = publisher_to(folder, keep=2)
+        publish(url, f"n{number}", table(rows), keep=2)
+    publisher = publisher_to(url, keep=2)
     for expected in ({1: 1.0, 2: 20.0}, {1: 100.0, 2: 20.0}):
         with publisher.lock("rollback"):
             publisher.rollback(publisher.versions()[0])
-        assert scores(folder) == expected
-    publish(folder, "n3", table({3: 3.0}))
-    publish(folder, "n4", table({3: 4.0}))
-    assert scores(folder) == {1: 100.0, 2: 20.0, 3: 4.0}
-    assert not needless(folder)
+        assert scores(url) == expected
+    publish(url, "n3", table({3: 3.0}))
+    publish(url, "n4", table({3: 4.0}))
+    assert scores(url) == {1: 100.0, 2: 20.0, 3: 4.0}
+    assert not needless(url)
 
 
 ONE_DAY, OTHER_DAY = dt.date(2026, 1, 1), dt.date(1, 1, 1)
@@ -99,72 +96,52 @@ ONE_DAY, OTHER_DAY = dt.date(2026, 1, 1), dt.date(1, 1, 1)
     ],
     ids=["text", "small int", "date", "decimal", "two texts", "int and date"],
 )
-def test_rows_are_known_again_by_columns_of_these_types(
-    folder: Path, columns: dict[str, Any]
-) -> None:
+def test_rows_are_known_again_by_columns_of_these_types(url: str, columns: dict[str, Any]) -> None:
     rows = pa.table(columns).append_column("score", pa.array([1.0, 2.0, 3.0, 4.0]))
     by = tuple(columns)
-    publish(folder, "one", rows, by=by)
+    publish(url, "one", rows, by=by)
     changed = rows.slice(1, 2).set_column(len(by), "score", pa.array([20.0, 30.0]))
     gone = RowIds(rows.slice(3, 1).select(list(by)))
-    assert counts(publish(folder, "two", changed, gone, by=by)) == (2, 1)
-    found = DeltaTable(str(folder)).to_pyarrow_table().sort_by("score")
+    assert counts(publish(url, "two", changed, gone, by=by)) == (2, 1)
+    found = read(url).sort_by("score")
     assert found.equals(pa.concat_tables([rows.slice(0, 1), changed]).cast(found.schema))
 
 
-def test_a_row_moves_to_another_partition(folder: Path) -> None:
+def test_a_row_moves_to_another_partition(url: str) -> None:
     def days(values: dict[int, str | None]) -> pa.Table:
         return pa.table(
             {"id": list(values), "score": [1.0] * len(values), "day": list(values.values())}
         )
 
     by = ("day",)
-    publish(folder, "one", days({1: "a/1", 2: "a/1", 3: None, 4: "ü 100%"}), partition_by=by)
-    publish(folder, "two", days({1: None, 3: "b"}), ids(4), partition_by=by)
-    found = DeltaTable(str(folder)).to_pyarrow_table().sort_by("id")
+    publish(url, "one", days({1: "a/1", 2: "a/1", 3: None, 4: "ü 100%"}), partition_by=by)
+    publish(url, "two", days({1: None, 3: "b"}), ids(4), partition_by=by)
+    found = read(url).sort_by("id")
     assert found["id"].to_pylist() == [1, 2, 3]
     assert found["day"].to_pylist() == [None, "a/1", "b"]
 
 
-def test_a_partition_column_is_part_of_an_id(folder: Path) -> None:
+def test_a_partition_column_is_part_of_an_id(url: str) -> None:
     rows = pa.table({"id": [1, 1], "day": [ONE_DAY, OTHER_DAY], "score": [1.0, 2.0]})
     more: dict[str, Any] = {"by": ("id", "day"), "partition_by": ("day",)}
-    publish(folder, "one", rows, **more)
+    publish(url, "one", rows, **more)
     changed = rows.slice(1).set_column(2, "score", pa.array([20.0]))
-    assert counts(publish(folder, "two", changed, **more)) == (1, 0)
-    found = DeltaTable(str(folder)).to_pyarrow_table().sort_by("score")
+    assert counts(publish(url, "two", changed, **more)) == (1, 0)
+    found = read(url).sort_by("score")
     assert found["score"].to_pylist() == [1.0, 20.0]
+
+
+def test_an_empty_text_in_a_partition_column_is_no_id(url: str) -> None:
+    more: dict[str, Any] = {"by": ("id", "day"), "partition_by": ("day",)}
     empty = pa.table({"id": [1], "day": [""], "score": [1.0]})
     with pytest.raises(DataError, match=r"column 'day' of output.merge_by is null in 1 row"):
-        publish(folder.with_name("other"), "three", empty, **more)
+        publish(url, "three", empty, **more)
 
 
-def test_rows_that_others_have_added_are_merged_too(folder: Path) -> None:
-    publish(folder, "one", table({1: 1.0}))
-    write_deltalake(folder, table({2: 2.0, 3: 3.0, 4: 4.0}), mode="append")
-    publish(folder, "two", table({3: 30.0}))
-    assert scores(folder) == {1: 1.0, 2: 2.0, 3: 30.0, 4: 4.0}
-    # Rows of several runs are in one file now: nobody can say whose.
-    with pytest.raises(OutputError, match="not known which run has added"):
-        whole_publisher(folder, replaces="run").check("two")
-    assert DeltaTable(folder).optimize.compact()["numFilesRemoved"] >= 2
-    publish(folder, "three", table({4: 40.0}))
-    assert scores(folder) == {1: 1.0, 2: 2.0, 3: 30.0, 4: 40.0}
-
-
-def test_all_rows_of_an_id_that_was_there_twice_are_replaced_and_those_without_one_stay(
-    folder: Path,
-) -> None:
-    publish(folder, "one", table({1: 1.0, 2: 2.0}))
-    write_deltalake(folder, table({1: 5.0, None: 6.0}), mode="append")
-    assert counts(publish(folder, "two", table({1: 10.0}))) == (2, 0)
-    assert scores(folder) == {1: 10.0, 2: 2.0, None: 6.0}
-
-
-def test_a_new_column_is_null_in_rows_that_stay(folder: Path) -> None:
-    publish(folder, "one", table({1: 1.0, 2: 2.0}))
-    publish(folder, "two", table({2: 20.0}).append_column("more", pa.array(["a"])))
-    found = DeltaTable(folder).to_pyarrow_table().sort_by("id")
+def test_a_new_column_is_null_in_rows_that_stay(url: str) -> None:
+    publish(url, "one", table({1: 1.0, 2: 2.0}))
+    publish(url, "two", table({2: 20.0}).append_column("more", pa.array(["a"])))
+    found = read(url).sort_by("id")
     assert found.to_pylist() == [
         {"id": 1, "score": 1.0, "more": None},
         {"id": 2, "score": 20.0, "more": "a"},
@@ -180,40 +157,45 @@ def test_a_new_column_is_null_in_rows_that_stay(folder: Path) -> None:
             DataError,
             "id of .* is not unique in the input: 2 rows more",
         ),
-        (pa.table({"id": [0.5], "score": [1.0]}), UsageError, "'id' of type double, by which"),
+        (
+            pa.table({"id": [0.5], "score": [1.0]}),
+            UsageError,
+            "'id' of type (double|float), by which",
+        ),
     ],
 )
 def test_rows_that_are_not_known_again_change_nothing(
-    folder: Path, rows: pa.Table, error: type[KvsparkError], message: str
+    url: str, rows: pa.Table, error: type[KvsparkError], message: str
 ) -> None:
     with pytest.raises(error, match=rf"{message}.*nothing was (published|written)"):
-        publish(folder, "zero", rows)
-    assert not (folder / "_delta_log").exists()
+        publish(url, "zero", rows)
+    assert publisher_to(url).current() is None
     if rows["id"].type == pa.int64():
-        publish(folder, "one", table({1: 1.0}))
+        publish(url, "one", table({1: 1.0}))
         with pytest.raises(error, match=message):
-            publish(folder, "two", rows)
-        assert scores(folder) == {1: 1.0}
+            publish(url, "two", rows)
+        assert scores(url) == {1: 1.0}
 
 
-def test_a_table_without_the_column_is_refused(folder: Path) -> None:
-    publish(folder, "one", table({1: 1.0}))
+def test_a_table_without_the_column_is_refused(url: str) -> None:
+    publish(url, "one", table({1: 1.0}))
     with pytest.raises(OutputError, match="the table there has no column 'other'"):
-        publisher_to(folder, ("other",)).check("two")
+        publisher_to(url, ("other",)).check("two")
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-def test_a_table_that_others_change_meanwhile_is_not_merged_into(
-    folder: Path, is_late: bool
-) -> None:
-    publish(folder, "one", table({1: 1.0, 2: 2.0}))
-    publisher = publisher_to(folder)
+def test_a_table_that_others_change_meanwhile_is_not_merged_into(url: str, is_late: bool) -> None:
+    publish(url, "one", table({1: 1.0, 2: 2.0}))
+    publisher = publisher_to(url)
     attempt = publisher.prepare("two")
     rows = table({2: 20.0})
-    content = Content(write(attempt, rows), rows.schema)
+    content = written(attempt, rows)
     if is_late:
         content = publisher.merged(attempt, content, Merge(BY))
-    DeltaTable(folder).update(updates={"score": "7.0"}, predicate="id = 2")
+    if is_iceberg(url):
+        iceberg_table(url).overwrite(table({2: 7.0}), "id == 2")
+    else:
+        DeltaTable(url).update(updates={"score": "7.0"}, predicate="id = 2")
 
     def finish() -> None:
         publisher.commit(attempt, publisher.merged(attempt, content, Merge(BY)))
@@ -225,29 +207,18 @@ def test_a_table_that_others_change_meanwhile_is_not_merged_into(
         (late if is_late else finish)()
     assert told.value.exit_code == 75
     publisher.abort(attempt)
-    assert scores(folder) == {1: 1.0, 2: 7.0}
-    publish(folder, "two", rows)
-    assert scores(folder) == {1: 1.0, 2: 20.0}
+    assert scores(url) == {1: 1.0, 2: 7.0}
+    publish(url, "two", rows)
+    assert scores(url) == {1: 1.0, 2: 20.0}
 
 
-def test_a_commit_that_is_repeated_does_nothing(folder: Path) -> None:
-    publish(folder, "one", table({1: 1.0, 2: 2.0}))
-    publisher = publisher_to(folder)
+def test_a_commit_that_is_repeated_does_nothing(url: str) -> None:
+    publish(url, "one", table({1: 1.0, 2: 2.0}))
+    publisher = publisher_to(url)
     attempt = publisher.prepare("two")
     rows = table({2: 20.0})
-    content = publisher.merged(
-        attempt, Content(write(attempt, rows), rows.schema), Merge(BY, ids(1))
-    )
-    for each in (publisher, publisher, publisher_to(folder)):
+    content = publisher.merged(attempt, written(attempt, rows), Merge(BY, ids(1)))
+    for each in (publisher, publisher, publisher_to(url)):
         each.commit(attempt, content)
-    assert scores(folder) == {2: 20.0}
+    assert scores(url) == {2: 20.0}
     assert len(publisher.versions()) == 1
-
-
-def test_files_whose_bounds_have_no_such_id_are_not_opened(folder: Path) -> None:
-    publish(folder, "one", table({n: float(n) for n in range(9)}))
-    for each in folder.glob("runs/*/*c000*.parquet"):  # rows 0 to 2
-        each.write_bytes(b"")
-    publish(folder, "two", table({4: 40.0}))
-    with pytest.raises(OutputError, match=r"output file .* nothing was published"):
-        publish(folder, "three", table({1: 10.0}))

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.killed_process import killed_at
-from tests.object_server import S3Address
 from tests.table.publish.merging import (
     counts,
     ids,
@@ -20,8 +19,16 @@ from tests.table.publish.merging import (
     table,
 )
 from tests.table.publish.readers import while_reading
+from tests.table.publish.targets import new_url
 
-POINTS = "fenced swept rewritten merged told closed synced published discarding".split()
+DELTA_POINTS = "fenced swept rewritten merged told closed synced published discarding".split()
+ICEBERG_POINTS = "fenced swept rewritten merged told closed synced planned published".split()
+POINTS = {
+    "delta": DELTA_POINTS,
+    "delta-s3": ["rewritten", "merged", "synced", "published"],
+    "iceberg": ICEBERG_POINTS,
+    "iceberg-s3": ["rewritten", "merged", "planned"],
+}
 
 NIGHTS = st.lists(
     st.tuples(
@@ -33,12 +40,15 @@ NIGHTS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+@settings(max_examples=10, deadline=None)
 @given(nights=NIGHTS)
 def test_any_nights_leave_what_the_rules_say_bit_for_bit(
-    nights: list[tuple[dict[int, float], set[int]]], tmp_path_factory: pytest.TempPathFactory
+    kind: str,
+    nights: list[tuple[dict[int, float], set[int]]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    folder = tmp_path_factory.mktemp("nights") / "table"
+    url = new_url(kind, "", tmp_path_factory.mktemp("nights"))
     expected: dict[int, float] = {}
     for number, (came, went) in enumerate(nights):
         gone = {*came, *went}
@@ -50,10 +60,10 @@ def test_any_nights_leave_what_the_rules_say_bit_for_bit(
                 "score": pa.array(list(came.values()), pa.float64()),
             }
         )
-        made = publish(folder, f"n{number}", rows, ids(*gone))
+        made = publish(url, f"n{number}", rows, ids(*gone))
         assert counts(made) == (replaced, removed)
         expected = {n: x for n, x in expected.items() if n not in gone} | came
-        found = scores(folder)
+        found = scores(url)
         assert {n: x.hex() for n, x in found.items()} == {n: x.hex() for n, x in expected.items()}
 
 
@@ -63,15 +73,14 @@ def main(url: str, run_id: str, score: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("kind", ["delta", "delta-s3"])
+@pytest.mark.parametrize(
+    ("kind", "point"), [(kind, point) for kind, points in POINTS.items() for point in points]
+)
 def test_a_run_that_is_killed_leaves_the_old_or_the_new_table(
     kind: str, point: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    url = str(tmp_path / "table")
-    if kind == "delta-s3":
-        server: S3Address = request.getfixturevalue("s3")
-        url = f"{server.url}/merging-{tmp_path.name}"
+    base = request.getfixturevalue("s3").url if kind.endswith("s3") else ""
+    url = new_url(kind, base, tmp_path)
     for number in range(2):
         publish(url, "zero", table({n: float(number) for n in range(9)}))
     old = scores(url)
