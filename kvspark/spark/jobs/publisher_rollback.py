@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvspark.errors import OutputError, UsageError
 from kvspark.spark.output.run_lock import ROLLBACK
+from kvspark.spark.publishing.locked import locked
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def roll_back(publisher: Publisher, to: str | None) -> str:
         UsageError: no output of run `to` is kept, or several are.
         RunLockedError: a run is under way.
     """
-    with publisher.lock(ROLLBACK):
+    with locked(publisher, ROLLBACK):
         before = publisher.current()
         version = _chosen(publisher, to)
         publisher.rollback(version)

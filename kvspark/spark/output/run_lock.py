@@ -36,7 +36,7 @@ class RunLock:
         self._run_id = run_id
         self._fd = -1
 
-    def __enter__(self) -> RunLock:
+    def __enter__(self) -> None:
         """Takes the lock without waiting.
 
         Raises:
@@ -55,7 +55,6 @@ class RunLock:
                     f"({exc.strerror}); choose another output path or change its permissions"
                 ) from exc
             self._try(fd)
-        return self
 
     def __exit__(
         self,
@@ -84,6 +83,6 @@ class RunLock:
         with contextlib.suppress(OSError):  # a full disk, on which a rollback needs no room
             os.pwrite(fd, note_of(self._run_id), 0)
         self._fd = fd
-        if dead is not None and dead[0] != ROLLBACK:
+        if dead is not None and dead.run_id != ROLLBACK:
             with contextlib.suppress(OSError):  # a history is worth no failure
-                add_dead(self._target, *dead)
+                add_dead(self._target, dead)

@@ -21,9 +21,10 @@ from kvspark.errors import OutputError, ValidationError
 from kvspark.fault import fault_point
 from kvspark.spark.badrows.quarantine import QUARANTINE_FOLDER
 from kvspark.spark.output.output_check import Written
+from kvspark.spark.output.own_input import refuse_own_input
 from kvspark.spark.publishing.brought_notes import NOTES, brought_notes
+from kvspark.spark.publishing.locked import locked
 from kvspark.spark.publishing.output_columns import check_output
-from kvspark.spark.publishing.own_input import refuse_own_input
 from kvspark.spark.publishing.run_target import RunTarget, Staging
 from kvspark.spark.runs.history import PastRun, line_of, write_report
 from kvspark.spark.runs.run_report import RunReport
@@ -76,7 +77,7 @@ class PublisherTarget(RunTarget):
 
     @contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
-        with self._publisher.lock(run_id), self.reading():
+        with locked(self._publisher, run_id), self.reading():
             refuse_own_input(self._config)
             yield
 

@@ -25,6 +25,7 @@ from kvspark.spark.runs.unpublished import (
     drop_unpublished,
     unpublished_lines,
 )
+from kvspark.table.publish.publisher import DeadRun
 
 FILE_NAME = "history.jsonl"
 KEPT = 400
@@ -169,16 +170,24 @@ def line_of(run: PastRun) -> str:
     return json.dumps(run.to_json(), allow_nan=False)
 
 
-def add_dead(output: Path, run_id: str, since: str) -> None:
-    """Adds the line of run `run_id`, which began at `since` and died with the lock, unless it had published.
+def add_dead(output: Path, dead: DeadRun) -> None:
+    """Adds the line of a run that died with the lock, unless it had published.
 
     Raises:
         OSError: the file system refused.
     """
-    later = (run for run in read_history(output) if run.started_at >= since)
-    if not any(run.state == PUBLISHED and run.run_id == run_id for run in later):
-        message = "its process was killed, or its machine stopped; nothing was published"
-        add_run(output, PastRun(run_id, since, state="died", exit_code=None, message=message))
+    run = past_of(dead, output)
+    if run is not None:
+        add_run(output, run)
+
+
+def past_of(dead: DeadRun, output: Path) -> PastRun | None:
+    """What the history says of a run that died with the lock of `output`; None if it had published by then."""
+    later = (run for run in read_history(output) if run.started_at >= dead.since)
+    if any(run.state == PUBLISHED and run.run_id == dead.run_id for run in later):
+        return None
+    message = "its process was killed, or its machine stopped; nothing was published"
+    return PastRun(dead.run_id, dead.since, state="died", exit_code=None, message=message)
 
 
 def drop_taken(output: Path) -> None:

@@ -31,7 +31,7 @@ class PosixPublisher(Publisher):
         self._target.check()
 
     def lock(self, run_id: str) -> RunLock:
-        return self._target.lock(run_id)
+        return self._target.lock(run_id)  # which writes the line of a dead run itself
 
     def prepare(self, run_id: str) -> Attempt:
         self._target.recover()

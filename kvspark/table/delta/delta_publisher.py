@@ -35,7 +35,14 @@ from kvspark.table.publish.files.object_files import ObjectFiles
 from kvspark.table.publish.files.posix_files import PosixFiles
 from kvspark.table.publish.files.table_files import TableFiles
 from kvspark.table.publish.pointer import Pointer
-from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
+from kvspark.table.publish.publisher import (
+    Attempt,
+    Content,
+    DeadRun,
+    Published,
+    Publisher,
+    Replaces,
+)
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 log = logging.getLogger(__name__)
@@ -96,7 +103,7 @@ class DeltaPublisher(Publisher):
                     "path, or set output.overwrite: true and they stay beside the table"
                 )
 
-    def lock(self, run_id: str) -> AbstractContextManager[object]:
+    def lock(self, run_id: str) -> AbstractContextManager[DeadRun | None]:
         return self._files.lock(run_id)
 
     def prepare(self, run_id: str) -> Attempt:

@@ -35,7 +35,14 @@ from kvspark.table.iceberg.state import OWNER, State
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.merge.merging import Merge, NewRows, check_ids, merged_files
 from kvspark.table.publish.added_runs import RUNS_NOTE, attempt_name
-from kvspark.table.publish.publisher import Attempt, Content, Published, Publisher, Replaces
+from kvspark.table.publish.publisher import (
+    Attempt,
+    Content,
+    DeadRun,
+    Published,
+    Publisher,
+    Replaces,
+)
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 log = logging.getLogger(__name__)
@@ -92,7 +99,7 @@ class IcebergPublisher(Publisher):
                 "table, or set output.overwrite: true and that output is a kept version"
             )
 
-    def lock(self, run_id: str) -> AbstractContextManager[object]:
+    def lock(self, run_id: str) -> AbstractContextManager[DeadRun | None]:
         return self._catalog.files(self._ensure()).lock(run_id)
 
     def prepare(self, run_id: str) -> Attempt:

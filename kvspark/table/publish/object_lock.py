@@ -21,6 +21,7 @@ from typing import Any, final
 
 from kvspark.errors import OutputError, RunLockedError
 from kvspark.table.objects.objects import ObjectChangedError, Objects, Stored
+from kvspark.table.publish.publisher import DeadRun
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ _CLOCK_NAME = "_kvspark/clock"
 
 _HELD: set[str] = set()
 """The locks that this process holds: one that a store would not let go of is none of them."""
+
+_UNKNOWN = "?"
+"""In place of what a note does not say."""
 
 EXPIRES_S = 90.0
 """A lock that nobody has renewed for so long is nobody's."""
@@ -43,26 +47,27 @@ class ObjectLock:
         self._run_id = run_id
         self._expires_s = expires_s
         self._tag = ""
+        self._since = _now()
         self._holder = secrets.token_hex(8)
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
 
-    def __enter__(self) -> ObjectLock:
-        """Takes the lock without waiting.
+    def __enter__(self) -> DeadRun | None:
+        """The run that died with the lock, once it is taken, for which nobody waits.
 
         Raises:
             RunLockedError: another run holds it; names that run and since when it runs.
             OutputError: the store refuses.
         """
         try:
-            self._take()
+            dead = self._take()
         except ObjectChangedError:
             raise self._held("another run has just taken it") from None
         except OSError as exc:
             raise OutputError(f"{exc}; nothing was written") from exc
         self._renewer = threading.Thread(target=self._renew, name="kvspark-lock", daemon=True)
         self._renewer.start()
-        return self
+        return dead
 
     def __exit__(
         self,
@@ -78,21 +83,26 @@ class ObjectLock:
         with suppress(OSError):
             self._store.put_if(LOCK_NAME, self._note(None), self._tag)
 
-    def _take(self) -> None:
+    def _take(self) -> DeadRun | None:
+        dead = None
         there = self._store.get(LOCK_NAME)
         if there is not None:
             note = _read(there.data)
             if note["run"] is not None and not _is_dead(note) and not self._is_expired(there):
                 who = "run {run} holds it, on {host} as process {pid}, last seen {seen}"
                 raise self._held(who.format_map(note))
+            if note["run"] not in (None, _UNKNOWN):
+                dead = DeadRun(note["run"], note["since"] or note["seen"])
         tag = None if there is None else there.tag
         self._tag = self._store.put_if(LOCK_NAME, self._note(self._run_id), tag)
         _HELD.add(self._holder)
+        return dead
 
     def _note(self, run_id: str | None) -> bytes:
         note = {
             "run": run_id,
-            "seen": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "since": self._since,
+            "seen": _now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "processes": _process_space(),
@@ -137,6 +147,10 @@ class ObjectLock:
         )
 
 
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def holder_of(store: Objects) -> str | None:
     """A mark that only the lock of who holds the target of `store` has; None where nobody has ever locked it.
 
@@ -148,7 +162,15 @@ def holder_of(store: Objects) -> str | None:
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    unknown = {"run": "?", "host": "?", "pid": 0, "processes": None, "holder": "", "seen": "?"}
+    unknown = {
+        "run": _UNKNOWN,
+        "host": _UNKNOWN,
+        "pid": 0,
+        "processes": None,
+        "holder": "",
+        "seen": _UNKNOWN,
+        "since": "",
+    }
     with suppress(ValueError):
         note = json.loads(data)
         if isinstance(note, dict):

@@ -69,6 +69,16 @@ class Content:
 
 @final
 @dataclass(frozen=True, slots=True)
+class DeadRun:
+    """A run that held a lock when its process was killed, or its machine stopped."""
+
+    run_id: str
+    since: str
+    """When it took the lock, in ISO 8601."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Published:
     """A table that was published."""
 
@@ -115,8 +125,10 @@ class Publisher(ABC):
         del schema, partition_by, run_id
 
     @abstractmethod
-    def lock(self, run_id: str) -> AbstractContextManager[object]:
+    def lock(self, run_id: str) -> AbstractContextManager[DeadRun | None]:
         """Held for the whole of run `run_id`: a second one is told at once, not at its end.
+
+        Entering it returns the run that held it and is dead, None if the last one let go of it.
 
         Raises:
             RunLockedError: another run holds it.

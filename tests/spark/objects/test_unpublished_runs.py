@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from kvspark.spark.jobs.job import run_score
 from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.publish.unpublished_runs import MOST, UnpublishedFiles, UnpublishedRuns
+from tests.killed_process import killed_at
 from tests.spark.small_jobs import job, write_night
 from tests.spark.sources.twins import remote_folder
 
@@ -93,9 +96,18 @@ def test_runs_that_failed_are_in_the_history_of_the_output(
     }
     assert history(first, folder, capsys) == told
     assert len(kept(first).lines()) == 2
+    killed_at("anywhere", _die_with_the_lock, first)
     run_score(job(folder, night, run={"id": "last"}, output=output), spark=spark)
     assert kept(first).lines() == []
-    assert history(first, folder, capsys) == {*told, ("last", "published", None)}
+    told |= {("killed", "died", None), ("last", "published", None)}
+    assert history(first, folder, capsys) == told
+
+
+def _die_with_the_lock(config: JobConfig) -> None:
+    publisher = publisher_of(config)
+    assert publisher is not None
+    with publisher.lock("killed"):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_job_that_fails_each_minute_fills_no_store(tmp_path: Path) -> None:

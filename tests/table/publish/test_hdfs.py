@@ -134,13 +134,15 @@ def test_the_lock_expires_by_the_clock_of_the_namenode(url: str) -> None:
     with ObjectLock(store, "one"):
         with pytest.raises(RunLockedError, match="run one holds it"):
             ObjectLock(store, "two").__enter__()
-        taken = None
+        taken, is_taken = ObjectLock(store, "two", expires_s=0.3), False
         for _ in range(100):
             with suppress(RunLockedError):
-                taken = ObjectLock(store, "two", expires_s=0.3).__enter__()
+                dead, is_taken = taken.__enter__(), True
                 break
             time.sleep(0.05)
-        assert taken is not None
+        assert is_taken
+        assert dead
+        assert dead.run_id == "one"
         taken.__exit__(None, None, None)
     with ObjectLock(store, "three"):
         pass

@@ -18,6 +18,7 @@ from kvspark.table.objects.storage import Storage
 from kvspark.table.publish import object_publisher
 from kvspark.table.publish.object_lock import LOCK_NAME, ObjectLock
 from kvspark.table.publish.object_publisher import ObjectPublisher
+from kvspark.table.publish.publisher import DeadRun
 from tests.object_double import Answer, Asked, ObjectDouble
 from tests.object_proxy import ObjectProxy, late, lose_answer, object_proxy, say
 from tests.object_server import S3Address
@@ -190,14 +191,16 @@ def test_a_lock_that_nobody_renews_expires_and_one_that_is_renewed_does_not(url:
     with pytest.raises(RunLockedError, match="run dead holds it, on other as process 1"):
         ObjectLock(store, "two").__enter__()
     # The clock of the store has whole seconds.
-    deadline, taken = 100, None
-    while taken is None and deadline:
+    deadline, is_taken = 100, False
+    taken = ObjectLock(store, "two", expires_s=1.5)
+    while not is_taken and deadline:
         deadline -= 1
         try:
-            taken = ObjectLock(store, "two", expires_s=1.5).__enter__()
+            dead, is_taken = taken.__enter__(), True
         except RunLockedError:
             subprocess.run(["sleep", "0.2"], check=True)
-    assert taken is not None
+    assert is_taken
+    assert dead == DeadRun("dead", "then")  # of an older version, which did not say since when
     try:
         for _ in range(20):
             with pytest.raises(RunLockedError, match="run two holds it"):

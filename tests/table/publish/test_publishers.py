@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +142,19 @@ def test_a_second_run_is_told_who_holds_the_target(target: Target) -> None:
         target.publisher().lock("two").__enter__()
     run(target.publisher(), "two")
     assert target.rows() == table_of("two")
+
+
+def test_who_takes_the_lock_of_a_dead_run_is_told_of_it_once(target: Target) -> None:
+    killed_at("anywhere", _die_with_the_lock, target.kind, target.url)
+    for dead in ("one", None):
+        with target.publisher().lock("two") as found:
+            # A folder's own lock writes the line itself.
+            assert target.kind == "posix" or (found and found.run_id) == dead
+
+
+def _die_with_the_lock(kind: str, url: str) -> None:
+    with publisher_at(kind, url).lock("one"):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_file_that_is_gone_publishes_nothing(target: Target) -> None:

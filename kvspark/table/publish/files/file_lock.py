@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import final
 
 from kvspark.errors import OutputError
-from kvspark.table.publish.files.lock_note import NOTE_BYTES, locked, note_of
+from kvspark.table.publish.files.lock_note import NOTE_BYTES, holder_in, locked, note_of
+from kvspark.table.publish.publisher import DeadRun
 
 
 @final
@@ -23,8 +24,8 @@ class FileLock:
         self._run_id = run_id
         self._fd = -1
 
-    def __enter__(self) -> FileLock:
-        """Takes the lock without waiting.
+    def __enter__(self) -> DeadRun | None:
+        """The run that died with the lock, once it is taken, for which nobody waits.
 
         Raises:
             RunLockedError: another run holds it; names that run and since when it runs.
@@ -45,10 +46,11 @@ class FileLock:
             os.close(fd)
             raise locked(self._url, note) from None
         self._fd = fd
+        dead = holder_in(os.pread(fd, NOTE_BYTES, 0))
         with contextlib.suppress(OSError):  # a full disk, on which a rollback needs no room
             os.truncate(fd, 0)
             os.pwrite(fd, note_of(self._run_id), 0)
-        return self
+        return dead
 
     def __exit__(
         self,

@@ -8,6 +8,7 @@ import socket
 from datetime import datetime, timezone
 
 from kvspark.errors import RunLockedError
+from kvspark.table.publish.publisher import DeadRun
 
 NOTE_BYTES = 4096
 """A note is shorter."""
@@ -24,11 +25,11 @@ def note_of(run_id: str) -> bytes:
     return json.dumps(note).encode()
 
 
-def holder_in(note: bytes) -> tuple[str, str] | None:
-    """Which run has left `note`, and since when it ran; None if there is none, or it died before it had written it."""
+def holder_in(note: bytes) -> DeadRun | None:
+    """The run that has left `note`; None if there is none, or it died before it had written it."""
     try:
         holder = json.loads(note)
-        return str(holder["run"]), str(holder["since"])
+        return DeadRun(str(holder["run"]), str(holder["since"]))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from kvspark.errors import ValidationError
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
+from kvspark.table.publish.publisher import DeadRun
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 RUNS = "runs"
@@ -38,7 +39,7 @@ class TableFiles(ABC):
         """Below `url`, where the folders of attempts with their rows are."""
 
     @abstractmethod
-    def lock(self, run_id: str) -> AbstractContextManager[object]:
+    def lock(self, run_id: str) -> AbstractContextManager[DeadRun | None]:
         """Held by one run at a time."""
 
     @abstractmethod
