@@ -72,9 +72,11 @@ class RunCommit:
         elif not self._is_known(there):
             return None
         before = self._before(there)
-        if self.replaces == "partitions":
+        if self.replaces == "run":
+            before = before.without_run(attempt.run_id)
+        else:
             before = before.without(_attempts(self._gone(attempt, added, content, there)))
-        return before.with_run(attempt.name, attempt.run_id, len(added))
+        return before.with_attempt(attempt.name, attempt.run_id, len(added))
 
     def publish(self, attempt: Attempt, content: Content) -> tuple[int, Pointer]:
         """The version of the log that has `content`, and the pointer in it.

@@ -62,14 +62,16 @@ class RunSnapshot:
         elif not self._is_known(table):
             return None
         before = self._before(table)
-        if self.replaces == "partitions":
+        if self.replaces == "run":
+            before = before.without_run(attempt.run_id)
+        else:
             change = table.transaction()
             self._evolve(table, change, content)
             files = _data_files(self.catalog.url, change.table_metadata, attempt, content)
             before = before.without(
                 _attempts(table, self._replaced(table, files, attempt, content))
             )
-        return before.with_run(attempt.name, attempt.run_id, count)
+        return before.with_attempt(attempt.name, attempt.run_id, count)
 
     def _before(self, table: Table) -> AddedRuns:
         state, url = State(table), self.catalog.url

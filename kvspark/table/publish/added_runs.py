@@ -49,11 +49,16 @@ class AddedRuns:
         """Those of the attempts of run `run_id`."""
         return {name: count for name, count in self.files.items() if is_of_run(name, run_id)}
 
-    def with_run(self, attempt: str, run_id: str, count: int) -> AddedRuns:
-        """Once `attempt` has added `count` files, in place of those of its run `run_id`."""
-        before = self.of_run(run_id)
-        others = {name: each for name, each in self.files.items() if name not in before}
+    def with_attempt(self, attempt: str, run_id: str, count: int) -> AddedRuns:
+        """Once `attempt` has added `count` files, beside those that are left of its run `run_id`."""
+        ended = {name for name, left in self.of_run(run_id).items() if not left}
+        others = {name: each for name, each in self.files.items() if name not in ended}
         return AddedRuns({**others, attempt: count})
+
+    def without_run(self, run_id: str) -> AddedRuns:
+        """Once all files of run `run_id` are gone."""
+        gone = self.of_run(run_id)
+        return AddedRuns({name: each for name, each in self.files.items() if name not in gone})
 
     def without(self, gone: Iterable[str]) -> AddedRuns:
         """Once a file is gone of each attempt of `gone`, which may name one several times."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from kvspark.errors import OutputError
 from kvspark.table.publish.added_runs import AddedRuns, attempt_name, is_of_run
 from kvspark.table.publish.publisher import Content, Published, Publisher, Replaces
+from kvspark.table.sink import Sink
 from tests.killed_process import killed_at
 from tests.table.publish import targets
 from tests.table.publish.readers import left_over, while_reading
 from tests.table.publish.targets import (
     BY,
     CLOUDS,
+    KINDS,
     POSIX_KINDS,
     SCHEMA,
     content_of,
@@ -129,6 +133,25 @@ def test_partitions_that_a_run_has_replaced_are_no_longer_of_those_before(target
     run(target.publisher(), "one")
     run(target.publisher(), "more", run_id="two")
     assert target.contents() == ["more", "one"]
+
+
+def test_a_run_replaces_all_that_its_tries_have_left_in_partitions(target: Target) -> None:
+    run(target.publisher("partitions"), "one")
+    _of_one_kind(target.publisher("partitions"), "one", "more")
+    found = Counter(rows(target.kind, target.url))
+    assert found == {("one", KINDS[1]): targets.ROWS // 2, ("more", KINDS[0]): 1}
+    target.publisher().check("one")
+    run(target.publisher(), "again", run_id="one")
+    assert target.contents() == ["again"]
+
+
+def _of_one_kind(publisher: Publisher, name: str, content: str) -> None:
+    """A run that has one row."""
+    with publisher.lock(name):
+        attempt = publisher.prepare(name)
+        sink = Sink(attempt.place, "part-0", attempt.file_schema(SCHEMA, BY), partition_by=BY)
+        row = pa.record_batch([[content], [KINDS[0]]], schema=SCHEMA)
+        publisher.commit(attempt, content_of(publisher, name, tuple(sink.write([row]))))
 
 
 def test_a_run_without_rows_takes_away_what_it_had_added(target: Target) -> None:
