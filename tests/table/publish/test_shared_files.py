@@ -79,7 +79,10 @@ def test_a_night_without_rows_leaves_the_columns(in_s3: Target) -> None:
     empty = kvspark.read(in_s3.url).to_table()
     assert (empty.num_rows, set(empty.column_names)) == (0, {"id", "kind"})
     publish(in_s3.publisher(), "three", [(1, None)])
+    # Spark takes no file beside the folders of partitions.
+    assert len(kvspark.published_files(in_s3.url)) == 1
     publish(in_s3.publisher("partitions"), "four", [])
+    assert len(kvspark.published_files(in_s3.url)) == 1
     assert kvspark.read(in_s3.url).to_table().to_pylist() == [{"id": 1, "kind": None}]
     publish(in_s3.publisher(), "three", [])
     assert kvspark.read(in_s3.url).to_table().num_rows == 0
@@ -125,6 +128,7 @@ def test_all_files_are_named_and_no_folder_is_the_table_from_the_first_run_on(
         current = target.publisher().current()
         assert current is not None
         assert current.url.endswith(f"/{LIST}")
+        assert target.store.stat(f"_runs/{current.attempt}/_SUCCESS") is None
     files = kvspark.published_files(target.url)
     assert all(each.startswith(f"{target.url}/_runs/three-") for each in files)
     publish(target.publisher(), "four", [(3, "a")])
