@@ -67,6 +67,9 @@ def _lines(report: RunReport) -> list[str]:
     rate = report.rows_in / report.total_seconds if report.total_seconds else 0.0
     rows = f"{count_of(report.rows_in, 'row')} in, {count_of(report.rows_out, 'row')} out"
     lines = [f"{rows}, {report.total_seconds:.1f} s ({rate:,.0f} rows/s)"]
+    if report.rows_replaced or report.rows_removed:
+        replaced = count_of(report.rows_replaced, "row")
+        lines.append(f"of the rows there, {replaced} replaced and {report.rows_removed:,} removed")
     lines += [escape(line) for line in told_cache(report)]
     if report.plan is not None:
         lines += [escape(line) for line in outcome_lines(report.plan, report.stats)]

@@ -120,6 +120,12 @@ def test_a_person_sees_counts_troubles_and_the_output() -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_a_person_sees_what_became_of_rows_that_were_there() -> None:
+    assert "of the rows there" not in shown(REPORT)
+    text = shown(replace(REPORT, rows_replaced=1_200, rows_removed=1))
+    assert "of the rows there, 1,200 rows replaced and 1 removed" in text
+
+
 def test_a_healthy_run_without_a_cache_speaks_of_neither() -> None:
     healthy = replace(REPORT, stats=RunStats(rows=1000), cache=None, seconds_saved=None)
     text = shown(healthy)

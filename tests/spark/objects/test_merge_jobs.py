@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from kvspark.config.job import JobConfig
-from kvspark.errors import DataError, UsageError
+from kvspark.errors import DataError, KvsparkError, OutputError, UsageError
+from kvspark.fault import FAULT_ONCE_ENV, FAULT_POINT_ENV
 from kvspark.infer.model import Model
 from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published
+from tests.table.publish.merging import needless
 
 pytestmark = pytest.mark.spark
 
@@ -108,6 +112,44 @@ def test_rows_that_are_not_known_again_fail_the_run(spark: SparkSession, folder:
         (found,) = [each.error for each in check_job(conf, opens_session=False) if each.error]
         assert isinstance(found, UsageError)
         assert message in str(found)
+
+
+@contextmanager
+def killing(spark: SparkSession, **values: str) -> Iterator[None]:
+    """Workers that get to a fault point are killed."""
+    environment = spark.sparkContext.environment
+    environment.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            environment.pop(name)
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_while_they_rewrite_leave_the_old_or_the_new_table(
+    spark: SparkSession, folder: Path, tmp_path: Path
+) -> None:
+    first, changed = rows([*range(60)]), rows([3, 50], seed=9)
+    run_score(config(folder, written(folder, "first", first), "a"), spark=spark)
+    before, conf = scored(folder), config(folder, written(folder, "second", changed), "b")
+    died = pytest.raises(KvsparkError, match=r"died in every attempt \(4\)")
+    with killing(spark, **{FAULT_POINT_ENV: "rewritten"}), died:
+        run_score(conf, spark=spark)
+    assert scored(folder).equals(before)
+    once = tmp_path / "once"
+    with killing(spark, **{FAULT_POINT_ENV: "rewritten", FAULT_ONCE_ENV: str(once)}):
+        report = run_score(conf, spark=spark)
+    assert once.exists()  # a worker was killed
+    assert (report.rows_replaced, report.rows_removed) == (2, 0)
+    kept = first.filter(pa.array(n not in {3, 50} for n in range(60)))
+    assert scored(folder).equals(from_scratch(spark, folder, pa.concat_tables([kept, changed])))
+    assert not needless(folder / "scores")
+    damaged, *_ = (folder / "scores").glob("runs/*/merged-*.parquet")
+    damaged.write_bytes(b"PAR1")
+    again = config(folder, written(folder, "third", rows([1, 2, 40, 41])), "c")
+    with pytest.raises(OutputError, match=r"output file .*nothing was published"):
+        run_score(again, spark=spark)
 
 
 @pytest.mark.parametrize(
