@@ -14,7 +14,7 @@ from kvspark.table.input.splits import Piece
 from kvspark.table.input.table_file import TableFile
 
 _READ_AT_ONCE = 256 << 10
-"""Bytes of a column: a page and a little more. Arrow would read a whole row group of it first."""
+"""Bytes of a column, until a page is there. Arrow would read a whole row group of it first."""
 
 
 def spread_batches(
@@ -97,6 +97,7 @@ def _some_of(
     """Rows of `group`, from each of `parts` of it on."""
     with pq.ParquetFile(
         group.file.pinned.open(),
+        pre_buffer=False,
         buffer_size=_READ_AT_ONCE,
         coerce_int96_timestamp_unit="us",
         page_checksum_verification=True,

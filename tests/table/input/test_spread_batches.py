@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import final
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kvspark.errors import DataError
-from kvspark.table.input.pinned_file import PinnedPath
+from kvspark.table.input.pinned_file import PinnedFile, PinnedPath
 from kvspark.table.input.split_reader import SplitReader
 from kvspark.table.input.splits import Piece
 from kvspark.table.input.spread_batches import spread_batches
@@ -65,6 +67,49 @@ def test_one_that_may_not_go_on_takes_the_far_end(tmp_path: Path) -> None:
         reader(tmp_path, 4, 100), ["X"], places=8, rows=5, goes_on=lambda: next(asked, False)
     )
     assert firsts(found) == [0, 700]
+
+
+class Counted(io.BytesIO):
+    """A file that knows how many bytes of it were read."""
+
+    read_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self.read_bytes += len(found)
+        return found
+
+
+@final
+class InMemory(PinnedFile):
+    name = "memory"
+    identity = ("memory",)
+
+    def __init__(self, content: bytes) -> None:
+        self.file = Counted(content)
+
+    def open(self) -> pa.NativeFile:
+        return pa.PythonFile(self.file, mode="r")
+
+
+def test_a_few_pages_of_the_columns_are_read_and_no_row_group() -> None:
+    x = np.random.default_rng(0).integers(0, 2**60, 1_000_000)
+    sink = io.BytesIO()
+    table = pa.table({"X": x, "other": x})
+    pq.write_table(
+        table, sink, row_group_size=len(x) // 2, use_dictionary=False, data_page_size=64 << 10
+    )
+    file = InMemory(sink.getvalue())
+    splits = [(Piece(0, (0, 1), 0),)]
+    found = spread_batches(
+        SplitReader([TableFile(file)], splits, SCHEMA.remove(1), 10_000),
+        ["X"],
+        places=2,
+        rows=100,
+        goes_on=always,
+    )
+    assert firsts(found) == [x[0], x[len(x) // 2]]
+    assert file.file.read_bytes < 0.1 * len(sink.getvalue())
 
 
 def test_rows_that_the_table_has_no_longer_are_left_out(tmp_path: Path) -> None:
