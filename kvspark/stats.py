@@ -52,6 +52,8 @@ class StageStats:
     """Rows that were not looked up, because computing them costs less; distinct ones, where equal rows are searched for."""
     turned_away: int = 0
     """Distinct rows that were computed and not written: above the share."""
+    seconds_opened: float = 0.0
+    """To open what computes it, in all workers together; the first stage that one opens imports the runtime too."""
 
     def __add__(self, other: StageStats) -> StageStats:
         return StageStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -47,6 +47,8 @@ class PlannedStage:
     """Expected rows of this run that the store is asked for, as those that are found there and inserted."""
     hits: float = 0.0
     inserts: float = 0.0
+    computed: float = 0.0
+    """Expected rows of this run that are computed."""
 
     @property
     def verdict(self) -> str:
@@ -83,6 +85,14 @@ class PlanTable:
     def cached(self) -> dict[str, bool]:
         """Whether each stage is cached."""
         return {stage.name: stage.cached for stage in self.stages}
+
+    @property
+    def computes(self) -> bool:
+        """True if some worker will compute a row of the network, by what is expected."""
+        return any(
+            stage.bytes_a_row is not None and stage.computed >= max(1.0, FEW * stage.rows)
+            for stage in self.stages
+        )
 
     def applied_to(self, plan: Plan) -> Plan:
         """`plan`, which names all of these stages, with those cached that are here, the shares of their rows, and why."""
@@ -176,6 +186,7 @@ def _planned(
         made.looked_up,
         made.found,
         made.inserted,
+        made.computed,
     )
 
 

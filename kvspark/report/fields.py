@@ -91,6 +91,7 @@ STAGE_FIELDS = {
     "weights_loaded": "Workers that opened this stage's weights; 0 where all rows were found.",
     "recalled": "Distinct rows whose results the worker still had in memory; the store was not asked.",
     "leased": "Distinct rows that another worker computed meanwhile (cache.lease_from_ms).",
+    "seconds_opened": "Seconds in which workers opened this stage, all together; the first one that a worker opens imports the runtime too.",
     "seconds_waited": "Seconds for which workers waited for such rows and had nothing else to do.",
     "rested": "Distinct rows that were neither looked up nor written: that cost more than it saved (plan.watch).",
     "rest": "Where rows rested: since when the first worker left the store alone (UTC), and in how many tasks for which "

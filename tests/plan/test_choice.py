@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -176,6 +177,9 @@ def test_seconds_are_told_by_the_hits_that_are_likely_and_the_choice_is_made_by_
     tonight = Night((stage("only"),), {"only": StageCost(1.0, entry_bytes=100)}, {"only": rows})
     table = plan_table(tonight, {"only": 1.0}, Expectation(), rows=1_000, workers=1)
     assert table.with_s == pytest.approx(10.0)
+    assert table.computes
+    found = replace(tonight, rows={"only": replace(rows, likely_hits=0.998)})
+    assert not plan_table(found, {"only": 1.0}, Expectation(), rows=1_000, workers=1).computes
     assert table.stages[0].hit_rate == pytest.approx(0.99)
     assert expected_s(tonight, {"only": 1.0}, Expectation(runs=0)) == pytest.approx(100.0)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import final
 
 from kvspark.fingerprint import Fingerprint
@@ -41,16 +41,17 @@ class Computations:
         self._own = {s.name: s.fingerprint if s.kind == "graph" else s.name for s in bundle.stages}
         self._of: dict[str | Fingerprint, Computation] = {}
         self._short: dict[str | Fingerprint, ShortCalls | None] = {}
-        self._opened: Counter[str] = Counter()
+        self._opened: dict[str, list[float]] = {}
 
     def of(self, stage: Stage) -> Computation:
         """What `stage` runs; opened once."""
         own = self._own[stage.name]
         if own not in self._of:
+            started = perf_counter()
             self._of[own] = self._bundle.computation(
                 stage, threads=self._threads, device=self._device
             )
-            self._opened[stage.name] += 1
+            self._opened.setdefault(stage.name, []).append(perf_counter() - started)
             self._short[own] = self._short_calls(stage, self._of[own])
         return self._of[own]
 
@@ -73,9 +74,9 @@ class Computations:
             short=self._short[self._own[stage.name]],
         )
 
-    def drain(self) -> Mapping[str, int]:
-        """How often weights were opened since the last drain, by stage."""
-        opened, self._opened = self._opened, Counter()
+    def drain(self) -> Mapping[str, Sequence[float]]:
+        """The seconds of each time that weights were opened since the last drain, by stage."""
+        opened, self._opened = self._opened, {}
         return opened
 
     def are_exact(self, names: Sequence[str]) -> bool:

@@ -271,8 +271,8 @@ class Resolver:
 
     def drain(self) -> dict[str, StageStats]:
         """What happened since the last drain, by stage, for all stages."""
-        for name, count in self.computations.drain().items():
-            self._counts[name]["weights_loaded"] += count
+        for name, opened in self.computations.drain().items():
+            self._add(self.stages[name], weights_loaded=len(opened), seconds_opened=sum(opened))
         stats = {name: StageStats(**self._counts[name]) for name in self.stages}
         self._counts.clear()
         return stats

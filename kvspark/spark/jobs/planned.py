@@ -95,7 +95,13 @@ def measured_table(config: JobConfig, made: PreparedRun, output: Path) -> PlanTa
     if table is None:
         return None
     before = _report_before(output)
-    other_s = other_seconds(before, passed_s=made.passed_s, rows=run.rows, workers=run.workers)
+    other_s = other_seconds(
+        before,
+        passed_s=made.passed_s,
+        rows=run.rows,
+        workers=run.workers,
+        computes=table.computes,
+    )
     return replace(table, other_s=other_s)
 
 

@@ -39,11 +39,13 @@ def expected_runs(config: ExpectConfig, history: Sequence[PastRun]) -> Expectati
 
 
 def other_seconds(
-    before: RunReport | None, *, passed_s: float, rows: int, workers: int
+    before: RunReport | None, *, passed_s: float, rows: int, workers: int, computes: bool
 ) -> float | None:
     """Wall seconds of a run of `rows` rows besides its stages and store.
 
-    They are `passed_s` until it is planned, and from then on those of the run `before`: what that one had while it scored grows with the rows; all else does not. None where there was no such run.
+    They are `passed_s` until it is planned, and from then on those of the run `before`: what that one had while it scored
+    grows with the rows, all else does not. Workers open the model if the run `computes` a row; where all are found, nobody
+    does. None where there was no such run.
     """
     if before is None or not before.rows_in or "score" not in before.seconds:
         return None
@@ -51,9 +53,11 @@ def other_seconds(
         each.seconds_lookup + each.seconds_insert + each.seconds_compute
         for each in before.stats.stages.values()
     )
-    scoring_s = max(0.0, before.seconds["score"] - inside / workers)
+    opened_s = sum(each.seconds_opened for each in before.stats.stages.values()) / workers
+    scoring_s = max(0.0, before.seconds["score"] - inside / workers - opened_s)
     other = [s for name, s in before.seconds.items() if name not in (*BEFORE_A_PLAN, "score")]
-    return passed_s + scoring_s * rows / before.rows_in + sum(other)
+    opening_s = opened_s if computes else 0.0
+    return passed_s + opening_s + scoring_s * rows / before.rows_in + sum(other)
 
 
 def _rate(run: PastRun) -> float | None:

@@ -115,6 +115,7 @@ def test_a_retrained_head_runs_no_trunk_and_opens_no_trunk() -> None:
         0,
     )
     assert stats["output"].computed == 20
+    assert stats["output"].seconds_opened > stats["trunk"].seconds_opened == 0
     assert with_cache["scores"].equals(
         Predictor(compiled_plan(retrained.bundle)).predict(rows)["scores"]
     )
@@ -147,7 +148,8 @@ def test_no_rows_give_no_rows_and_load_nothing() -> None:
     predictor = Predictor(compiled_plan(plain(Mlp, "trunk").bundle), cache=fresh_cache())
     made = predictor.predict({"x": vector_rows([])})
     assert {name: len(values) for name, values in made.items()} == {"scores": 0, "label": 0}
-    assert predictor.drain().stages["trunk"].weights_loaded == 0
+    trunk = predictor.drain().stages["trunk"]
+    assert (trunk.weights_loaded, trunk.seconds_opened) == (0, 0)
 
 
 def test_a_batch_without_rows_among_others_keeps_its_place() -> None:

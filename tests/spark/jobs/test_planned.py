@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -255,7 +256,8 @@ def test_one_night_on_an_emptied_store_does_not_end_caching() -> None:
 
 
 def test_what_a_run_takes_besides_grows_with_its_rows_where_it_scores() -> None:
-    stages = {"output": StageStats(seconds_compute=6.0, seconds_lookup=1.0, seconds_insert=1.0)}
+    counted = StageStats(seconds_compute=6.0, seconds_lookup=1.0, seconds_insert=1.0)
+    stages = {"output": replace(counted, seconds_opened=2.0)}
     before = RunReport(
         run_id="r",
         name="n",
@@ -277,9 +279,11 @@ def test_what_a_run_takes_besides_grows_with_its_rows_where_it_scores() -> None:
         seconds={"open": 3.0, "preflight": 4.0, "score": 10.0, "validate": 0.5},
         seconds_saved=None,
     )
-    found = other_seconds(before, passed_s=1.0, rows=2_000, workers=2)
-    assert found == 1.0 + 2 * (10.0 - 8.0 / 2) + 0.5
-    assert other_seconds(None, passed_s=1.0, rows=2_000, workers=2) is None
+    found = partial(other_seconds, passed_s=1.0, rows=2_000, workers=2)
+    scoring_s = 10.0 - (8.0 + 2.0) / 2
+    assert found(before, computes=True) == 1.0 + 2.0 / 2 + 2 * scoring_s + 0.5
+    assert found(before, computes=False) == 1.0 + 2 * scoring_s + 0.5
+    assert found(None, computes=True) is None
 
 
 def test_a_bare_off_in_yaml_is_the_word() -> None:
