@@ -74,8 +74,8 @@ class ObjectTable:
             found = FileList.from_bytes(data or b"")
         except (ValueError, KeyError, TypeError) as exc:
             raise OutputError(
-                f"{self.url}/{RUNS}/{version.attempt}/{LIST_NAME} is gone or damaged: the table's files are not known, go back "
-                "to another version"
+                f"{self.url}/{RUNS}/{version.attempt}/{LIST_NAME} is gone or damaged, so the table's files are not known; nothing "
+                "was changed, go back to another version (kvspark rollback), or publish all rows with output.mode: replace"
             ) from exc
         if found.columns is None:
             # Of one attempt, and without what it has set aside.

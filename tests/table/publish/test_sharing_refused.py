@@ -10,6 +10,7 @@ import pytest
 
 import kvspark
 from kvspark.errors import OutputError, UsageError
+from tests.table.publish.readers import left_over
 from tests.table.publish.shared_tables import BY, LIST, SHARING, Target, ids, publish
 
 
@@ -82,6 +83,23 @@ def test_a_file_that_is_gone_refuses_runs_that_would_miss_it(target: Target) -> 
         target.publisher().rollback(target.publisher().versions()[0])
     publish(target.publisher(), "one", [(4, "a")])
     assert target.ids() == [2, 3, 4]
+
+
+def test_a_list_that_is_damaged_is_not_added_to_and_a_run_that_replaces_all_mends_it(
+    in_s3: Target,
+) -> None:
+    publish(in_s3.publisher(), "one", [(1, "a")])
+    attempt = publish(in_s3.publisher(), "two", [(2, "a")])
+    in_s3.store.put(f"_runs/{attempt.name}/{LIST}", b"{")
+    with pytest.raises(OutputError, match=r"files.json is gone or damaged.*nothing was changed"):
+        publish(in_s3.publisher(), "three", [(3, "a")])
+    with pytest.raises(OutputError, match=r"files.json is gone or damaged"):
+        kvspark.published_files(in_s3.url)
+    publish(in_s3.publisher("table"), "whole", [(4, "a")])
+    publish(in_s3.publisher(), "three", [(3, "a")])
+    assert in_s3.ids() == [3, 4]
+    publish(in_s3.publisher(), "four", [(5, "a")])
+    assert left_over("s3", in_s3.url) == []
 
 
 def test_what_an_earlier_kvspark_published_is_read_and_not_added_to(in_s3: Target) -> None:
