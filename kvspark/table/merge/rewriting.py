@@ -14,7 +14,7 @@ from kvspark.errors import DataError, OutputError
 from kvspark.fault import fault_point
 from kvspark.table.file_written import FileWritten
 from kvspark.table.input.table_file import Deleted, TableFile
-from kvspark.table.input.whole_file import PLACES, rows_in, rows_of
+from kvspark.table.input.whole_file import PLACES, rows_of
 from kvspark.table.merge.row_ids import RowIds
 from kvspark.table.place.place import Place
 from kvspark.table.sink import Sink
@@ -86,9 +86,9 @@ class Rewriting:
         """
         file = self.files[number]
         try:
-            places, replaced = self._found(file)
+            places, replaced, rows = self._found(file)
             made: tuple[FileWritten, ...] = ()
-            if 0 < len(places) < rows_in(file):
+            if 0 < len(places) < rows:
                 left = replace(file, deleted=Deleted.of(places))
                 made = tuple(self._written(left, name))
         except DataError as exc:
@@ -101,17 +101,18 @@ class Rewriting:
         fault_point("rewritten")
         return Rewritten(number, replaced, len(places) - replaced, made)
 
-    def _found(self, file: TableFile) -> tuple[npt.NDArray[np.int64], int]:
-        """The places of the rows that go, and how many of them the run has."""
+    def _found(self, file: TableFile) -> tuple[npt.NDArray[np.int64], int, int]:
+        """The places of the rows that go, how many of them the run has, and how many rows there are."""
         found = [np.empty(0, np.int64)]
-        replaced = 0
+        replaced = rows = 0
         schema = self.scored.rows.schema
         for batch in rows_of(file, schema, called=_CALLED, is_placed=True):
             is_scored = self.scored.among(batch)
             replaced += int(is_scored.sum())
+            rows += batch.num_rows
             goes = is_scored | self.gone.among(batch)
             found.append(batch.column(PLACES[1]).to_numpy()[goes])
-        return np.concatenate(found), replaced
+        return np.concatenate(found), replaced, rows
 
     def _written(self, file: TableFile, name: str) -> Iterator[FileWritten]:
         sink = Sink(self.place, name, self.schema, self.options, partition_by=self.partition_by)

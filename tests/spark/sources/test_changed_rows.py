@@ -215,6 +215,20 @@ def test_what_cannot_be_told_any_more_is_refused(tmp_path: Path) -> None:
     assert scores(nights.folder) == scored(there)
 
 
+@pytest.mark.parametrize(
+    ("kind", "since"), [(DeltaCustomers, "version 99"), (IcebergCustomers, "snapshot 99")]
+)
+def test_what_the_last_run_has_read_and_is_gone_is_named(
+    kind: Callable[[Path], Customers], since: str, tmp_path: Path
+) -> None:
+    _, nights, _ = thousand(kind, tmp_path)
+    told = (
+        rf"has no {since} .*; the last run has read up to {since} of .*nothing was written.*replace"
+    )
+    with pytest.raises(DataError, match=told):
+        nights.found(Growth(since, None, None, ("id",)))
+
+
 def test_a_column_that_the_table_has_not_is_named(tmp_path: Path) -> None:
     _, nights, _ = thousand(WithChangeData, tmp_path)
     with pytest.raises(SchemaError, match=r"other.*output\.merge_by.*nothing was written"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -65,6 +66,18 @@ def pinned_changes(
             f"input {url}: files that say what was changed since the last run are removed, or cannot be read; nothing was "
             "written, run once without input.changed_since and with output.mode: replace, and let the table keep removed files "
             "for longer than runs are apart"
+        ) from exc
+
+
+@contextmanager
+def reading_last(since: str, url: str) -> Iterator[None]:
+    """Says of what cannot be read in it that the last run has read it, and what to do."""
+    try:
+        yield
+    except DataError as exc:
+        raise DataError(
+            f"{str(exc).partition(';')[0]}; the last run has read up to {since} of {url}, nothing was written: where that has left "
+            "the table, run once without input.changed_since and with output.mode: replace"
         ) from exc
 
 

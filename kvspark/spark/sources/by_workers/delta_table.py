@@ -23,7 +23,12 @@ from pyspark.sql.types import (
 from kvspark.config.table.input_table import InputConfig, moment
 from kvspark.errors import DataError, SchemaError, SecretError, UsageError
 from kvspark.spark.columns.missing_column import missing_column
-from kvspark.spark.sources.by_workers.changed_files import ReadFiles, pinned_changes, refuse_missing
+from kvspark.spark.sources.by_workers.changed_files import (
+    ReadFiles,
+    pinned_changes,
+    reading_last,
+    refuse_missing,
+)
 from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
 from kvspark.spark.tables.folder_names import partition_value
 from kvspark.spark.tables.footers import read_footers
@@ -88,7 +93,8 @@ def _listed(
             said = change_data(storage, number, found.version, partitions)
         if said is not None:
             return said
-    before = _at(storage, number)
+    with reading_last(since, storage.url):
+        before = _at(storage, number)
     if not is_merged:
         added = added_files(found.files, before.files, since, storage.url)
         return [ChangedFile(file, "came") for file in added]

@@ -13,7 +13,12 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructField, StructT
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
 from kvspark.spark.columns.missing_column import missing_column
-from kvspark.spark.sources.by_workers.changed_files import ReadFiles, pinned_changes, refuse_missing
+from kvspark.spark.sources.by_workers.changed_files import (
+    ReadFiles,
+    pinned_changes,
+    reading_last,
+    refuse_missing,
+)
 from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
 from kvspark.spark.sources.by_workers.worker_table import FIELD_ID
 from kvspark.spark.tables.footers import Footer, read_footers
@@ -68,7 +73,8 @@ def _listed(
     """The files of the table, or those that say what is new in it `since`."""
     if since is None:
         return [ChangedFile(file, "came") for file in found.files]
-    before = _read(config, since)
+    with reading_last(since, config.paths[0]):
+        before = _read(config, since)
     if is_merged:
         return net_files(found.files, before.files)
     added = added_files(found.files, before.files, since, config.paths[0])

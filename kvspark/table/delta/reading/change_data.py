@@ -25,12 +25,14 @@ def change_data(
     """The files with the rows that the commits behind version `since` up to `until` have changed.
 
     `partitions` are the partition columns. None where not each commit says it row by row: one has rewritten files without
-    change data, marks rows as deleted, or has left the log.
+    change data, marks rows as deleted, or has left the log, or there is no such version.
 
     Raises:
         OSError: the log cannot be read.
     """
     files: list[ChangedFile] = []
+    if since > until:
+        return None
     for version in range(since + 1, until + 1):
         data = _commit(storage, version)
         found = None if data is None else _changed(_actions(data))
