@@ -28,7 +28,8 @@ def spread_batches(
     """About `rows` rows that follow each other, from up to `places` places of the table, in its order.
 
     From the first and the last row group, and from some between them; of fewer row groups than places, from several
-    places of each. `goes_on` is asked before each one but the first: where it says no, fewer places will do, far ones first.
+    places of each, and from the very end. `goes_on` is asked before each one but the first: where it says no, fewer
+    places will do, far ones first.
 
     Raises:
         DataError, SecretError: as `SplitReader.batches`.
@@ -67,13 +68,14 @@ class _Group:
 
 def _wanted(groups: int, places: int) -> dict[int, list[float]]:
     """Of which row groups rows are wanted, and from where in them, as parts of their rows."""
+    last = max(1, places - 1)
     if groups >= places:
-        last = max(1, places - 1)
         return {round(number * (groups - 1) / last): [0.0] for number in range(places)}
     found: dict[int, list[float]] = {}
     for number in range(places):
-        place = number * groups / places
-        found.setdefault(int(place), []).append(place - int(place))
+        place = number * groups / last
+        group = min(int(place), groups - 1)
+        found.setdefault(group, []).append(place - group)
     return found
 
 
@@ -104,7 +106,9 @@ def _some_of(
     ) as parquet:
         counts = {each: parquet.metadata.row_group(each).num_rows for each in group.piece.groups}
         before = sum(count for each, count in counts.items() if each < group.number)
-        wanted = [int(part * counts[group.number]) for part in parts]
+        # Half of `rows` before the end at least: the very last batch may be of one row.
+        most = max(0, counts[group.number] - rows // 2)
+        wanted = [min(int(part * counts[group.number]), most) for part in parts]
         names = reader.names(parquet.schema_arrow)
         row = 0
         for batch in parquet.iter_batches(rows, row_groups=[group.number], columns=names):
