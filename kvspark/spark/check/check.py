@@ -54,6 +54,15 @@ def check_job(config: JobConfig, *, opens_session: bool = True) -> Iterator[Look
     return _Check(config, is_right=opens_session).found()
 
 
+_BECOMES = {
+    "replace": "replaced",
+    "append": "added to",
+    "replace_partitions": "replaced in the partitions of the run",
+    "merge": "merged into",
+}
+"""What an output is that is there."""
+
+
 @final
 class _Check:
     """One dry run."""
@@ -126,7 +135,7 @@ class _Check:
         if found.rows is not None:
             got += f" with {count_of(found.rows, 'row')}"
         if found.version is not None:
-            since = "" if found.since is None else f", what was added since {found.since}"
+            since = "" if found.since is None else f", what is new since {found.since}"
             got += f" ({found.version}{since})"
         if self._config.input.filter is not None:
             got += " before the filter"
@@ -151,7 +160,7 @@ class _Check:
         except KvsparkError:
             inputs = []  # told of the input
         target = open_target(self._config, inputs=inputs)
-        got = "replaced" if target.is_there else "new"
+        got = _BECOMES[self._config.output.mode] if target.is_there else "new"
         yield Looked(Finding("ok", "output", f"{target.url} ({got})"))
 
     def _check_rows(self) -> Iterator[Looked]:

@@ -145,7 +145,11 @@ def test_nights_of_changed_and_removed_rows_leave_what_one_run_of_the_whole_tabl
     table.remove(8)
     table.insert(rows([120]))
     config = night(folder, table, "b")
-    assert [each.error for each in check_job(config, opens_session=False) if each.error] == []
+    looked = [*check_job(config, opens_session=False)]
+    assert [each.error for each in looked if each.error] == []
+    told = {each.finding.what: each.finding.got for each in looked}
+    assert f"what is new since {first.input_version}" in told["input"]
+    assert told["output"].endswith("(merged into)")
     assert plan_job(config, spark=spark).rows == 3 or kind is Iceberg
     report = run_score(config, spark=spark)
     assert table.scored(folder).equals(from_scratch(spark, folder, table))
