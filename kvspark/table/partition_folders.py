@@ -42,6 +42,11 @@ def texts_in(folder: str) -> dict[str, str | None]:
     return {unquote(name): None if text == HIVE_NULL else unquote(text) for name, _, text in parts}
 
 
+def days_in(text: str) -> int:
+    """The days since 1970 of a date as it is in the name of a folder, whatever its year."""
+    return int(np.datetime64(text.removeprefix("+"), "D").astype(int))
+
+
 @final
 class PartitionFolders:
     """Rows by the folder in which they belong."""

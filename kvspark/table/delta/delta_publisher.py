@@ -154,7 +154,7 @@ class DeltaPublisher(Publisher):
             new = NewRows(
                 attempt.place, content.files, content.beside, schema, by, self._storage.options
             )
-            old = [] if there is None else old_files(there)
+            old = [] if there is None else old_files(there, merge.by)
             made = replace(content, merged=merged_files(merge, new, old))
         fault_point("merged")
         return made

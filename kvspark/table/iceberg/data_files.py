@@ -7,7 +7,6 @@ import re
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 from pyiceberg.conversions import to_bytes
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionSpec
@@ -28,14 +27,11 @@ from pyiceberg.types import (
     TimestampType,
     TimestamptzType,
 )
-from pyiceberg.utils.truncate import (
-    truncate_upper_bound_binary_string,
-    truncate_upper_bound_text_string,
-)
+from pyiceberg.utils.truncate import truncate_upper_bound_binary_string
 
 from kvspark.table.file_written import ColumnRange, FileWritten, Plain
 from kvspark.table.iceberg.columns import partition_columns
-from kvspark.table.partition_folders import HIVE_NULL
+from kvspark.table.partition_folders import HIVE_NULL, days_in
 
 _BOUND_CHARS = 16
 """Of texts and bytes, as Iceberg's own writers cut them."""
@@ -132,10 +128,22 @@ def _bounds(kind: IcebergType, known: ColumnRange) -> tuple[bytes | None, bytes 
     if low is None or high is None:
         return None, None
     if isinstance(kind, StringType):
-        low, high = low[:_BOUND_CHARS], truncate_upper_bound_text_string(high, _BOUND_CHARS)
+        low, high = low[:_BOUND_CHARS], _high_text(high)
     elif isinstance(kind, BinaryType):
         low, high = low[:_BOUND_CHARS], truncate_upper_bound_binary_string(high, _BOUND_CHARS)
     return to_bytes(kind, low), None if high is None else to_bytes(kind, high)
+
+
+def _high_text(text: str) -> str | None:
+    """No less than `text`, and no longer than a bound; None if there is no such text.
+
+    That of pyiceberg 0.12 may have half a surrogate pair, which has no bytes.
+    """
+    if len(text) <= _BOUND_CHARS:
+        return text
+    start = text[:_BOUND_CHARS].rstrip("\U0010ffff")
+    last = start[-1:]
+    return start[:-1] + ("\ue000" if last == "\ud7ff" else chr(ord(last) + 1)) if last else None
 
 
 def _typed(kind: IcebergType, value: Plain) -> Any:
@@ -148,7 +156,7 @@ def _typed(kind: IcebergType, value: Plain) -> Any:
         exact = Decimal(text)
         return exact if -int(exact.as_tuple().exponent) == kind.scale else None
     if isinstance(kind, DateType):
-        return _days(text)
+        return days_in(text)
     if isinstance(kind, TimestampType | TimestamptzType):
         moment = dt.datetime.fromisoformat(text)
         has_zone = moment.tzinfo is not None
@@ -167,14 +175,10 @@ def _value(text: str, kind: IcebergType) -> Any:
     if isinstance(kind, IntegerType | LongType):
         return int(plain)
     if isinstance(kind, DateType):
-        return _days(plain)
+        return days_in(plain)
     if isinstance(kind, StringType):
         return plain
     raise ValueError(f"a folder has no name for a value of type {kind}")
-
-
-def _days(text: str) -> int:
-    return int(np.datetime64(text.removeprefix("+"), "D").astype(int))
 
 
 def _plain_text(text: str) -> str:

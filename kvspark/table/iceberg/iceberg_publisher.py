@@ -27,7 +27,7 @@ from kvspark.fault import fault_point
 from kvspark.table.iceberg.catalog_table import TRIES, CatalogTable, StaleError
 from kvspark.table.iceberg.columns import evolve, with_ids
 from kvspark.table.iceberg.fence import Fence
-from kvspark.table.iceberg.leftovers import Leftovers
+from kvspark.table.iceberg.leftovers import Leftovers, attempts_left
 from kvspark.table.iceberg.old_files import old_files
 from kvspark.table.iceberg.rolling_back import roll_back
 from kvspark.table.iceberg.run_snapshot import RunSnapshot
@@ -252,8 +252,8 @@ class IcebergPublisher(Publisher):
                 table = self._catalog.load()
                 if table is not None:
                     leftovers = Leftovers(self._catalog, table)
+                    gone = attempts_left(before, table)
                     leftovers.remove_described(Leftovers(self._catalog, before).described())
-                    gone = State(before).attempts - State(table).attempts
                     files = self._catalog.files(table).inventory() if gone else {}
                     leftovers.remove_attempts({each: files.get(each, ()) for each in sorted(gone)})
         except OutputError as exc:

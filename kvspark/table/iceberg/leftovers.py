@@ -47,6 +47,15 @@ def attempt_of(path: str, location: str) -> str:
     return path.removeprefix(ours).partition("/")[0] if path.startswith(ours) else ""
 
 
+def attempts_left(before: Table, now: Table) -> set[str]:
+    """The attempts that had a snapshot in `before`, or rows in one that is gone `now`, and have no snapshot any more."""
+    there = {each.snapshot_id for each in now.metadata.snapshots}
+    gone = (each for each in before.metadata.snapshots if each.snapshot_id not in there)
+    paths = (file.file_path for each in gone for file in files_of(each, before.io))
+    had = State(before).attempts | {attempt_of(path, before.location()) for path in paths}
+    return had - State(now).attempts - {""}
+
+
 @final
 class Leftovers:
     """The files of attempts below a table, against what its metadata said when it was loaded.

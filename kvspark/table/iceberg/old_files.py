@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import struct
 from contextlib import suppress
@@ -20,7 +19,6 @@ from kvspark.table.iceberg.leftovers import files_of
 from kvspark.table.merge.merging import OldFile
 
 _FILE = re.compile("^file:(?://)?(?=/)")
-_EPOCH = dt.date(1970, 1, 1)
 
 
 def old_files(table: Table, url: str) -> list[OldFile]:
@@ -63,12 +61,11 @@ def _bounds(file: DataFile, schema: Schema) -> dict[str, tuple[Any, Any]]:
 
 
 def _value(kind: IcebergType, data: bytes | None) -> Any:
-    """The bound as Arrow has values; None where it has none, or is of another type than the column now."""
+    """The bound, dates as days since 1970; None where it has none, or is of another type than the column now."""
     if data is None or not isinstance(kind, IntegerType | LongType | StringType | DateType):
         return None
     with suppress(struct.error, ValueError, OverflowError):
-        value = from_bytes(kind, data)
-        return _EPOCH + dt.timedelta(days=int(value)) if isinstance(kind, DateType) else value
+        return from_bytes(kind, data)
     return None
 
 

@@ -19,7 +19,7 @@ from kvspark.table.input.table_file import TableFile
 from kvspark.table.input.whole_file import rows_of
 from kvspark.table.merge.rewriting import Rewriting, RunAll, rewritten_here
 from kvspark.table.merge.row_ids import IdBounds, RowIds, check_id_types
-from kvspark.table.partition_folders import texts_in
+from kvspark.table.partition_folders import days_in, texts_in
 from kvspark.table.place.place import Place
 from kvspark.table.sink_options import SinkOptions
 
@@ -65,7 +65,7 @@ class OldFile:
     values: Mapping[str, Any]
     """Of partition columns."""
     bounds: Mapping[str, tuple[Any, Any]]
-    """The lowest and the highest value of columns, or less and more; None where that is not known."""
+    """The lowest and the highest value of columns, or less and more; None where that is not known. Dates as `IdBounds` has them."""
 
 
 @final
@@ -158,7 +158,11 @@ def _read(
 
 def _values(folder: str, schema: pa.Schema) -> dict[str, Any]:
     return {
-        name: None if text is None else pa.scalar(text).cast(schema.field(name).type).as_py()
+        name: None if text is None else _value(text, schema.field(name).type)
         for name, text in texts_in(folder).items()
         if name in schema.names
     }
+
+
+def _value(text: str, kind: pa.DataType) -> Any:
+    return days_in(text) if pa.types.is_date32(kind) else pa.scalar(text).cast(kind).as_py()

@@ -102,13 +102,15 @@ class RowIds:
 
 @final
 class IdBounds:
-    """Tells of ranges of values whether an id of `ids` may be in them."""
+    """Tells of ranges of values whether an id of `ids` may be in them. Dates are days since 1970: Python has fewer of them."""
 
     def __init__(self, ids: RowIds) -> None:
         self._values: dict[str, Sequence[Any]] = {}
         for name, column in zip(ids.rows.column_names, ids.rows.columns, strict=True):
-            if not pa.types.is_decimal(column.type):  # bounds of which may be rounded
-                self._values[name] = sorted(pc.unique(column).drop_null().to_pylist())
+            if pa.types.is_decimal(column.type):
+                continue  # bounds of which may be rounded
+            values = pc.unique(column).drop_null()
+            self._values[name] = sorted(days_of(values).to_pylist())
 
     def may_be_in(self, bounds: Mapping[str, tuple[Any, Any]]) -> bool:
         """False only if no id can be of a row whose columns are within `bounds`, both ends included."""
@@ -122,6 +124,11 @@ class IdBounds:
         return True
 
 
+def days_of(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """`values`, or if these are dates their days since 1970."""
+    return values.cast(pa.int32()) if pa.types.is_date32(values.type) else values
+
+
 def id_values(rows: pa.RecordBatch | pa.Table) -> pa.Array | pa.ChunkedArray:
     """One value for each of `rows`: equal exactly where all its columns are equal, null where one is."""
     if rows.num_columns == 1:
@@ -132,8 +139,6 @@ def id_values(rows: pa.RecordBatch | pa.Table) -> pa.Array | pa.ChunkedArray:
 
 
 def _with_length(column: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array | pa.ChunkedArray]:
-    if pa.types.is_date32(column.type):
-        column = column.cast(pa.int32())  # years of five digits have no text
-    text = column.cast(pa.string())
+    text = days_of(column).cast(pa.string())  # a date with a year of five digits has no text
     yield pc.binary_length(text).cast(pa.string())
     yield text

@@ -91,6 +91,13 @@ def test_readers_that_prune_by_the_bounds_lose_no_row(
     assert set(found) == names
 
 
+@pytest.mark.parametrize("last", ["\ud7ff", "\U0010ffff", "z"])
+def test_a_text_that_is_cut_has_a_bound_that_is_a_text(place: Place, last: str) -> None:
+    text = "a" * 15 + last * 5
+    publish(place.publisher(), "one", pa.table({"s": [text]}))
+    assert place.table.scan(row_filter=f"s = '{text}'").to_arrow().num_rows == 1
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -14,6 +15,7 @@ from tests.table.publish.merging import (
     counts,
     ids,
     publish,
+    read,
     scores,
     table,
 )
@@ -64,3 +66,12 @@ def test_files_whose_bounds_have_no_such_id_are_not_opened(folder: Path) -> None
     publish(folder, "two", table({4: 40.0}))
     with pytest.raises(OutputError, match=r"output file .* nothing was published"):
         publish(folder, "three", table({1: 10.0}))
+
+
+def test_a_date_that_python_has_not_is_no_bound_that_ends_a_run(folder: Path) -> None:
+    days = pa.array([3_000_000, -800_000], pa.int32()).cast(pa.date32())
+    rows = table({1: 1.0, 2: 2.0}).append_column("day", days)
+    publish(folder, "one", rows)
+    write_deltalake(folder, rows, mode="append")
+    assert counts(publish(folder, "two", rows.slice(1))) == (2, 0)
+    assert read(folder).num_rows == 3
