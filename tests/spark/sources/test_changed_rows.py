@@ -14,7 +14,9 @@ from deltalake import DeltaTable, write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError
+from kvspark.spark.sources.find_input import find_input
 from kvspark.table.input.growth import Growth
 from kvspark.table.input.table_file import ListedFile
 from kvspark.table.merge.changes import changes_in, net_files
@@ -233,3 +235,54 @@ def test_a_column_that_the_table_has_not_is_named(tmp_path: Path) -> None:
     _, nights, _ = thousand(WithChangeData, tmp_path)
     with pytest.raises(SchemaError, match=r"other.*output\.merge_by.*nothing was written"):
         nights.found(Growth("version 1", None, None, ("other",)))
+
+
+def test_a_column_that_has_become_another_one_is_refused(tmp_path: Path) -> None:
+    lake = iceberg_tables.Lake(tmp_path)
+    table = lake.table(rows({1: 1.0}).append_column("y", pa.array([2.0])))
+    config = InputConfig(**lake.conf)
+    last = find_input(config, settings={}, columns=["x"]).version
+    for old, new in (("x", "other"), ("y", "x"), ("other", "y")):
+        with table.update_schema() as update:
+            update.rename_column(old, new)
+    for by in (("id",), ()):  # no file has changed, and all rows have
+        with pytest.raises(
+            DataError, match=r"'[xy]' has become another column.*nothing was written"
+        ):
+            find_input(
+                config, settings={}, columns=["x"], growth=Growth(last, None, None, merge_by=by)
+            )
+
+
+def test_a_partition_column_may_have_another_name_than_at_the_last_run(tmp_path: Path) -> None:
+    customers = IcebergCustomers(tmp_path)
+    with customers.table.update_spec() as spec:
+        spec.add_identity("day")
+    customers.insert(rows({1: 1.0, 2: 2.0}))
+    nights = Nights(customers, tmp_path)
+    last = nights.found(None)
+    with customers.table.update_schema() as update:
+        update.rename_column("day", "date")
+    customers.remove(1)
+    found = nights.found(Growth(last.version, None, None, ("id", "date")))
+    assert found.changed is not None
+    assert found.changed.rows.to_pylist() == [{"id": 1, "date": "even"}]
+
+
+def test_ids_of_another_type_than_at_the_last_run_are_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "t")
+    write_deltalake(path, pa.table({"id": ["a"], "x": [1.0]}))
+    config = InputConfig(format="delta", paths=(path,))
+    last = find_input(config, settings={}, columns=["x"]).version
+    other = pa.table({"id": [1], "x": [1.0]})
+    write_deltalake(path, other, mode="overwrite", schema_mode="overwrite")
+    with pytest.raises(DataError, match=r"'id' has become .* of another type.*nothing was written"):
+        find_input(config, settings={}, columns=["x"], growth=Growth(last, None, None, ("id",)))
+
+
+def test_partitions_of_dates_that_python_has_not_are_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "t")
+    days = pa.array([3_000_000], pa.int32()).cast(pa.date32())
+    write_deltalake(path, rows({1: 1.0}).append_column("d", days), partition_by=["d"])
+    with pytest.raises(DataError, match=r"dates .* after year 9999.*nothing was written"):
+        find_input(InputConfig(format="delta", paths=(path,)), settings={}, columns=["x"])

@@ -98,7 +98,16 @@ FAR_DAYS = pa.array([3_000_000, -800_000, 20_000, -2_000_000], pa.int32()).cast(
         {"id": ["1:a", "a", "a", "1"], "b": ["a", "1:a", "a", "1:1"]},
         {"id": [1, 1, 2, 2], "b": [ONE_DAY, OTHER_DAY, ONE_DAY, OTHER_DAY]},
     ],
-    ids=["text", "small int", "date", "far date", "int and far date", "decimal", "two texts", "int and date"],
+    ids=[
+        "text",
+        "small int",
+        "date",
+        "far date",
+        "int and far date",
+        "decimal",
+        "two texts",
+        "int and date",
+    ],
 )
 def test_rows_are_known_again_by_columns_of_these_types(url: str, columns: dict[str, Any]) -> None:
     rows = pa.table(columns).append_column("score", pa.array([1.0, 2.0, 3.0, 4.0]))

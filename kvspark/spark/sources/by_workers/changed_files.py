@@ -81,6 +81,25 @@ def reading_last(since: str, url: str) -> Iterator[None]:
         ) from exc
 
 
+def refuse_other_columns(
+    now: Mapping[str, object], before: Mapping[str, object], since: str, url: str
+) -> None:
+    """Does nothing if each name of a column that the table `url` has `now` and had `before`, at `since`, is that of the same.
+
+    The values are what tells columns apart, whatever they are called.
+
+    Raises:
+        DataError: it is that of another, so that rows which nobody has touched have other values than before.
+    """
+    for name in now:
+        if name in before and now[name] != before[name]:
+            raise DataError(
+                f"input {url}: since {since}, which the last run read, {name!r} has become another column, or one of another "
+                "type, so rows are others than they were; nothing was written, run once without input.changed_since and with "
+                "output.mode: replace"
+            )
+
+
 def refuse_missing(by: Sequence[str], schema: StructType, url: str) -> None:
     """Does nothing if the table `url` of `schema` has all columns `by`.
 

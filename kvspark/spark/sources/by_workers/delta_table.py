@@ -28,6 +28,7 @@ from kvspark.spark.sources.by_workers.changed_files import (
     pinned_changes,
     reading_last,
     refuse_missing,
+    refuse_other_columns,
 )
 from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
 from kvspark.spark.tables.folder_names import partition_value
@@ -69,7 +70,7 @@ def find_delta(
     refuse_missing(by, named.shown, storage.url)
     listed = [
         file
-        for file in _listed(found, storage, since, named, is_merged=bool(by))
+        for file in _listed(found, storage, since, named, by)
         if _is_in(file.listed, config.partitions)
     ]
     read = _read_files(listed, named, storage.url, config, counted=columns)
@@ -80,13 +81,13 @@ def find_delta(
 
 
 def _listed(
-    found: DeltaInput, storage: Storage, since: str | None, named: TableColumns, *, is_merged: bool
+    found: DeltaInput, storage: Storage, since: str | None, named: TableColumns, by: Sequence[str]
 ) -> list[ChangedFile]:
     """The files of the table, or those that say what is new in it `since`."""
     number = None if since is None else number_of(since, "version", storage.url)
     if since is None or number is None:
         return [ChangedFile(file, "came") for file in found.files]
-    if is_merged and named.shown == named.stored:
+    if by and named.shown == named.stored:
         kinds = {field.name: to_arrow_type(field.dataType) for field in named.shown.fields}
         partitions = pa.schema([(name, kinds[name]) for name in found.partition_by])
         with _refusals():
@@ -95,7 +96,10 @@ def _listed(
             return said
     with reading_last(since, storage.url):
         before = _at(storage, number)
-    if not is_merged:
+    refuse_other_columns(
+        _told_apart(named, by), _told_apart(_columns(before), by), since, storage.url
+    )
+    if not by:
         added = added_files(found.files, before.files, since, storage.url)
         return [ChangedFile(file, "came") for file in added]
     if before.partition_by != found.partition_by:
@@ -122,6 +126,15 @@ def _read_files(
         files.append(TableFile(file, values, each.listed.deleted))
     inside = {stored[name] for name in counted} - {n for each in files for n in each.values}
     return ReadFiles(files, read_footers(pinned, counted=sorted(inside)))
+
+
+def _told_apart(named: TableColumns, by: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """By the name of each column, what it is called in files; and of those of ids `by` their type."""
+    pairs = zip(named.shown.fields, named.stored.names, strict=True)
+    return {
+        shown.name: (stored, shown.dataType.simpleString() if shown.name in by else "")
+        for shown, stored in pairs
+    }
 
 
 def _ids(by: Sequence[str], named: TableColumns) -> pa.Schema:

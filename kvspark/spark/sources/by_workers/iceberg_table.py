@@ -18,6 +18,7 @@ from kvspark.spark.sources.by_workers.changed_files import (
     pinned_changes,
     reading_last,
     refuse_missing,
+    refuse_other_columns,
 )
 from kvspark.spark.sources.by_workers.pinned_table import PinnedTable, TableColumns
 from kvspark.spark.sources.by_workers.worker_table import FIELD_ID
@@ -25,7 +26,7 @@ from kvspark.spark.tables.footers import Footer, read_footers
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.input.fields import id_of, places_of
 from kvspark.table.input.growth import Growth, added_files, number_of, part_of
-from kvspark.table.input.table_file import TableFile
+from kvspark.table.input.table_file import ListedFile, TableFile
 from kvspark.table.merge.changes import ChangedFile, net_files
 
 if TYPE_CHECKING:
@@ -75,10 +76,21 @@ def _listed(
         return [ChangedFile(file, "came") for file in found.files]
     with reading_last(since, config.paths[0]):
         before = _read(config, since)
+    now, then = ({field.name: id_of(field) for field in each.columns} for each in (found, before))
+    refuse_other_columns(now, then, since, config.paths[0])
     if is_merged:
-        return net_files(found.files, before.files)
+        names = {number: name for name, number in now.items()}
+        return net_files(found.files, [_called(file, then, names) for file in before.files])
     added = added_files(found.files, before.files, since, config.paths[0])
     return [ChangedFile(file, "came") for file in added]
+
+
+def _called(
+    file: ListedFile, ids: Mapping[str, bytes | None], names: Mapping[bytes | None, str]
+) -> ListedFile:
+    """`file` with the values of its partition under the `names` that its columns, called as in `ids` then, have now."""
+    values = {names[ids[n]]: value for n, value in file.values.items() if ids[n] in names}
+    return replace(file, values=values)
 
 
 def _read_files(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -163,7 +163,7 @@ def _files(table: DeltaTable, url: str) -> tuple[ListedFile, ...]:
     files = []
     actions = pa.table(table.get_add_actions())
     chosen = [name for name in ("path", "partition") if name in actions.column_names]
-    for action in actions.select(chosen).to_pylist():
+    for action in _plain(actions.select(chosen), url):
         path = action["path"]
         uri = path if "://" in path else f"{base}/{path}"
         files.append(
@@ -177,6 +177,17 @@ def _files(table: DeltaTable, url: str) -> tuple[ListedFile, ...]:
             "written, read it with Spark and write its rows to Parquet"
         )
     return tuple(sorted(files, key=lambda file: file.location))
+
+
+def _plain(actions: pa.Table, url: str) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = actions.to_pylist()
+        return found
+    except OverflowError:
+        raise DataError(
+            f"input path {url} is partitioned by dates of which some are before year 1 or after year 9999, which are not read "
+            "here; nothing was written, read it with Spark and write its rows to Parquet"
+        ) from None
 
 
 def _deleted(table: DeltaTable) -> dict[str, Deleted]:
