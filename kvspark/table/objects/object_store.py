@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,17 @@ _MOST_DELETED = 1_000
 _STATUS = re.compile(r"status code: (\d+ [A-Za-z ]+)")
 _REFUSED = re.compile(r"status code: 40[13] ")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_ADVICE = (
+    ("NoSuchBucket", "; make the bucket, or name another"),
+    (
+        "error sending request",
+        "; it did not answer: look at the network, and at `endpoint` of its `storage`",
+    ),
+)
+"""What to do, by what the reason has."""
+
+_SETTINGS = ("AWS_", "AZURE_", "GOOGLE_")
+"""Variables of the environment that a client reads when it is opened."""
 
 
 @final
@@ -41,7 +53,9 @@ class ObjectStore(Objects):
 
     def __init__(self, storage: Storage) -> None:
         self._url = storage.url
-        self._store = _opened(storage.url, tuple(sorted(storage.options.items())))
+        # Who has set other credentials in a notebook gets another client.
+        found = tuple(item for item in sorted(os.environ.items()) if item[0].startswith(_SETTINGS))
+        self._store = _opened(storage.url, tuple(sorted(storage.options.items())), found)
         # Google's writes are conditional on the generation, the others' on the ETag.
         self._told_by = "version" if storage.url.lower().startswith("gs://") else "e_tag"
 
@@ -200,11 +214,12 @@ def _raise(what: str, exc: Exception) -> NoReturn:
     is_refused = _REFUSED.search(text) is not None
     if is_refused or isinstance(exc, (PermissionDeniedError, UnauthenticatedError)):
         raise PermissionError(
-            f"{what}: the object store refuses these credentials ({why})"
+            f"{what}: the object store refuses these credentials ({why}); they come from the environment, or are the machine's own"
         ) from None
     if isinstance(exc, FileNotFoundError):
         raise FileNotFoundError(f"{what}: there is no such object or bucket ({why})") from None
-    raise OSError(f"{what}: the object store does not do it ({why})") from None
+    advice = next((told for part, told in _ADVICE if part in why), "")
+    raise OSError(f"{what}: the object store does not do it ({why}){advice}") from None
 
 
 def _first_line(text: str) -> str:
@@ -222,7 +237,10 @@ def _listed(meta: Any) -> Listed:
 
 
 @lru_cache(maxsize=64)
-def _opened(url: str, options: tuple[tuple[str, str], ...]) -> Any:
+def _opened(
+    url: str, options: tuple[tuple[str, str], ...], environment: tuple[tuple[str, str], ...]
+) -> Any:
+    del environment  # The client reads it itself.
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
@@ -236,4 +254,6 @@ def _opened(url: str, options: tuple[tuple[str, str], ...]) -> Any:
     try:
         return from_url(url, config=settings, client_options=client, retry_config=_RETRIES)  # type: ignore[call-overload]
     except (BaseError, ValueError) as exc:
-        raise UsageError(f"{url} names no object store ({_first_line(str(exc))})") from None
+        raise UsageError(
+            f"{url} names no object store, or its `storage` no settings of one ({_first_line(str(exc))}); nothing was written"
+        ) from None

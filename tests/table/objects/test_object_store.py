@@ -18,6 +18,7 @@ from kvspark.table.objects.storage import Storage, bucket_of
 from tests.azure_double import ACCOUNT, MOST_DELETED
 from tests.gcs_double import SMALLEST_PART
 from tests.object_double import BUCKET, Answer, Asked, ObjectDouble
+from tests.object_server import S3Address
 
 CLOUDS = ("gcs", "azure")
 STORES = ("s3", *CLOUDS)
@@ -211,3 +212,26 @@ def test_an_account_that_the_url_does_not_name_as_azure_does_is_one_line() -> No
     with pytest.raises(UsageError, match="names no object store") as raised:
         ObjectStore(Storage("abfss://container@account.example.com/t"))
     assert "\n" not in str(raised.value)
+
+
+def test_other_credentials_of_the_environment_open_another_client(
+    s3: S3Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(f"{s3.url}/{secrets.token_hex(4)}")
+    ObjectStore(storage).put("a", b"1")
+    with monkeypatch.context() as wrong:
+        wrong.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        with pytest.raises(PermissionError, match="they come from the environment"):
+            ObjectStore(storage).get("a")
+    stored = ObjectStore(storage).get("a")
+    assert stored is not None
+    assert stored.data == b"1"
+
+
+def test_a_bucket_or_server_that_is_not_there_is_told_with_what_to_do(s3: S3Address) -> None:
+    del s3
+    with pytest.raises(OSError, match=r"NoSuchBucket\); make the bucket, or name another$"):
+        list(_new("s3://no-such-bucket").listed())
+    storage = Storage("s3://bucket/a", {"endpoint": "http://127.0.0.1:9"})
+    with pytest.raises(OSError, match=r"it did not answer: .* `endpoint` of its `storage`$"):
+        ObjectStore(storage).get("a")
