@@ -29,6 +29,8 @@ from pyspark.sql.pandas.types import to_arrow_type
 from kvspark.errors import OutputError, UsageError
 from kvspark.infer.rows.bad_rows import BadRows
 from kvspark.spark.columns.column_map import ColumnMap
+from kvspark.spark.columns.missing_column import missing_column
+from kvspark.spark.columns.prepared import HIDDEN
 from kvspark.spark.runs.run_report import REPORT_FOLDER
 from kvspark.spark.scoring.bad_rows import Aside, BadRowOutput, Scored, limited
 from kvspark.spark.sources.input.located import LOCATOR, METADATA
@@ -178,6 +180,13 @@ def quarantine_of(
     return df, Quarantine(place, folder, names, not ids, files, empty, most)
 
 
+def _not_once(name: str, columns: list[str]) -> str:
+    own = [column for column in columns if not column.startswith(HIDDEN)]
+    if name in own:
+        return f"input.id: there are {own.count(name)} columns {name!r}; nothing was written, name a column that is there once"
+    return f"input.id: {missing_column(name, own, 'name one of these')}; nothing was written"
+
+
 def check_ids(source: Source, columns: ColumnMap, ids: tuple[str, ...]) -> None:
     """Does nothing if the columns `ids` can name a row, or files and places can where there are none.
 
@@ -187,10 +196,7 @@ def check_ids(source: Source, columns: ColumnMap, ids: tuple[str, ...]) -> None:
     df, taken = source.df, {name for name, _ in _WHY}
     for name in ids:
         if df.columns.count(name) != 1:
-            raise UsageError(
-                f"input.id names column {name!r}, which is there {df.columns.count(name)} times "
-                f"(found: {', '.join(df.columns)})"
-            )
+            raise UsageError(_not_once(name, df.columns))
         if name.lower() in taken:
             raise UsageError(
                 f"input.id names column {name!r}, and the quarantine table has a column of that name "

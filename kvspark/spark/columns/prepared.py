@@ -16,7 +16,8 @@ from kvspark.spark.columns.input_faults import InputFaults, fault_number
 from kvspark.spark.columns.input_parts import MadeInput, Part
 from kvspark.spark.columns.input_values import Fault, Source, made_value
 
-_HIDDEN = "_kvspark_input"
+HIDDEN = "_kvspark_input"
+"""How the columns begin that are made for the model; no message shows them."""
 
 
 def prepared(df: DataFrame, columns: ColumnMap, bundle: Bundle) -> tuple[DataFrame, ColumnMap]:
@@ -38,14 +39,14 @@ def prepared(df: DataFrame, columns: ColumnMap, bundle: Bundle) -> tuple[DataFra
         if spec.name in made:
             values[spec.name], more = made_value(spec, made[spec.name], sources[spec.name])
             faults += [(spec.name, fault) for fault in more]
-    names = {name: _free(f"{_HIDDEN}_{place}", own) for place, name in enumerate(values)}
+    names = {name: _free(f"{HIDDEN}_{place}", own) for place, name in enumerate(values)}
     added, told = list(values.values()), None
     hidden = list(names.values())
     if faults:
         number, words = fault_number(faults)
         told = InputFaults(len(own) + len(added), words)
         added.append(number)
-        hidden.append(_free(f"{_HIDDEN}_fault", own))
+        hidden.append(_free(f"{HIDDEN}_fault", own))
     own_columns = [F.col(f"_{place}") for place in range(len(own))]
     return plain.select(*own_columns, *added).toDF(*own, *hidden), replace(
         columns, inputs={**columns.inputs, **names}, made={}, hidden=tuple(hidden), faults=told

@@ -39,7 +39,10 @@ def plan_job(config: JobConfig, *, spark: SparkSession | None = None) -> PlanTab
         if table is not None:
             return table
         if not made.sample.arrays:
-            raise DataError(f"no plan: {made.sample.told}; nothing was written")
+            named = ", ".join(config.input.named)
+            raise DataError(
+                f"no plan: {made.sample.told} in {named}; nothing was written, plan with a table that has rows which can be scored"
+            )
         why = "" if made.trouble is None else f" ({made.trouble})"
         raise CacheRequiredError(
             f"the cache {config.cache.url} does not answer{why}, so nothing can be measured; nothing was written"

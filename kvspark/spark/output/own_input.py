@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvspark.config.job import JobConfig
-from kvspark.errors import DataError, UsageError
+from kvspark.errors import DataError, OutputError, UsageError
 from kvspark.table.iceberg.opening import iceberg_table_id
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.objects.storage import Storage, bucket_of, is_remote
@@ -35,7 +35,11 @@ def _refuse_own_table(config: JobConfig) -> None:
         return
     own = iceberg_table_id(IcebergTarget(config.output.path, dict(config.output.catalog)))
     for path in config.input.paths:
-        if own == iceberg_table_id(IcebergTarget(path, dict(config.input.catalog))) is not None:
+        try:
+            read = iceberg_table_id(IcebergTarget(path, dict(config.input.catalog)))
+        except OutputError as exc:
+            raise DataError(f"input {exc}") from None
+        if own == read is not None:
             raise _one_place(config.output.path, path)
 
 

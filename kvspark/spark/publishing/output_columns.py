@@ -62,7 +62,7 @@ def check_partition_by(output: OutputConfig, schema: StructType) -> None:
     missing = [name for name in output.partition_by if name not in columns]
     if missing:
         raise UsageError(
-            f"output.partition_by: {missing_column(missing[0], columns, 'name one of these')}"
+            f"output.partition_by: {missing_column(missing[0], columns, 'name one of these')}; nothing was written"
         )
     if len(set(output.partition_by)) < len(output.partition_by):
         raise UsageError("output.partition_by names a column twice; name it once")
@@ -88,7 +88,7 @@ def check_merge_by(output: OutputConfig, schema: StructType) -> None:
     for name in output.merge_by:
         if name not in schema.names:
             raise UsageError(
-                f"output.merge_by: {missing_column(name, schema.names, 'name columns of the input')}"
+                f"output.merge_by: {missing_column(name, schema.names, 'name columns of the input')}; nothing was written"
             )
         kind = schema[name].dataType
         if not isinstance(kind, _ID_TYPES) and kind not in (StringType(), UNKNOWN):

@@ -98,8 +98,8 @@ class AddedRuns:
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
         raise OutputError(
-            f"output path {url}: it is not known which run has added which of its rows ({RUNS_NOTE} of the last run is gone, "
-            "or was never written), so a run cannot add to them; nothing was published, run it once with output.mode: replace"
+            f"output path {url}: it is not known which run has added which of its rows (the last run had output.mode: merge, "
+            f"or its {RUNS_NOTE} is gone or was never written), so a run cannot add to them; nothing was published, run it once with output.mode: replace"
         )
 
 

@@ -205,7 +205,14 @@ def test_as_many_as_the_conf_allows_are_published(spark: SparkSession, folder: P
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (["nobody"], "input.id names column 'nobody', which is there 0 times"),
+        (
+            ["nobody"],
+            r"^input.id: there is no column 'nobody'; the table has id, key, x; name one of these; nothing was written$",
+        ),
+        (
+            ["idd"],
+            r"^input.id: there is no column 'idd'; did you mean 'id'\?; nothing was written$",
+        ),
         (["x"], "input.id names column 'x', which the model reads"),
     ],
 )

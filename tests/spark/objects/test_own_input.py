@@ -12,7 +12,7 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.utils.config import Config
 
 from kvspark.config.job import JobConfig
-from kvspark.errors import UsageError
+from kvspark.errors import DataError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.table.iceberg.target import IcebergTarget
@@ -100,3 +100,19 @@ def test_a_run_never_replaces_its_input_under_another_name_of_the_catalog(
         run_score(job(night.parent, night, input=there, output=output))
     made.refresh()
     assert made.scan().to_arrow().num_rows == len(rows)
+
+
+def test_a_catalog_of_the_input_that_cannot_be_opened_is_a_fault_of_the_input(
+    night: Path, tmp_path: Path
+) -> None:
+    catalog = {
+        "type": "sql",
+        "uri": f"sqlite:///{tmp_path}/lake.db",
+        "warehouse": f"file://{tmp_path}",
+    }
+    there = {"format": "iceberg", "paths": ["iceberg:lake/ns.rows"], "catalog": {"type": "sqll"}}
+    output = {"format": "iceberg", "path": "iceberg:lake/ns.scored", "catalog": catalog}
+    with pytest.raises(DataError, match=r"^input iceberg:lake/ns\.rows: .*sqll") as told:
+        run_score(job(night.parent, night, input=there, output=output))
+    assert "\n" not in str(told.value)
+    assert told.value.exit_code == 65

@@ -146,6 +146,16 @@ def source(spark: SparkSession, asked: Mapping[str, Any]) -> Source:
     return read_source(spark, made, found, columns=["text"])
 
 
+def test_a_type_that_spark_has_not_is_refused_in_its_words_without_its_codes(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("id,text\n1,a\n")
+    with pytest.raises(UsageError, match='Unsupported data type "FLAOT"; nothing was') as told:
+        read(spark, tmp_path, "csv", columns={"id": "flaot", "text": "string"})
+    assert "SQLSTATE" not in str(told.value)
+    assert "[" not in str(told.value)
+
+
 def test_a_text_may_have_line_ends_and_quotes(spark: SparkSession, tmp_path: Path) -> None:
     text = 'id,text\n1,"a\n""b"", c"\n2,\\d\n3,"\\"\n'
     (tmp_path / "x.csv").write_text(text)

@@ -18,6 +18,7 @@ from pyspark.sql.types import StructField, StructType
 
 from kvspark.config.table.input_table import InputConfig
 from kvspark.errors import DataError, SchemaError, UsageError
+from kvspark.spark.columns.analysis import analysis_text
 from kvspark.spark.columns.column_map import quoted
 from kvspark.spark.columns.missing_column import missing_column
 from kvspark.spark.sources.by_spark.spark_files import folders_as_text, literal, of_partitions
@@ -167,7 +168,7 @@ class LocalText(FoundInput):
                 reader = reader.options(**{**_READING[config.format], **given, **own})
                 df = reader.load([literal(root) for root in self._files.roots])
             except (AnalysisException, ParseException) as exc:
-                said = next((line for line in str(exc).splitlines() if line.strip()), "no type")
+                said = analysis_text(exc, ()).rstrip(".")
                 raise UsageError(
                     f"input.columns: {said}; nothing was written, name types of Spark SQL"
                 ) from None
