@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pyarrow as pa
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -26,6 +29,7 @@ from kvspark.spark.tables.footer_schema import UNKNOWN
 from kvspark.spark.tables.paths import local_path
 from kvspark.spark.writing.file_schema import known_columns
 from kvspark.table.merge.row_ids import refused_id
+from kvspark.table.partition_folders import has_folder_name
 
 _ID_TYPES = (ByteType, ShortType, IntegerType, LongType, DateType, DecimalType)
 
@@ -41,14 +45,27 @@ def check_output(config: JobConfig, schema: StructType) -> None:
     """
     check_partition_by(config.output, schema)
     check_merge_by(config.output, schema)
-    if config.output.mode == "replace" or config.output.format != "parquet":
-        return  # formats of tables say it when the rows are written
+    if config.output.mode == "replace" and config.output.format == "parquet":
+        return
     publisher, by, run_id = publisher_of(config), config.output.partition_by, config.run_id()
     if publisher is None:
         published = local_path(config.output.path, what="output path")
         check_added(published, schema, by, run_id)
     else:
-        publisher.check_columns(known_columns(schema), by, run_id)
+        known = known_columns(schema)
+        _check_folder_names(by, known, publisher.url)
+        publisher.check_columns(known, by, run_id)
+
+
+def _check_folder_names(by: Sequence[str], known: pa.Schema, url: str) -> None:
+    """Does nothing if workers can name the folders of the columns `by`."""
+    for name in by:
+        kind = known.field(name).type
+        if not (pa.types.is_null(kind) or has_folder_name(kind)):
+            raise UsageError(
+                f"output.partition_by names {name!r} of type {kind}, and workers write {url}, who name folders by texts, whole "
+                "numbers, booleans and dates alone; nothing was written, cast the column, or publish Parquet files to a local path"
+            )
 
 
 def check_partition_by(output: OutputConfig, schema: StructType) -> None:

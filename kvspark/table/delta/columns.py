@@ -11,7 +11,7 @@ from typing import Any, final
 import pyarrow as pa
 
 from kvspark.errors import OutputError
-from kvspark.table.delta.types import fields_of, fits, has_inside, relaxed
+from kvspark.table.delta.types import fields_of, fits, has_inside, relaxed, worded
 from kvspark.table.file_written import FileWritten
 
 _BAD_NAME = re.compile(r"[ ,;{}()\n\t=]")
@@ -105,7 +105,7 @@ def _check_column(
         raise _unfit(f"it has a column {name!r} that the run has not, and columns are not dropped")
     if not fits(there["type"], ours["type"]):
         raise _unfit(
-            f"its column {name!r} is of type {there['type']} and the run's of {ours['type']}"
+            f"its column {name!r} is of type {worded(there['type'])} and the run's of {worded(ours['type'])}"
         )
     if there["nullable"] or not ours["nullable"]:
         return

@@ -18,9 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+import pyarrow as pa
+
 from kvspark.errors import OutputError
 from kvspark.fault import fault_point
-from kvspark.table.delta.columns import check_table
+from kvspark.table.delta.columns import check_table, columns_for
 from kvspark.table.delta.log import MISREAD, DeltaLog
 from kvspark.table.delta.old_files import old_files
 from kvspark.table.delta.partition_values import partition_values
@@ -102,6 +104,15 @@ class DeltaPublisher(Publisher):
                     f"output path {self.url} has files and is no Delta table ({stray}); nothing was published, name another "
                     "path, or set output.overwrite: true and they stay beside the table"
                 )
+
+    def check_columns(self, schema: pa.Schema, partition_by: Sequence[str], run_id: str) -> None:
+        del run_id
+        if pa.null() in schema.types:
+            return
+        with _telling("nothing was written"):
+            there = self._log.read()
+            columns = None if there is None else there.columns()
+            columns_for(schema, tuple(partition_by), columns)
 
     def lock(self, run_id: str) -> AbstractContextManager[DeadRun | None]:
         return self._files.lock(run_id)

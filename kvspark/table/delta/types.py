@@ -66,6 +66,16 @@ def fits(there: Kind, ours: Kind) -> bool:
     return inner and all(there[name] or not ours[name] for name in _NULLABLE if name in there)
 
 
+def worded(kind: Kind) -> str:
+    """`kind` in the words of SQL, for messages."""
+    if isinstance(kind, str):
+        return kind
+    if kind["type"] == "struct":
+        fields = (f"{each['name']}: {worded(each['type'])}" for each in kind["fields"])
+        return f"struct<{', '.join(fields)}>"
+    return f"{kind['type']}<{', '.join(worded(kind[name]) for name in _INSIDE if name in kind)}>"
+
+
 def has_inside(kind: Kind, name: str) -> bool:
     """True if `name` is a type somewhere in `kind`."""
     if isinstance(kind, str):

@@ -87,6 +87,12 @@ class IcebergPublisher(Publisher):
             self._snapshot.check_runs(table, run_id)
             check_ids(self._merge_by, table.schema().column_names, self.url)
 
+    def check_columns(self, schema: pa.Schema, partition_by: Sequence[str], run_id: str) -> None:
+        del run_id
+        table = self._catalog.load()
+        if table is not None and pa.null() not in schema.types:
+            self._file_schema(table, schema, partition_by)
+
     def _check_owner(self, state: State) -> None:
         if not state.is_ours and state.has_rows:
             raise OutputError(

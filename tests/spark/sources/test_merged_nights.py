@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +23,7 @@ from kvspark.spark.jobs.rollback import run_rollback
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published
 from tests.spark.sources.iceberg_tables import Lake
+from tests.table.publish.merging import publish
 
 pytestmark = pytest.mark.spark
 
@@ -192,3 +194,19 @@ def test_a_row_that_the_filter_leaves_out_now_and_one_that_is_bad_now_go(
     assert (report.rows_in, report.rows_out, report.rows_quarantined) == (1, 0, 1)
     assert (report.rows_replaced, report.rows_removed) == (0, 2)
     assert table.scored(folder).equals(from_scratch(spark, folder, table, **asked))
+
+
+def test_an_output_that_cannot_have_the_columns_is_told_by_check(folder: Path) -> None:
+    price = pa.array([Decimal("1.50")])
+    write_deltalake(folder / "customers", rows([1]).append_column("price", price))
+    publish(folder / "scores", "a", pa.table({"id": [1], "gone": ["x"]}))
+    for asked, message in (
+        ({}, "a column 'gone'"),
+        ({"partition_by": ["price"]}, "'price' of type"),
+    ):
+        output = {"format": "delta", "path": str(folder / "scores"), **asked}
+        table = {"format": "delta", "paths": [str(folder / "customers")]}
+        config = job(folder, folder, input=table, output=output)
+        told = [str(each.error) for each in check_job(config, opens_session=False) if each.error]
+        assert len(told) == 1
+        assert message in told[0]

@@ -14,7 +14,7 @@ from deltalake import DeltaTable, Schema
 
 from kvspark.errors import OutputError
 from kvspark.table.delta.columns import TableColumns, check_table, columns_for
-from kvspark.table.delta.types import fields_of, fits, relaxed
+from kvspark.table.delta.types import fields_of, fits, relaxed, worded
 from tests.table.publish.deltas import publish, publisher_to
 
 WHEN = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901)  # noqa: DTZ001 - a time of no zone
@@ -124,3 +124,9 @@ def test_what_others_say_of_a_column_stays() -> None:
 def test_a_table_whose_files_need_more_than_rows_is_refused(there: TableColumns) -> None:
     with pytest.raises(OutputError, match="asks writers for what kvspark does not do"):
         check_table(there)
+
+
+def test_messages_have_the_words_of_sql() -> None:
+    kind = pa.struct([("a", pa.list_(pa.int64())), ("b", pa.map_(pa.string(), pa.date32()))])
+    (field,) = fields_of(pa.schema([("s", kind)]))
+    assert worded(field["type"]) == "struct<a: array<long>, b: map<string, date>>"
