@@ -23,7 +23,8 @@ RUN_FIELDS = {
     "input_since": "The version of a table since which the rows are new that were read (input.changed_since); null where "
     "all rows of input_version were.",
     "input_part": "A digest of the table's own id, input.filter and input.partitions: by it input.changed_since tells that "
-    "the last run has read the same part of the same table; null where the input is no table with versions.",
+    "the last run has read the same part of the same table; behind `among others` where the run kept rows of the output and did not "
+    "ask which ones the input has no more; null where the input is no table with versions.",
     "input_digest": "A digest of the names, sizes and ETags (or times of writing) of the files that were read: equal where "
     "two runs read the same; null where that cannot be said.",
     "input_names": "The files that were read, up to 1,000; none where input_version says which.",

@@ -29,6 +29,7 @@ from kvspark.spark.jobs.recorded import Record
 from kvspark.spark.jobs.run_rows import rows_of_run
 from kvspark.spark.output.output_check import Written
 from kvspark.spark.publishing.interrupted import interrupted_run
+from kvspark.spark.publishing.last_run import part_published
 from kvspark.spark.publishing.open_target import open_target, refuse_own_rows
 from kvspark.spark.publishing.output_columns import check_sort_by
 from kvspark.spark.publishing.run_target import RunTarget, Staging
@@ -193,7 +194,7 @@ class _Run:
             input_files=len(made.found.files),
             input_version=made.found.version,
             input_since=made.found.since,
-            input_part=made.found.part,
+            input_part=part_published(config, made.found.part),
             input_digest=made.found.digest,
             input_names=() if made.found.version else tuple(made.found.files[:MOST_NAMES]),
             empty_input_files=made.found.empty_files,

@@ -16,6 +16,19 @@ from kvspark.spark.runs.run_report import REPORT_FOLDER, read_report
 from kvspark.spark.tables.paths import local_path
 from kvspark.table.input.growth import Growth
 
+_AMONG_OTHERS = "among others "
+
+
+def part_published(config: JobConfig, part: str | None) -> str | None:
+    """What the report of a run of `config` says of the `part` of its table that it has read.
+
+    Whether the output has these rows and no others: a run that keeps rows and does not ask what was removed may leave some.
+    """
+    keeps = config.output.mode in ("merge", "replace_partitions")
+    if part is None or not keeps or config.input.changed_since is not None:
+        return part
+    return f"{_AMONG_OTHERS}{part}"
+
 
 def growth_of(config: JobConfig) -> Growth | None:
     """What a run of `config` reads of its table; None for all of it.
@@ -52,11 +65,18 @@ def _growth(config: JobConfig, notes: Path) -> Growth | None:
             f"input.changed_since: the last run of {output} read no version of {', '.join(config.input.named)}; nothing was "
             "written, run once without input.changed_since and with output.mode: replace"
         )
+    part = report.input_part
+    if by and part is not None and part.startswith(_AMONG_OTHERS):
+        raise DataError(
+            f"input.changed_since: the last run of {output} kept rows without asking which ones the input has no more, so nobody "
+            "knows them; nothing was written, run once without input.changed_since and with output.mode: replace"
+        )
+    part = None if part is None else part.removeprefix(_AMONG_OTHERS)
     if report.run_id == config.run_id():
-        return Growth(report.input_since, report.input_version, report.input_part, by)
+        return Growth(report.input_since, report.input_version, part, by)
     if any(run.run_id == config.run_id() for run in own_runs(notes)):
         raise UsageError(
             f"input.changed_since: run {config.run_id()} has added rows to {output}, and {report.run_id} after it; nothing was "
             "written, go back to the output of that run (kvspark rollback), or give this run another id or date"
         )
-    return Growth(report.input_version, None, report.input_part, by)
+    return Growth(report.input_version, None, part, by)

@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from kvspark.config.job import JobConfig
-from kvspark.errors import UsageError
+from kvspark.errors import DataError, UsageError
 from kvspark.infer.model import Model
 from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs.job import run_score
@@ -210,3 +210,17 @@ def test_an_output_that_cannot_have_the_columns_is_told_by_check(folder: Path) -
         told = [str(each.error) for each in check_job(config, opens_session=False) if each.error]
         assert len(told) == 1
         assert message in told[0]
+
+
+def test_rows_that_a_merge_of_the_whole_input_has_left_are_not_built_on(
+    spark: SparkSession, folder: Path
+) -> None:
+    table = Delta(folder)
+    table.insert(rows([1, 2]))
+    plain = night(folder, table, "a", changed_since=None)
+    assert run_score(plain, spark=spark).rows_in == 2
+    table.remove(1)  # and the next such merge would leave its row
+    asked = night(folder, table, "b")
+    with pytest.raises(DataError, match=r"kept rows without asking.*mode: replace"):
+        run_score(asked, spark=spark)
+    assert [each.error for each in check_job(asked, opens_session=False) if each.error]
