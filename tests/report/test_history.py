@@ -170,6 +170,8 @@ def test_a_folder_without_a_report_is_refused(
 ) -> None:
     assert run(["report", str(tmp_path)]) == 64
     assert capsys.readouterr().err.startswith(f"KVS-1001 {tmp_path} has no report of a run")
+    assert run(["report", str(tmp_path / "gone")]) == 64
+    assert capsys.readouterr().err.startswith(f"KVS-1001 {tmp_path}/gone does not exist; name")
 
 
 def failed(number: int, state: str = "failed") -> PastRun:

@@ -37,8 +37,8 @@ def report(place: str, sets: Sequence[str], last: int, *, as_json: bool) -> None
         runs = read_history(output)
     if newest is None and not runs:
         raise UsageError(
-            f"{place} has no report of a run ({REPORT_FOLDER}/run.json); name the folder that a run "
-            "published, or its conf"
+            f"{place} has no report of a run ({REPORT_FOLDER}/run.json); name a folder to which a run published "
+            "Parquet files, or the conf of its job, also where that publishes tables of Delta or Iceberg"
         )
     if as_json:
         history = [run.to_json() for run in runs[-last:]]
@@ -70,6 +70,10 @@ def _output_of(place: str, sets: Sequence[str]) -> Iterator[Path]:
     if folder.is_dir() or (not folder.exists() and beside(folder).is_dir()):
         yield folder
         return
+    if not folder.exists():
+        raise UsageError(
+            f"{place} does not exist; name the folder that a run published, or the conf of its job"
+        )
     config = load_job_config(folder, sets=sets)
     publisher = publisher_of(config)
     if publisher is None:

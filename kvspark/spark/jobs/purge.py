@@ -47,6 +47,8 @@ def run_purge(
         raise UsageError("purge takes one of --input, --subject, --model and --older-than")
     if config.cache is None:
         raise UsageError("the conf names no cache; there is nothing to purge")
+    if subjects is not None:
+        _refuse_unbound(config.cache.subject)
     before_s = None if age is None else _now_s() - _age_s(age)
     fingerprints = None if model is None else _fingerprints(config, model)
     with closing(Cache.from_config(config.cache)) as cache:
@@ -70,6 +72,14 @@ def run_purge(
         )
     others = f", {done.of_others:,} of them made by other machines" if done.of_others else ""
     tell(f"removed {count_of(done.entries, 'entry')}{others}; looked again: none is left")
+
+
+def _refuse_unbound(subject: str | None) -> None:
+    if subject is None:
+        raise UsageError(
+            "the conf binds no entries to subjects; nothing was removed, name the column that says whose row it is as "
+            "cache.subject, or purge with --input"
+        )
 
 
 def _foretold(stocks: Stocks | None, fingerprints: list[bytes] | None, before_s: int | None) -> str:
@@ -113,11 +123,6 @@ def _purged(
 ) -> Purged:
     assert config.cache is not None
     if subjects is not None:
-        if config.cache.subject is None:
-            raise UsageError(
-                "the conf binds no entries to subjects; cache.subject names the column that says whose "
-                "row it is, or purge with --input"
-            )
         return purge.subjects(subject_bytes(read_subjects(subjects)))
     if before_s is not None:
         return purge.older_than(before_s)

@@ -111,6 +111,15 @@ def test_what_purge_cannot_do_is_one_line(conf, capsys, options, said):
     assert told.count("\n") == 1
 
 
+def test_subjects_that_the_conf_does_not_know_are_refused_before_anything_is_announced(
+    conf, capsys
+):
+    assert run(["purge", str(conf), "--subject", "ids.txt"]) == 64
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "binds no entries to subjects; nothing was removed" in said.err
+
+
 def test_a_row_that_is_not_the_model_s_is_refused_without_showing_it(conf, capsys, tmp_path):
     rows = tmp_path / "rows.json"
     for content, code in (
