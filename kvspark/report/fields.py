@@ -25,6 +25,8 @@ RUN_FIELDS = {
     "input_part": "A digest of the table's own id, input.filter and input.partitions: by it input.changed_since tells that "
     "the last run has read the same part of the same table; behind `among others` where the run kept rows of the output and did not "
     "ask which ones the input has no more; null where the input is no table with versions.",
+    "results_digest": "A digest of the model, inputs, outputs, rounding codecs and input.on_bad_row: equal where two runs give a row "
+    "the same results. With input.changed_since and output.mode: merge a run of another one is refused.",
     "input_digest": "A digest of the names, sizes and ETags (or times of writing) of the files that were read: equal where "
     "two runs read the same; null where that cannot be said.",
     "input_names": "The files that were read, up to 1,000; none where input_version says which.",

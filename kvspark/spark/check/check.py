@@ -20,11 +20,12 @@ from kvspark.spark.check.decided import decider
 from kvspark.spark.check.opened import open_model, plan_of
 from kvspark.spark.check.rows import row_findings
 from kvspark.spark.columns.column_map import ColumnMap, column_map
-from kvspark.spark.publishing.last_run import growth_of
+from kvspark.spark.publishing.last_run import check_results, growth_of
 from kvspark.spark.publishing.open_target import open_target
 from kvspark.spark.session.failure import explained, expressions_of
 from kvspark.spark.sources.find_input import find_input, input_roots
 from kvspark.spark.sources.input.found_input import FoundInput
+from kvspark.table.input.growth import Growth
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class _Check:
         self._model: Model | None = None
         self._columns: ColumnMap | None = None
         self._plan: Plan | None = None
+        self._growth: Growth | None = None
         self._found: FoundInput | None = None
         self._is_right = is_right
 
@@ -103,6 +105,7 @@ class _Check:
     def _map_columns(self) -> Iterator[Looked]:
         if self._model is not None:
             bundle = self._model.bundle
+            check_results(self._config, self._growth, self._model.fingerprint)
             self._columns = column_map(bundle, self._config.inputs, self._config.outputs)
         yield from ()
 
@@ -124,12 +127,13 @@ class _Check:
             yield Looked(Finding("ok", f"plan, stage {stage.name}", how))
 
     def _open_input(self) -> Iterator[Looked]:
+        self._growth = growth_of(self._config)
         # Without columns: those that are missing are all told, by `_check_columns`.
         self._found = found = find_input(
             self._config.input,
             settings=self._config.spark.conf,
             columns=[],
-            growth=growth_of(self._config),
+            growth=self._growth,
         )
         got = count_of(len(found.files), "file")
         if found.rows is not None:

@@ -16,7 +16,7 @@ from kvspark.errors import CacheRequiredError, SecretError, UsageError
 from kvspark.plan.plan import Plan, StagePlan
 from kvspark.spark.columns.column_map import ColumnMap, check_columns, column_map
 from kvspark.spark.columns.subject import subject_inputs
-from kvspark.spark.publishing.last_run import growth_of
+from kvspark.spark.publishing.last_run import check_results, growth_of
 from kvspark.spark.publishing.output_columns import check_output
 from kvspark.spark.sources.find_input import find_input
 from kvspark.spark.sources.input.found_input import FoundInput
@@ -63,12 +63,14 @@ def open_parts(config: JobConfig) -> Opened:
         model = open_model(config)
         columns = column_map(model.bundle, config.inputs, config.outputs)
         plan = plan_of(config, model.bundle)
+        growth = growth_of(config)
+        check_results(config, growth, model.fingerprint)
         found = find_input(
             config.input,
             settings=config.spark.conf,
             columns=columns.reads,
             defaulted=columns.defaulted,
-            growth=growth_of(config),
+            growth=growth,
         )
         check_found(config, found, columns, model.bundle)
     except BaseException:

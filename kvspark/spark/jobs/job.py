@@ -29,7 +29,7 @@ from kvspark.spark.jobs.recorded import Record
 from kvspark.spark.jobs.run_rows import rows_of_run
 from kvspark.spark.output.output_check import Written
 from kvspark.spark.publishing.interrupted import interrupted_run
-from kvspark.spark.publishing.last_run import part_published
+from kvspark.spark.publishing.last_run import part_published, results_of
 from kvspark.spark.publishing.open_target import open_target, refuse_own_rows
 from kvspark.spark.publishing.output_columns import check_sort_by
 from kvspark.spark.publishing.run_target import RunTarget, Staging
@@ -177,9 +177,8 @@ class _Run:
         self, made: PreparedRun, run: Planned, stats: RunStats, written: Written
     ) -> RunReport:
         config, source, model = self._config, made.source, made.model
-        stages = stage_reports(
-            model.stages, stats, known_seconds(self._target.notes, REPORT_FOLDER)
-        )
+        known = known_seconds(self._target.notes, REPORT_FOLDER)
+        stages = stage_reports(model.stages, stats, known)
         return RunReport(
             run_id=self._run_id,
             name=config.run.name,
@@ -195,6 +194,7 @@ class _Run:
             input_version=made.found.version,
             input_since=made.found.since,
             input_part=part_published(config, made.found.part),
+            results_digest=results_of(config, model.fingerprint),
             input_digest=made.found.digest,
             input_names=() if made.found.version else tuple(made.found.files[:MOST_NAMES]),
             empty_input_files=made.found.empty_files,

@@ -5,16 +5,21 @@ The report of the output that readers find says it: whatever was rolled back or 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from kvspark.config.job import JobConfig
+from kvspark.config.plan import ROUNDING_CODECS
 from kvspark.errors import DataError, UsageError
+from kvspark.fingerprint import Fingerprint, digest
 from kvspark.spark.publishing.brought_notes import brought_notes
 from kvspark.spark.publishing.open_publisher import publisher_of
 from kvspark.spark.runs.history import own_runs
 from kvspark.spark.runs.run_report import REPORT_FOLDER, read_report
 from kvspark.spark.tables.paths import local_path
 from kvspark.table.input.growth import Growth
+
+log = logging.getLogger(__name__)
 
 _AMONG_OTHERS = "among others "
 
@@ -28,6 +33,39 @@ def part_published(config: JobConfig, part: str | None) -> str | None:
     if part is None or not keeps or config.input.changed_since is not None:
         return part
     return f"{_AMONG_OTHERS}{part}"
+
+
+def results_of(config: JobConfig, model: Fingerprint) -> str:
+    """One text for all that decides the results of a row, in hex: `model`, what it is given, and what becomes of its results."""
+    asked = config.model_dump(
+        mode="json",
+        include={"inputs": True, "outputs": True, "input": {"on_bad_row"}},
+        exclude_defaults=True,  # a key that a later release adds changes nothing here
+    )
+    rounded = {n: s.codec for n, s in config.plan.stages.items() if s.codec in ROUNDING_CODECS}
+    return digest("kvspark results", [model.hex(), asked, rounded]).hex()
+
+
+def check_results(config: JobConfig, growth: Growth | None, model: Fingerprint) -> None:
+    """Does nothing if the rows that stay have the results that a run of `config` with `model` would give them.
+
+    Rows that are only added may have those of the model of their day; the log says so.
+
+    Raises:
+        DataError: they have not, and the output is to be that of the whole input.
+    """
+    if growth is None or growth.results in (None, results_of(config, model)):
+        return
+    what = (
+        f"the rows that stay in {config.output.path} have the results of another model, or of other inputs, outputs, rounding codecs "
+        "or input.on_bad_row"
+    )
+    once = "run once without input.changed_since and with output.mode: replace"
+    if growth.merge_by:
+        raise DataError(
+            f"input.changed_since: {what}; nothing was written, {once}, for which the cache has what did not change"
+        )
+    log.warning("input.changed_since: %s; to score them too, %s", what, once)
 
 
 def growth_of(config: JobConfig) -> Growth | None:
@@ -73,10 +111,10 @@ def _growth(config: JobConfig, notes: Path) -> Growth | None:
         )
     part = None if part is None else part.removeprefix(_AMONG_OTHERS)
     if report.run_id == config.run_id():
-        return Growth(report.input_since, report.input_version, part, by)
+        return Growth(report.input_since, report.input_version, part, by, report.results_digest)
     if any(run.run_id == config.run_id() for run in own_runs(notes)):
         raise UsageError(
             f"input.changed_since: run {config.run_id()} has added rows to {output}, and {report.run_id} after it; nothing was "
             "written, go back to the output of that run (kvspark rollback), or give this run another id or date"
         )
-    return Growth(report.input_version, None, part, by)
+    return Growth(report.input_version, None, part, by, report.results_digest)

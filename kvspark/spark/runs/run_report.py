@@ -87,6 +87,8 @@ class RunReport:
     """The version since which the rows were added that were read; None where all of `input_version` were."""
     input_part: str | None = None
     """The same for two runs that take the same rows of the same table, whatever it has then."""
+    results_digest: str | None = None
+    """The same for two runs that give a row the same results: of the model, what it is given, and what becomes of bad rows."""
     input_digest: str | None = None
     """The same for two runs that read the same files."""
     input_names: tuple[str, ...] = ()

@@ -24,6 +24,8 @@ class Growth:
     """Which table, and which rows of it, the last run has read."""
     merge_by: tuple[str, ...] = ()
     """The columns by which changed and removed rows are known; without them only added ones may be new."""
+    results: str | None = None
+    """What decided the results of the rows that stay in the output; None where nobody knows."""
 
     def check_part(self, part: str, table: str) -> None:
         """Does nothing if the last run has read the same `part`, or nobody knows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any, final
 
 import pyarrow as pa
 import pytest
+import torch
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
@@ -20,6 +22,7 @@ from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.plan_job import plan_job
 from kvspark.spark.jobs.rollback import run_rollback
+from tests.small_models import Mlp
 from tests.spark.conftest import features
 from tests.spark.small_jobs import job, published
 from tests.spark.sources.iceberg_tables import Lake
@@ -224,3 +227,51 @@ def test_rows_that_a_merge_of_the_whole_input_has_left_are_not_built_on(
     with pytest.raises(DataError, match=r"kept rows without asking.*mode: replace"):
         run_score(asked, spark=spark)
     assert [each.error for each in check_job(asked, opens_session=False) if each.error]
+
+
+def another_model(path: Path) -> None:
+    example = {"x": torch.zeros(4, 8)}
+    Model.from_torch(Mlp().eval(), example, cuts=["trunk"], name="another").save(path)
+
+
+def test_rows_that_stay_have_the_results_that_the_run_would_give_them(
+    spark: SparkSession, folder: Path
+) -> None:
+    table = Delta(folder)
+    table.insert(rows([1, 2]))
+    run_score(night(folder, table, "a"), spark=spark)
+    before = table.scored(folder)
+    table.insert(rows([3]))
+    asked = night(folder, table, "b")
+    renamed = asked.model_copy(update={"outputs": {"label": "label"}})
+    another_model(folder / "another")
+    retrained = asked.model_copy(
+        update={"model": asked.model.model_copy(update={"path": str(folder / "another")})}
+    )
+    for other in (retrained, renamed):
+        with pytest.raises(
+            DataError, match=r"results of another model.*nothing was written, run once"
+        ):
+            run_score(other, spark=spark)
+        (error,) = [each.error for each in check_job(other, opens_session=False) if each.error]
+        assert "results of another model" in str(error)
+    assert table.scored(folder).equals(before)
+    run_score(asked, spark=spark)
+    assert table.scored(folder).equals(from_scratch(spark, folder, table))
+
+
+def test_rows_that_are_only_added_may_have_the_model_of_their_day_and_the_log_says_so(
+    spark: SparkSession, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = Delta(folder)
+    table.insert(rows([1, 2]))
+    output = {"mode": "append", "path": str(folder / "added")}
+    there = {**table.conf, "changed_since": "last_run"}
+    run_score(job(folder, folder, run={"id": "a"}, input=there, output=output), spark=spark)
+    shutil.rmtree(folder / "model")
+    another_model(folder / "model")
+    table.insert(rows([3]))
+    assert "results of another model" not in caplog.text
+    run_score(job(folder, folder, run={"id": "b"}, input=there, output=output), spark=spark)
+    assert "results of another model" in caplog.text
+    assert published(folder / "added").num_rows == 3
