@@ -70,7 +70,7 @@ def test_the_spark_submit_quick_start_scores_two_nights(nightly: Path) -> None:
 
 
 def test_the_install_section_names_the_wheel_and_every_extra(wheel: Path) -> None:
-    command = f"pip install 'dist/{wheel.name}[local]'"
+    command = f"pip install --constraint conf/constraints.txt 'dist/{wheel.name}[local]'"
     assert command in blocks("README.md", "Install", "bash")[0]
     page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
     assert command in page

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from kvspark.errors import OutputError, UsageError
 from kvspark.spark.output.run_lock import ROLLBACK
-from kvspark.spark.publishing.locked import locked
 from kvspark.wording import count_of
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ def roll_back(publisher: Publisher, to: str | None) -> str:
         UsageError: no output of run `to` is kept, or several are.
         RunLockedError: a run is under way.
     """
+    from kvspark.spark.publishing.locked import locked  # it has pyarrow imported
+
     with locked(publisher, ROLLBACK):
         before = publisher.current()
         version = _chosen(publisher, to)

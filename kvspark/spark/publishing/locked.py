@@ -10,7 +10,8 @@ from kvspark.errors import OutputError
 from kvspark.spark.output.run_lock import ROLLBACK
 from kvspark.spark.publishing.brought_notes import brought_notes
 from kvspark.spark.runs.history import line_of, past_of
-from kvspark.table.publish.publisher import DeadRun, Publisher
+from kvspark.table.publish.dead_run import DeadRun
+from kvspark.table.publish.publisher import Publisher
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from kvspark.spark.runs.unpublished import (
     drop_unpublished,
     unpublished_lines,
 )
-from kvspark.table.publish.publisher import DeadRun
+from kvspark.table.publish.dead_run import DeadRun
 
 FILE_NAME = "history.jsonl"
 KEPT = 400

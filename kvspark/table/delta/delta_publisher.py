@@ -32,6 +32,7 @@ from kvspark.table.delta.versions import DeltaVersions, attempts_in, version_of
 from kvspark.table.merge.merging import Merge, NewRows, check_ids, merged_files
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish.added_runs import RUNS_NOTE, AddedRuns, attempt_name
+from kvspark.table.publish.dead_run import DeadRun
 from kvspark.table.publish.file_list import LIST_NAME, FileList, Share
 from kvspark.table.publish.files.object_files import ObjectFiles
 from kvspark.table.publish.files.posix_files import PosixFiles
@@ -40,7 +41,6 @@ from kvspark.table.publish.pointer import Pointer
 from kvspark.table.publish.publisher import (
     Attempt,
     Content,
-    DeadRun,
     Published,
     Publisher,
     Replaces,

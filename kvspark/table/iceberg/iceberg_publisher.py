@@ -35,10 +35,10 @@ from kvspark.table.iceberg.state import OWNER, State
 from kvspark.table.iceberg.target import IcebergTarget
 from kvspark.table.merge.merging import Merge, NewRows, check_ids, merged_files
 from kvspark.table.publish.added_runs import RUNS_NOTE, attempt_name
+from kvspark.table.publish.dead_run import DeadRun
 from kvspark.table.publish.publisher import (
     Attempt,
     Content,
-    DeadRun,
     Published,
     Publisher,
     Replaces,

@@ -21,7 +21,7 @@ from typing import Any, final
 
 from kvspark.errors import OutputError, RunLockedError
 from kvspark.table.objects.objects import ObjectChangedError, Objects, Stored
-from kvspark.table.publish.publisher import DeadRun
+from kvspark.table.publish.dead_run import DeadRun
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from kvspark.errors import OutputError
 from kvspark.table.file_written import FileWritten
 from kvspark.table.merge.merging import Merge, MergedFiles
 from kvspark.table.place.place import Place
+from kvspark.table.publish.dead_run import DeadRun
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 Replaces: TypeAlias = Literal["table", "partitions", "run", "rows"]
@@ -65,16 +66,6 @@ class Content:
     def all_files(self) -> tuple[FileWritten, ...]:
         """Those of the run, and those that it has rewritten."""
         return self.files if self.merged is None else (*self.files, *self.merged.files)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class DeadRun:
-    """A run that held a lock when its process was killed, or its machine stopped."""
-
-    run_id: str
-    since: str
-    """When it took the lock, in ISO 8601."""
 
 
 @final

@@ -124,7 +124,9 @@ def test_the_columns_that_name_a_row_name_it_in_the_error_too(
     line = failed(spark, tmp_path, night, id=["id", "key"])
     assert line.startswith("row with id 333, key key-333: stage '0': id 50 outside 0..49")
     wrong = job(tmp_path, night, inputs={"input": "v"}, input={"paths": [str(night)], "id": "nr"})
-    with pytest.raises(UsageError, match=r"input\.id names column 'nr', which is there 0 times"):
+    with pytest.raises(
+        UsageError, match=r"input\.id: there is no column 'nr'; the table has id, key, v"
+    ):
         run_score(wrong, spark=spark)
 
 

@@ -16,9 +16,9 @@ from kvspark.table.objects.object_store import ObjectStore
 from kvspark.table.objects.objects import ObjectChangedError, Stored
 from kvspark.table.objects.storage import Storage
 from kvspark.table.publish import object_publisher
+from kvspark.table.publish.dead_run import DeadRun
 from kvspark.table.publish.object_lock import LOCK_NAME, ObjectLock
 from kvspark.table.publish.object_publisher import ObjectPublisher
-from kvspark.table.publish.publisher import DeadRun
 from tests.object_double import Answer, Asked, ObjectDouble
 from tests.object_proxy import ObjectProxy, late, lose_answer, object_proxy, say
 from tests.object_server import S3Address

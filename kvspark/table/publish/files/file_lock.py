@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import final
 
 from kvspark.errors import OutputError
+from kvspark.table.publish.dead_run import DeadRun
 from kvspark.table.publish.files.lock_note import NOTE_BYTES, holder_in, locked, note_of
-from kvspark.table.publish.publisher import DeadRun
 
 
 @final

@@ -8,7 +8,7 @@ import socket
 from datetime import datetime, timezone
 
 from kvspark.errors import RunLockedError
-from kvspark.table.publish.publisher import DeadRun
+from kvspark.table.publish.dead_run import DeadRun
 
 NOTE_BYTES = 4096
 """A note is shorter."""

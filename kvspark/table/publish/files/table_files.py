@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from kvspark.errors import ValidationError
 from kvspark.table.file_written import FileWritten
 from kvspark.table.place.place import Place
-from kvspark.table.publish.publisher import DeadRun
+from kvspark.table.publish.dead_run import DeadRun
 from kvspark.table.publish.unpublished_runs import UnpublishedRuns
 
 RUNS = "runs"
