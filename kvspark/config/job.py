@@ -13,7 +13,7 @@ from kvspark.config.cache import CacheConfig, with_namespace
 from kvspark.config.inputs import InputColumns
 from kvspark.config.model import ModelConfig
 from kvspark.config.placeholders import filled_in
-from kvspark.config.plan import ROUNDING_CODECS, PlanConfig
+from kvspark.config.plan import PlanConfig
 from kvspark.config.section.base import Name, Section, Text
 from kvspark.config.section.secret import holds_secret
 from kvspark.config.table.input_table import InputConfig
@@ -204,8 +204,7 @@ class JobConfig(Section):
         )
         # The empty list is in the ids of the releases before.
         fields: list[Any] = [self.run.name, self.run.logical_date, self.output.path, computed, []]
-        lossy = {n: s.codec for n, s in self.plan.stages.items() if s.codec in ROUNDING_CODECS}
-        fields += [lossy] if lossy else []
+        fields += [self.plan.rounding] if self.plan.rounding else []
         parts = [self.run.name, self.run.logical_date, digest("kvspark run", fields).hex()[:12]]
         text = "-".join(re.sub(r"[^A-Za-z0-9._=-]+", "_", part) for part in parts if part)
         return text.lstrip("._=-")[-128:].lstrip("._=-")

@@ -124,3 +124,8 @@ class PlanConfig(Section):
     def _off_is_no_boolean(cls, mode: Any) -> Any:
         # YAML reads a bare off as false.
         return "off" if mode is False else mode
+
+    @property
+    def rounding(self) -> dict[str, str]:
+        """The codec of each stage whose results are rounded, by the stage's name."""
+        return {n: s.codec for n, s in self.stages.items() if s.codec in ROUNDING_CODECS}

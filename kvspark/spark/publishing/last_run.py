@@ -9,7 +9,6 @@ import logging
 from pathlib import Path
 
 from kvspark.config.job import JobConfig
-from kvspark.config.plan import ROUNDING_CODECS
 from kvspark.errors import DataError, UsageError
 from kvspark.fingerprint import Fingerprint, digest
 from kvspark.spark.publishing.brought_notes import brought_notes
@@ -42,8 +41,7 @@ def results_of(config: JobConfig, model: Fingerprint) -> str:
         include={"inputs": True, "outputs": True, "input": {"on_bad_row"}},
         exclude_defaults=True,  # a key that a later release adds changes nothing here
     )
-    rounded = {n: s.codec for n, s in config.plan.stages.items() if s.codec in ROUNDING_CODECS}
-    return digest("kvspark results", [model.hex(), asked, rounded]).hex()
+    return digest("kvspark results", [model.hex(), asked, config.plan.rounding]).hex()
 
 
 def check_results(config: JobConfig, growth: Growth | None, model: Fingerprint) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from pyspark.sql import SparkSession
 import kvspark
 from kvspark.config.job import JobConfig
 from kvspark.errors import OutputError
-from kvspark.infer.model import Model
 from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs import prepared_run
 from kvspark.spark.jobs.job import run_score
@@ -25,22 +23,8 @@ from kvspark.table.place.opening import open_objects
 from tests.spark.conftest import features
 from tests.spark.objects.test_job_in_stores import with_kinds
 from tests.spark.small_jobs import job, write_night
-from tests.spark.sources.twins import remote_folder
 
 pytestmark = pytest.mark.spark
-
-
-@pytest.fixture(params=["s3", "hdfs"])
-def url(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[str]:
-    """A new target."""
-    with remote_folder(request.param, request, spark) as url:
-        yield f"{url}/scores"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, mlp: Model) -> Path:
-    mlp.save(tmp_path / "model")
-    return tmp_path
 
 
 def ids(url: str) -> list[int]:

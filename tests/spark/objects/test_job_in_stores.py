@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,12 @@ from pyspark.sql import SparkSession
 import kvspark
 from kvspark.cli.app import run as command
 from kvspark.errors import OutputError, RunLockedError, UsageError
-from kvspark.infer.model import Model
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback, versions_of
 from kvspark.spark.publishing.open_publisher import publisher_of
 from tests.spark.small_jobs import job, published, write_night
-from tests.spark.sources.twins import remote_folder
 
 pytestmark = pytest.mark.spark
-
-
-@pytest.fixture(params=["s3", "hdfs"])
-def url(request: pytest.FixtureRequest, spark: SparkSession) -> Iterator[str]:
-    """A new target."""
-    with remote_folder(request.param, request, spark) as url:
-        yield f"{url}/scores"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, mlp: Model) -> Path:
-    mlp.save(tmp_path / "model")
-    return tmp_path
 
 
 def told_of(url: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from pyspark.sql import SparkSession
 from kvspark.config.job import JobConfig
 from kvspark.errors import DataError, KvsparkError, OutputError, UsageError
 from kvspark.fault import FAULT_ONCE_ENV, FAULT_POINT_ENV
-from kvspark.infer.model import Model
 from kvspark.spark.check.check import check_job
 from kvspark.spark.jobs.job import run_score
 from kvspark.spark.jobs.rollback import run_rollback
@@ -26,12 +25,6 @@ from tests.spark.small_jobs import job, published
 from tests.table.publish.merging import needless
 
 pytestmark = pytest.mark.spark
-
-
-@pytest.fixture
-def folder(tmp_path: Path, mlp: Model) -> Path:
-    mlp.save(tmp_path / "model")
-    return tmp_path
 
 
 def rows(ids: list[int], seed: int = 3) -> pa.Table:
